@@ -1,0 +1,17 @@
+"""The one exception for mistakes a user can mend, and the wording helpers behind its messages."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Wrong input: one line saying what was wrong, what was expected and what to do. Exit code 2."""
+
+
+def nearest(word: str, known: Iterable[object], *, n: int = 1) -> str:
+    """`; did you mean 'x'?` for the known words closest to `word`, else the list of known words."""
+    words = [str(k) for k in known]
+    close = get_close_matches(word, words, n=n, cutoff=0.5)
+    if close:
+        return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
+    return "; known: " + ", ".join(words) + "." if words else "."
