@@ -103,9 +103,7 @@ def load_corpus(
     if name == "local":
         if path is None:
             raise UserError("Corpus 'local' needs a path to a CSV, TSV, JSONL or Parquet file; none was given.")
-        corpus = Corpus(
-            lambda p: _read_table(p, text_column, label_column), "a table of your own", "yours", mapping={}
-        )
+        corpus = Corpus(lambda p: _read_table(p, text_column, label_column), "a table of your own", "yours", mapping={})
     elif name in CORPORA:
         corpus = CORPORA[name]
     else:
@@ -113,7 +111,8 @@ def load_corpus(
     rows = list(_from_files(name, corpus, Path(path)) if path is not None else _from_hub(name, corpus))
     rename = corpus.mapping if mapping is None else mapping
     wanted = _split_test(name, corpus, SPLIT_ALIASES.get(split, split), rows)
-    examples, other_labels = [], set()
+    examples: list[Example] = []
+    other_labels: set[str] = set()
     for row in rows:
         if not row.text.strip():
             continue
@@ -193,7 +192,9 @@ def _draw(examples: list[Example], limit: int, seed: int) -> list[Example]:
 
 def _from_files(name: str, corpus: Corpus, path: Path) -> Iterator[Row]:
     if not path.exists():
-        raise UserError(f"No file or folder {str(path)!r} for corpus {name!r}; check `path` or leave it out for the hub.")
+        raise UserError(
+            f"No file or folder {str(path)!r} for corpus {name!r}; check `path` or leave it out for the hub."
+        )
     try:
         yield from corpus.read(path)
     except UnicodeDecodeError as error:
@@ -205,7 +206,9 @@ def _from_hub(name: str, corpus: Corpus) -> Iterator[Row]:
         yield from corpus.read(Path(str(files("interp") / "data" / "vignettes.jsonl")))
         return
     if corpus.hub is None:
-        raise UserError(f"Corpus {name!r} is not on the Hugging Face hub in its released form; give `path:` to its files.")
+        raise UserError(
+            f"Corpus {name!r} is not on the Hugging Face hub in its released form; give `path:` to its files."
+        )
     import datasets  # slow to import, and only needed here
 
     try:
@@ -233,8 +236,11 @@ def _lines(path: Path) -> list[str]:
 def _records(path: Path, delimiter: str = ",", needs: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     """Rows of a delimited table as dicts, refusing a table that lacks a column."""
     text = path.read_text(encoding="utf-8-sig")
-    quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    lines = io.StringIO(text, newline="")
+    if delimiter == "|":  # ISEAR: quotation marks are text
+        reader = csv.DictReader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.DictReader(lines, delimiter=delimiter)
     _need_columns(path, reader.fieldnames or [], needs)
     yield from reader
 

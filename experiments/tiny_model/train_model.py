@@ -87,7 +87,9 @@ def streams(stage: Stage, data: Path, tokenizer) -> tuple[RowStream, RowStream]:
     plain = training_data.plain_segments(documents, tokenizer)
     gold, fine = training_data.gold_prompts(data), training_data.fine_prompts(data)
     story = training_data.story_prompts(data)
-    print(f"{stage.name}: {len(plain)} pieces of plain text, {len(gold)} labelled, {len(fine)} fine, {len(story)} story")
+    print(
+        f"{stage.name}: {len(plain)} pieces of plain text, {len(gold)} labelled, {len(fine)} fine, {len(story)} story"
+    )
 
     def epoch_of_prompts(rng: random.Random) -> Rows:
         mix = gold + rng.sample(fine, len(fine) // 2) + rng.sample(story, int(len(story) * stage.story_share))

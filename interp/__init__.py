@@ -1,0 +1,20 @@
+"""Where a language model recognises emotions, through which sparse features, and how to steer them."""
+
+from interp.capture import Captured, capture
+from interp.corpora import Example, load_corpus
+from interp.errors import UserError
+from interp.model import LanguageModel, load_model
+from interp.saes import SaeStack, load_saes
+
+__version__ = "0.1.0"
+__all__ = [
+    "Captured",
+    "Example",
+    "LanguageModel",
+    "SaeStack",
+    "UserError",
+    "capture",
+    "load_corpus",
+    "load_model",
+    "load_saes",
+]

@@ -1,0 +1,77 @@
+"""Which features are traced: what attribution proposes, and the random features they are compared with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+NEAREST = 5
+"""A control is drawn from this many unused features of nearest strength."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A feature to be traced for an emotion, within its phase."""
+
+    layer: int
+    phase: int
+    feature: int
+    emotion: int
+    attribution: float
+    control: bool
+
+
+def choose_candidates(
+    attribution: dict[int, Float[Array, "d_sae emotion"]],
+    strength: dict[int, Float[Array, "d_sae emotion"]],
+    phase_of: dict[int, int],
+    count: int,
+    seed: int,
+) -> list[Candidate]:
+    """Per phase and emotion, the `count` active features of highest mean attribution, and as many controls.
+
+    A control is a random feature of the same phase that is active for the emotion and no candidate of it, matched to
+    one candidate by strength; where too few are left there are fewer controls.
+
+    Args:
+        attribution: per layer, mean attribution over each emotion's examples.
+        strength: per layer, mean norm of the feature's contribution over each emotion's examples; 0: never active.
+    """
+    rng = np.random.default_rng(seed)
+    n_emotions = next(iter(attribution.values())).shape[1]
+    chosen = []
+    for phase in sorted(set(phase_of.values())):
+        layers = [k for k in sorted(attribution) if phase_of[k] == phase]
+        place = np.concatenate(
+            [np.stack([np.full(len(attribution[k]), k), np.arange(len(attribution[k]))], 1) for k in layers]
+        )
+        score = np.concatenate([attribution[k] for k in layers])
+        power = np.concatenate([strength[k] for k in layers])
+        for emotion in range(n_emotions):
+            active = np.flatnonzero(power[:, emotion] > 0)
+            ranked = active[np.argsort(-score[active, emotion], kind="stable")]
+            proposed = ranked[:count][score[ranked[:count], emotion] > 0]
+            controls = _matched(power[:, emotion], proposed, np.setdiff1d(active, proposed), rng)
+            chosen += [
+                Candidate(
+                    int(place[i, 0]), phase, int(place[i, 1]), emotion, float(score[i, emotion]), bool(is_control)
+                )
+                for group, is_control in ((proposed, False), (controls, True))
+                for i in group
+            ]
+    return chosen
+
+
+def _matched(power: Float[Array, " feature"], proposed: Array, free: Array, rng: np.random.Generator) -> Array:
+    """One unused feature of about the same strength for each of `proposed`, strongest first."""
+    free = free[np.argsort(power[free], kind="stable")]
+    picked = []
+    for feature in proposed[np.argsort(-power[proposed], kind="stable")]:
+        if not len(free):
+            break
+        near = np.argsort(np.abs(power[free] - power[feature]), kind="stable")[:NEAREST]
+        at = int(rng.choice(near))
+        picked.append(free[at])
+        free = np.delete(free, at)
+    return np.array(picked, dtype=int)

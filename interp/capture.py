@@ -1,0 +1,122 @@
+"""Residuals of all layers at the answer position, in one pass per prompt."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import DynamicCache
+
+from interp.model import Edit, LanguageModel, Tokens
+from interp.prompts import Prompt, answer_text
+
+TOKENS_PER_BATCH = 8192
+"""Prompt tokens in flight in one pass, padding included."""
+
+
+@dataclass(frozen=True)
+class PromptCache:
+    """Keys and values of a batch of prompts: all that passes above an edit need of the tokens before it."""
+
+    examples: list[int]
+    """Which examples (columns of `Captured`) the rows are, in order."""
+    keys: list[Float[Tensor, "prompt kv_head token d_head"]]
+    values: list[Float[Tensor, "prompt kv_head token d_head"]]
+    mask: Bool[Tensor, "prompt token"]
+    position: Int[Tensor, " prompt"]
+    """The answer position's place in its prompt, padding not counted."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What one pass per prompt leaves behind."""
+
+    residuals: Float[Tensor, "layer example d_model"]
+    answer_logits: Float[Tensor, "example answer"]
+    answer_tokens: Tensor
+    n_tokens: list[int]
+    cut: list[int]
+    """Tokens of each text cut to fit the context."""
+    caches: tuple[PromptCache, ...] = ()
+
+    @property
+    def answer_log_probabilities(self) -> Float[Tensor, "example answer"]:
+        """log softmax over the label set alone, at the answer position."""
+        return self.answer_logits.log_softmax(-1)
+
+
+def capture(
+    model: LanguageModel,
+    prompts: Sequence[Prompt | str],
+    *,
+    answers: Sequence[str],
+    keep_cache: bool = False,
+    tokens_per_batch: int = TOKENS_PER_BATCH,
+) -> Captured:
+    """Residuals of every layer at the answer position, and the answers' logits there.
+
+    The forward stops before the unembedding, of which only the answers' rows are computed. Prompts are batched
+    by length; the result is in their own order, and batched equals single up to rounding.
+
+    Args:
+        answers: label words (`joy`) or answers as they continue a prompt (` joy`).
+        keep_cache: also keep keys and values, as the passes above an edit (tracing, steering) need.
+        tokens_per_batch: padded prompt tokens per pass.
+
+    Raises:
+        UserError: an empty prompt, answers that share a first token.
+    """
+    encoded = model.encode(prompts)
+    answer_tokens = model.answer_tokens([a if a[:1].isspace() else answer_text(a, str(prompts[0])) for a in answers])
+    residuals = torch.empty(model.n_layers, len(prompts), model.d_model, dtype=model.dtype, device=model.device)
+    logits = torch.empty(len(prompts), len(answers), device=model.device)
+    caches = []
+    for batch in batches([len(e.ids) for e in encoded], tokens_per_batch):
+        at_answer, cache = _one_pass(model, model.pad([encoded[i] for i in batch]), batch, keep_cache)
+        residuals[:, batch] = at_answer
+        logits[batch] = model.unembed(at_answer[-1], answer_tokens).float()
+        if cache is not None:
+            caches.append(cache)
+    return Captured(
+        residuals, logits, answer_tokens, [len(e.ids) for e in encoded], [e.cut for e in encoded], tuple(caches)
+    )
+
+
+def batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Indices grouped by length, longest first, so that little is spent on padding and memory peaks at once."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    while order:
+        size = max(1, tokens_per_batch // max(1, lengths[order[0]]))
+        yield order[:size]
+        order = order[size:]
+
+
+@torch.no_grad()
+def _one_pass(
+    model: LanguageModel, tokens: Tokens, examples: list[int], keep_cache: bool
+) -> tuple[Float[Tensor, "layer prompt d_model"], PromptCache | None]:
+    seen: list[Tensor] = [torch.empty(0)] * model.n_layers
+
+    def watch(layer: int) -> Edit:
+        def at_answer(residual: Tensor) -> None:
+            seen[layer] = residual[:, -1].clone()
+
+        return at_answer
+
+    # A cache built without a config keeps every key, in sliding-window layers too.
+    store = DynamicCache() if keep_cache else None
+    with model.edited({layer: watch(layer) for layer in range(model.n_layers)}):
+        model.run(tokens, past_key_values=store, use_cache=keep_cache)
+    if store is None:
+        return torch.stack(seen), None
+    kept: list[Any] = store.layers
+    cache = PromptCache(
+        examples=examples,
+        keys=[layer.keys for layer in kept],
+        values=[layer.values for layer in kept],
+        mask=tokens.mask,
+        position=tokens.positions[:, -1],
+    )
+    return torch.stack(seen), cache

@@ -1,0 +1,212 @@
+"""The `interp` command."""
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import cyclopts
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from interp import __version__
+from interp.config import Config, known_keys, load_config
+from interp.errors import UserError, nearest
+
+T = TypeVar("T")
+
+app = cyclopts.App(
+    name="interp",
+    version=__version__,
+    help="Where a language model recognises emotions, through which sparse features, and how to steer them.",
+)
+screen = Console()
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Arguments = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
+Quiet = Annotated[bool, Parameter(negative=())]
+
+
+@app.command
+def run(*arguments: Arguments, quiet: Quiet = False) -> None:
+    """Run everything: capture, features, phases, causal effects, steering, evaluation, report.
+
+    Usage: interp run [CONFIG.yaml] [--any.field VALUE ...]
+
+    Without a config, the bundled model on the bundled corpus. Finished stages are skipped; a killed run goes on where
+    it stopped. Every field of the config is a flag: --seed 1, --model PATH, --corpora.test.0.limit 200, --out DIR.
+
+    Examples:
+
+        interp run
+
+        interp run experiments/tiny.yaml --tracing.candidates 32
+
+        interp run --name isear --corpora.discover.name isear --corpora.discover.path isear.csv
+
+    Parameters
+    ----------
+    quiet
+        No progress, only the path of the report.
+    """
+    _run("run", arguments, quiet)
+
+
+@app.command
+def trace(*arguments: Arguments, quiet: Quiet = False) -> None:
+    """Run up to the causal effects: which features, in which phase, carry which emotion's recognition.
+
+    Usage: interp trace [CONFIG.yaml] [--any.field VALUE ...]
+
+    Parameters
+    ----------
+    quiet
+        No progress, only the path of the report.
+    """
+    _run("trace", arguments, quiet)
+
+
+@app.command
+def steer(*arguments: Arguments, quiet: Quiet = False) -> None:
+    """Run up to steering and its evaluation.
+
+    Usage: interp steer [CONFIG.yaml] [--any.field VALUE ...]
+
+    Parameters
+    ----------
+    quiet
+        No progress, only the path of the report.
+    """
+    _run("steer", arguments, quiet)
+
+
+@app.command
+def plot(folder: Path) -> None:
+    """Make the report of a run again, from its files alone.
+
+    Parameters
+    ----------
+    folder
+        A run folder, such as runs/tiny.
+    """
+    from interp.report import write_report
+
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{folder} is no run folder (it holds no run.json); give one such as runs/tiny.")
+    print(write_report(folder))
+
+
+def _run(command: str, arguments: Sequence[str], quiet: bool) -> None:
+    config = load_config(*_parse(arguments))
+    from interp import pipeline  # loads torch: not before the configuration is known to be right
+
+    say = (lambda line: None) if quiet else (lambda line: errors.print(f"[bold]{line}[/bold]"))
+    outcome = pipeline.run(config, command=command, progress=_plain if quiet else _bars, say=say)
+    if not quiet:
+        if outcome.skipped:
+            errors.print(f"already done: {', '.join(outcome.skipped)}")
+        if outcome.stale:
+            errors.print(f"done again, because something they depend on changed: {', '.join(outcome.stale)}")
+        _summary(config, outcome.folder)
+        errors.print(f"{outcome.seconds:.0f} s")
+    print(outcome.report)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
+    """The config file, if any, and `--key value` / `--key=value` pairs."""
+    path: Path | None = None
+    if not arguments or arguments[0].startswith("--"):
+        bundled = Path(str(files("interp"))) / "experiments" / "tiny.yaml"
+        path = bundled if bundled.exists() else Path(str(files("interp"))).parent / "experiments" / "tiny.yaml"
+        rest = list(arguments)
+    else:
+        path, rest = Path(arguments[0]), list(arguments[1:])
+    overrides = {}
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--"):
+            raise UserError(f"Unexpected {flag!r}; after the config come pairs such as --seed 1.")
+        key, given, value = flag[2:].partition("=")
+        head = key.split(".")[0]
+        if head not in known_keys():
+            raise UserError(f"Unknown option --{key}{nearest(key, known_keys())}")
+        if not given:
+            if not rest:
+                raise UserError(f"--{key} needs a value.")
+            value = rest.pop(0)
+        overrides[key] = value
+    return path, overrides
+
+
+def _plain(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
+    return items
+
+
+def _bars(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
+    from tqdm import tqdm
+
+    return tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
+
+
+def _summary(config: Config, folder: Path) -> None:
+    """One table: recognition before and after, per test corpus."""
+    import pandas as pd
+
+    if not (folder / "evaluation.parquet").exists():
+        return
+    scores = pd.read_parquet(folder / "evaluation.parquet").set_index(["corpus", "method", "metric"])
+    table = Table(title=f"{config.name}: {config.model}", caption="95 % intervals in brackets")
+    for column in ("corpus", "n", "accuracy", "steered", "macro-F1", "steered", "change"):
+        table.add_column(column)
+    for corpus in dict.fromkeys(k[0] for k in scores.index if k[1] == "unsteered"):
+
+        def cell(method: str, metric: str, corpus: str = corpus, sign: str = "") -> str:
+            r = scores.loc[(corpus, method, metric)]
+            return f"{r['value']:{sign}.3f} [{r['ci_low']:{sign}.3f}, {r['ci_high']:{sign}.3f}]"
+
+        table.add_row(
+            corpus,
+            str(scores.loc[(corpus, "unsteered", "accuracy"), "n"]),
+            cell("unsteered", "accuracy"),
+            cell("steered", "accuracy"),
+            cell("unsteered", "macro_f1"),
+            cell("steered", "macro_f1"),
+            cell("steered", "macro_f1_gain", sign="+"),
+        )
+    errors.print(table)
+
+
+def main() -> None:
+    """Entry point: 0 when done, 2 for the user's mistakes and interruption, 1 for ours."""
+    warnings.filterwarnings("ignore")
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("Interrupted. What is finished is kept; the same command goes on from there.", 2)
+    except MemoryError:
+        _fail("Out of memory. Use a smaller --batch_size or --corpora.*.limit; what is finished is kept.", 2)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or 'file system'}. What is finished is kept.", 2)
+    except Exception as error:
+        log = Path("interp-error.log")
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        _fail(f"Internal error, our fault ({type(error).__name__}: {error}); the traceback is in {log}.", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    errors.print(f"interp: {' '.join(message.split())}", style="red", markup=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

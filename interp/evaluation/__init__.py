@@ -1,0 +1,1 @@
+"""Scores of recognition and of language, and the statistics behind every interval."""

@@ -1,0 +1,118 @@
+"""What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from interp.capture import TOKENS_PER_BATCH, Captured, batches, capture
+from interp.config import Config, CorpusConfig
+from interp.corpora import Example, load_corpus
+from interp.features import LayerFeatures, load_features
+from interp.folder import RunFolder
+from interp.model import LanguageModel, load_model
+from interp.prompts import Prompt, build_prompts, choose_shots
+from interp.saes import SaeStack, load_saes
+
+T = TypeVar("T")
+Progress = Callable[[Sequence[T], str, str], Iterable[T]]
+"""(items, description, unit) -> the same items, shown as a bar where somebody looks."""
+
+
+def silent(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
+    return items
+
+
+@dataclass
+class Session:
+    """One run. The first access to `model`, `saes` or `examples` loads them."""
+
+    config: Config
+    folder: RunFolder
+    progress: Progress = silent
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        return load_model(self.config.model, device=self.config.device, dtype=self.config.dtype)
+
+    @cached_property
+    def saes(self) -> SaeStack:
+        return load_saes(self.config.saes, self.model)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        return self.config.labels
+
+    @cached_property
+    def shots(self) -> list[Example]:
+        """Solved examples put before every prompt; they are taken out of the fit split."""
+        return choose_shots(self.load(self.config.corpora.fit), self.labels, self.config.prompt.shots, self.config.seed)
+
+    @cached_property
+    def examples(self) -> list[tuple[str, Example]]:
+        """(role, example) of the whole run: discover, fit, then every test corpus."""
+        corpora = self.config.corpora
+        used = {s.id for s in self.shots}
+        out = [("discover", e) for e in self.load(corpora.discover)]
+        out += [("fit", e) for e in self.load(corpora.fit) if e.id not in used]
+        return out + [("test", e) for corpus in corpora.test for e in self.load(corpus)]
+
+    def load(self, corpus: CorpusConfig) -> list[Example]:
+        return load_corpus(
+            corpus.name,
+            split=corpus.split,
+            path=corpus.path,
+            labels=self.labels,
+            limit=corpus.limit,
+            seed=self.config.seed,
+            text_column=corpus.text_column,
+            label_column=corpus.label_column,
+            mapping=corpus.mapping,
+        )
+
+    def prompts(self, texts: Sequence[str]) -> list[Prompt]:
+        return build_prompts(texts, self.labels, template=self.config.prompt.template, shots=self.shots)
+
+    def cached(self, rows: np.ndarray, description: str) -> Iterator[tuple[np.ndarray, Captured]]:
+        """(row numbers, capture with keys and values) of a few examples at a time: memory does not grow with `rows`."""
+        prompts = self.prompts([self.examples[r][1].text for r in rows])
+        lengths = [len(e.ids) for e in self.model.encode(prompts)]
+        for chunk in self.progress(list(batches(lengths, self.tokens_per_batch)), description, "batch"):
+            yield rows[chunk], capture(self.model, [prompts[i] for i in chunk], answers=self.labels, keep_cache=True)
+
+    @property
+    def tokens_per_batch(self) -> int:
+        return TOKENS_PER_BATCH if self.config.batch_size == "auto" else self.config.batch_size
+
+    # ---------------------------------------------------------------------------------- files
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """`examples.parquet`."""
+        return pd.read_parquet(self.folder / "examples.parquet")
+
+    def role(self, role: str) -> np.ndarray:
+        """Row numbers of the examples with that role."""
+        return np.flatnonzero(self.table["role"] == role)
+
+    def gold(self, rows: np.ndarray) -> np.ndarray:
+        """Index of the gold emotion in `labels`."""
+        number = {label: i for i, label in enumerate(self.labels)}
+        return self.table["gold"].iloc[rows].map(number).to_numpy(dtype=int)
+
+    def residuals(self, layer: int) -> torch.Tensor:
+        """[example, d_model], as the model's dtype."""
+        return load_file(self.folder / f"activations/layer_{layer:02d}.safetensors")["residuals"]
+
+    def features(self, layer: int) -> LayerFeatures:
+        return load_features(self.folder / f"features/layer_{layer:02d}.npz")
+
+    def seed(self, purpose: str) -> int:
+        """A seed of its own for each purpose, from the one in the config."""
+        return (self.config.seed * 1_000_003 + zlib.crc32(purpose.encode())) % 2**32

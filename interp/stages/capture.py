@@ -1,0 +1,69 @@
+"""Stage `capture`: residuals of every layer at the answer position, and what the model answered."""
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from interp.capture import capture
+from interp.folder import write_table, writing
+from interp.session import Session
+
+SHARD = 512
+"""Examples per unit of work: a killed run loses at most one shard."""
+
+
+def run(session: Session) -> None:
+    """Writes `activations/layer_XX.safetensors` (with example ids) and `examples.parquet`."""
+    folder, model = session.folder, session.model
+    prompts = session.prompts([e.text for _, e in session.examples])
+    starts = range(0, len(prompts), SHARD)
+    shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(starts))]
+    for shard, start in zip(session.progress(shards, "capture", "shard"), starts, strict=True):
+        if not shard.exists():
+            found = capture(
+                model, prompts[start : start + SHARD], answers=session.labels, tokens_per_batch=session.tokens_per_batch
+            )
+            with writing(shard) as part:
+                save_file(
+                    {
+                        "residuals": found.residuals.cpu(),
+                        "log_probs": found.answer_log_probabilities.cpu(),
+                        "n_tokens": torch.tensor(found.n_tokens),
+                        "cut": torch.tensor(found.cut),
+                    },
+                    part,
+                )
+    ids = [e.id for _, e in session.examples]
+    for layer in range(model.n_layers):
+        path = folder / f"activations/layer_{layer:02d}.safetensors"
+        if not path.exists():
+            whole = torch.cat([load_file(shard)["residuals"][layer] for shard in shards])
+            with writing(path) as part:
+                save_file({"residuals": whole}, part, metadata={"ids": "\n".join(ids)})
+    write_table(folder / "examples.parquet", _table(session, [load_file(s) for s in shards]))
+    for shard in shards:
+        shard.unlink()
+
+
+def _table(session: Session, shards: list[dict[str, torch.Tensor]]) -> pd.DataFrame:
+    log_probs, n_tokens, cut = (
+        np.concatenate([s[name].numpy() for s in shards]) for name in ("log_probs", "n_tokens", "cut")
+    )
+    examples = [e for _, e in session.examples]
+    table = pd.DataFrame(
+        {
+            "id": [e.id for e in examples],
+            "corpus": [e.corpus for e in examples],
+            "role": [role for role, _ in session.examples],
+            "split": [e.split for e in examples],
+            "text": [e.text for e in examples],
+            "gold": [e.gold for e in examples],
+            "predicted": np.asarray(session.labels, dtype=object)[log_probs.argmax(1)],
+            "group": [e.group for e in examples],
+            "keyword_free": pd.array([e.keyword_free for e in examples], dtype="boolean"),
+            "n_tokens": n_tokens,
+            "cut": cut,
+        }
+    )
+    return table.assign(**{f"logp_{label}": log_probs[:, i] for i, label in enumerate(session.labels)})

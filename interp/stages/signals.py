@@ -1,0 +1,147 @@
+"""Stages `attribution`, `signals` and `phases`: what every layer knows and does, and how layers group."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.evaluation.statistics import resample_weights
+from interp.folder import write_arrays, write_json, write_table
+from interp.phases import find_phases, verdict
+from interp.session import Session
+from interp.signals import (
+    Signal,
+    per_example_signal,
+    probe_signals,
+    selective_signal,
+    structural_signals,
+)
+from interp.tracing import ablate_jointly, answer_gradients, attribute
+
+JOINT_FEATURES = 16
+"""Features per layer that the joint-ablation signal removes: those with the highest mean attribution."""
+PROBE_LIMIT = 2000
+"""Examples per probe; more make it slower, hardly better."""
+PHASE_RESAMPLES = 200
+
+
+def run_attribution(session: Session) -> None:
+    """Writes `attribution.npz`: per layer [d_sae, emotion], mean attribution over that emotion's discover examples."""
+    rows = traced_rows(session)
+    gold = torch.from_numpy(session.gold(rows))
+    place = {row: i for i, row in enumerate(rows)}
+    count = torch.bincount(gold, minlength=len(session.labels)).clamp(min=1)
+    total = {k: torch.zeros(session.saes.d_sae(k), len(session.labels)) for k in session.saes.layers}
+    for chunk, captured in session.cached(rows, "attribution"):
+        targets = gold[[place[r] for r in chunk]].to(session.model.device)
+        gradients = answer_gradients(session.model, captured, targets)
+        member = torch.nn.functional.one_hot(targets, len(session.labels)).float()
+        for layer in session.saes.layers:
+            found = attribute(session.model, session.saes, captured, layer=layer, targets=targets, gradients=gradients)
+            total[layer] += (found.float().T @ member).cpu()
+    means = {f"layer_{k:02d}": (v / count).numpy() for k, v in total.items()}
+    write_arrays(session.folder / "attribution.npz", means)
+
+
+def traced_rows(session: Session) -> np.ndarray:
+    """Discover examples that are traced: all, or the correctly answered ones."""
+    rows = session.role("discover")
+    if session.config.tracing.examples == "correct":
+        table = session.table.iloc[rows]
+        rows = rows[(table["gold"] == table["predicted"]).to_numpy()]
+    return rows
+
+
+def run_signals(session: Session) -> None:
+    """Writes `signals.parquet`, and the signals' bootstrap draws to `signals_draws.npz`."""
+    rows = session.role("discover")
+    gold, table = session.gold(rows), session.table.iloc[rows]
+    weights = resample_weights(table["group"].tolist(), session.config.resamples, session.seed("signals"))
+    effects = _joint_effects(session, rows)
+    probed = _probe_rows(session, gold)
+    found: list[tuple[int, Signal]] = []
+    for layer in session.progress(session.saes.layers, "signals", "layer"):
+        features, residuals = session.features(layer).rows(rows), session.residuals(layer)[rows].float()
+        seed = session.seed(f"signals {layer}")
+        signals = structural_signals(features, weights, seed)
+        signals += probe_signals(
+            features.rows(probed), residuals[probed].numpy(), gold[probed], weights[:, probed], seed
+        )
+        signals.append(selective_signal(features.acts, gold, len(session.labels), session.config.resamples, seed))
+        signals.append(per_example_signal("direct_evidence", _direct_evidence(session, residuals, gold), weights))
+        signals.append(per_example_signal("joint_ablation", effects[layer], weights))
+        found += [(layer, s) for s in signals]
+    draws = {f"{s.name}/{layer}": s.draws[:PHASE_RESAMPLES] for layer, s in found}
+    write_arrays(session.folder / "signals_draws.npz", draws)
+    write_table(
+        session.folder / "signals.parquet",
+        pd.DataFrame(
+            [
+                {"layer": layer, "signal": s.name, "value": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
+                for layer, s in found
+                for e in (s.estimate,)
+            ]
+        ),
+    )
+
+
+def run_phases(session: Session) -> None:
+    """Writes `phases.json`."""
+    table = pd.read_parquet(session.folder / "signals.parquet")
+    wide = table[table["signal"] != "probe_shuffled"].pivot(index="layer", columns="signal", values="value")
+    wide = wide.dropna(axis=1)
+    with np.load(session.folder / "signals_draws.npz") as stored:
+        draws = np.stack(
+            [np.stack([stored[f"{name}/{layer}"] for name in wide.columns], -1) for layer in wide.index], axis=1
+        )
+    phases = find_phases(wide.to_numpy(), draws, [int(k) for k in wide.index])
+    text = verdict(phases, {name: wide[name].to_numpy() for name in wide.columns})
+    write_json(
+        session.folder / "phases.json",
+        {
+            **phases.as_dict(),
+            "signals": list(wide.columns),
+            "verdict": text,
+            "n": int(table["n"].max()),
+            "seed": session.config.seed,
+        },
+    )
+
+
+@torch.no_grad()
+def _direct_evidence(session: Session, residuals: torch.Tensor, gold: np.ndarray) -> np.ndarray:
+    """Gold emotion's answer log-probability when the layer's residual is read out as if it were the last."""
+    model = session.model
+    answers = model.answer_tokens([f" {label}" for label in session.labels])
+    logits = model.unembed(residuals.to(model.device, model.dtype), answers).float()
+    return logits.log_softmax(-1).cpu().numpy()[np.arange(len(gold)), gold]
+
+
+def _joint_effects(session: Session, rows: np.ndarray) -> dict[int, np.ndarray]:
+    """Per layer, each example's effect of removing the layer's `JOINT_FEATURES` most attributed features together."""
+    gold = session.gold(rows)
+    place = {row: i for i, row in enumerate(rows)}
+    with np.load(session.folder / "attribution.npz") as stored:
+        top = {
+            k: np.argsort(-stored[f"layer_{k:02d}"].mean(1), kind="stable")[:JOINT_FEATURES].tolist()
+            for k in session.saes.layers
+        }
+    effects = {layer: np.zeros(len(rows)) for layer in top}
+    for chunk, captured in session.cached(rows, "joint ablation"):
+        at = np.array([place[r] for r in chunk])
+        clean = captured.answer_log_probabilities.cpu().numpy()[np.arange(len(at)), gold[at]]
+        for layer, features in top.items():
+            logits = ablate_jointly(session.model, session.saes, captured, {layer: features})
+            effects[layer][at] = clean - logits.log_softmax(-1).cpu().numpy()[np.arange(len(at)), gold[at]]
+    return effects
+
+
+def _probe_rows(session: Session, gold: np.ndarray) -> np.ndarray:
+    """A stratified sample of at most `PROBE_LIMIT` examples, as positions within the discover examples."""
+    if len(gold) <= PROBE_LIMIT:
+        return np.arange(len(gold))
+    order = np.random.default_rng(session.seed("probe")).permutation(len(gold))
+    rank = np.empty(len(gold))
+    for emotion in np.unique(gold):
+        members = order[gold[order] == emotion]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(rank, kind="stable")[:PROBE_LIMIT])

@@ -1,0 +1,243 @@
+"""Stage `trace`: the exact causal effect of every candidate and control, phase by phase."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from interp.candidates import Candidate, choose_candidates
+from interp.capture import Captured
+from interp.evaluation.statistics import mean_estimates, resample_weights
+from interp.folder import read_json, write_arrays, write_table
+from interp.session import Session
+from interp.stages.signals import traced_rows
+from interp.tracing import EditRows, ablate_jointly, edited_logits
+
+CONTROL_QUANTILE = 0.99
+"""A causal feature's effect exceeds this quantile of its controls'."""
+SHARD = 128
+JOINT_SIZES = (1, 2, 4, 8, 16, 32)
+COLUMNS = ("row", "layer", "feature", "effect", "flipped")
+
+
+def run(session: Session) -> None:
+    """Writes `effects.parquet`, `joint.parquet` and `concentration.parquet`.
+
+    Effects of candidates and controls are measured on the discover examples of their emotion, and once more, for
+    those found causal, on the fit examples.
+    """
+    candidates = _candidates(session)
+    rows = traced_rows(session)
+    effects = _summary(session, candidates, rows, _measure(session, candidates, rows, "discover"), "discover")
+    effects["causal"] = _is_causal(effects)
+    kept = [c for c, causal in zip(candidates, effects["causal"], strict=True) if causal]
+    if kept:
+        again = session.role("fit")
+        replicated = _summary(session, kept, again, _measure(session, kept, again, "fit"), "fit")
+        replicated["causal"] = True
+        effects = pd.concat([effects, replicated], ignore_index=True)
+    write_table(session.folder / "joint.parquet", _joint(session, effects, rows))
+    write_table(session.folder / "concentration.parquet", concentration(effects, session.labels))
+    write_table(session.folder / "effects.parquet", effects)
+    for unit in (session.folder / "tracing").glob("*.npz"):
+        unit.unlink()
+    (session.folder / "tracing").rmdir()
+
+
+def _candidates(session: Session) -> list[Candidate]:
+    rows = traced_rows(session)
+    member = np.eye(len(session.labels))[session.gold(rows)]
+    member /= np.maximum(member.sum(0), 1)
+    strength = {}
+    for layer in session.saes.layers:
+        norms = session.saes.directions(layer).norm(dim=-1).cpu().numpy()
+        strength[layer] = (session.features(layer).acts[rows].T @ member) * norms[:, None]
+    with np.load(session.folder / "attribution.npz") as stored:
+        attribution = {k: stored[f"layer_{k:02d}"] for k in session.saes.layers}
+    spans = read_json(session.folder / "phases.json")["phases"]
+    phase_of = {k: s["phase"] for s in spans for k in session.saes.layers if s["first"] <= k <= s["last"]}
+    count = session.config.tracing.candidates
+    return choose_candidates(attribution, strength, phase_of, count, session.seed("controls"))
+
+
+def _measure(session: Session, candidates: list[Candidate], rows: np.ndarray, split: str) -> pd.DataFrame:
+    """Exact effect of each feature on each example of its emotion where it is active: columns `COLUMNS`."""
+    wanted: dict[int, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
+    for c in candidates:
+        wanted[c.layer][c.emotion].add(c.feature)
+    parts = []
+    for start in range(0, len(rows), SHARD):
+        unit = session.folder / f"tracing/{split}_{start // SHARD:05d}.npz"
+        if not unit.exists():
+            found = _measure_shard(session, wanted, rows[start : start + SHARD], f"trace {split} {start // SHARD + 1}")
+            write_arrays(unit, {name: np.concatenate(values) for name, values in found.items()})
+        parts.append(_read_unit(unit))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _measure_shard(
+    session: Session, wanted: dict[int, dict[int, set[int]]], rows: np.ndarray, description: str
+) -> dict[str, list[np.ndarray]]:
+    found: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in COLUMNS}
+    gold_of = dict(zip(rows.tolist(), session.gold(rows).tolist(), strict=True))
+    for chunk, captured in session.cached(rows, description):
+        gold = torch.tensor([gold_of[r] for r in chunk])
+        for layer, by_emotion in wanted.items():
+            for name, values in _effects_in_layer(session, captured, layer, by_emotion, gold, chunk).items():
+                found[name].append(values)
+    return found
+
+
+def _effects_in_layer(
+    session: Session,
+    captured: Captured,
+    layer: int,
+    by_emotion: dict[int, set[int]],
+    gold: torch.Tensor,
+    chunk: np.ndarray,
+) -> dict[str, np.ndarray]:
+    acts = session.saes.encode(layer, captured.residuals[layer])
+    asked = torch.zeros(len(session.labels), acts.shape[1], dtype=torch.bool)
+    for emotion, features in by_emotion.items():
+        asked[emotion, sorted(features)] = True
+    example, feature = ((acts > 0) & asked[gold].to(acts.device)).nonzero(as_tuple=True)
+    if not len(example):
+        return {}
+    delta = -acts[example, feature, None] * session.saes.directions(layer, feature)
+    logits = edited_logits(session.model, captured, EditRows(layer, example, delta))
+    target = gold.to(example.device)[example]
+    clean = captured.answer_log_probabilities[example].gather(1, target[:, None])[:, 0]
+    edited = logits.log_softmax(-1).gather(1, target[:, None])[:, 0]
+    flipped = logits.argmax(-1) != captured.answer_logits[example].argmax(-1)
+    return {
+        "row": chunk[example.cpu().numpy()],
+        "layer": np.full(len(example), layer),
+        "feature": feature.cpu().numpy(),
+        "effect": (clean - edited).cpu().numpy(),
+        "flipped": flipped.cpu().numpy(),
+    }
+
+
+def _read_unit(path: Path) -> pd.DataFrame:
+    with np.load(path) as stored:
+        table = pd.DataFrame({name: stored[name] for name in COLUMNS})
+    return table.astype({"row": int, "layer": int, "feature": int, "flipped": bool})
+
+
+def _summary(
+    session: Session, candidates: list[Candidate], rows: np.ndarray, measured: pd.DataFrame, split: str
+) -> pd.DataFrame:
+    """Mean effect over all of an emotion's examples (0 where the feature is inactive), with clustered intervals."""
+    gold = session.gold(rows)
+    groups = session.table["group"].iloc[rows].to_numpy()
+    place = {row: i for i, row in enumerate(rows)}
+    by_feature = dict(iter(measured.groupby(["layer", "feature"])))
+    lines = []
+    for emotion, label in enumerate(session.labels):
+        members = np.flatnonzero(gold == emotion)
+        own = [c for c in candidates if c.emotion == emotion]
+        if not len(members) or not own:
+            continue
+        column = np.full(len(rows), -1)
+        column[members] = np.arange(len(members))
+        effect, flips, active = (np.zeros((len(members), len(own))) for _ in range(3))
+        for j, c in enumerate(own):
+            part = by_feature.get((c.layer, c.feature))
+            if part is not None:
+                at = column[[place[r] for r in part["row"]]]
+                mine = at >= 0
+                effect[at[mine], j], flips[at[mine], j] = part["effect"][mine], part["flipped"][mine]
+                active[at[mine], j] = 1
+        seed = session.seed(f"effects {split} {label}")
+        weights = resample_weights(groups[members], session.config.resamples, seed)
+        mean, low, high = mean_estimates(effect, weights)
+        lines += [
+            {
+                "layer": c.layer,
+                "phase": c.phase,
+                "feature": c.feature,
+                "emotion": label,
+                "split": split,
+                "n": len(members),
+                "n_active": int(active[:, j].sum()),
+                "effect": mean[j],
+                "ci_low": low[j],
+                "ci_high": high[j],
+                "flip_rate": flips[:, j].mean(),
+                "attribution": c.attribution,
+                "control": c.control,
+            }
+            for j, c in enumerate(own)
+        ]
+    order = {(c.layer, c.feature, session.labels[c.emotion], c.control): i for i, c in enumerate(candidates)}
+    table = pd.DataFrame(lines)
+    key = [order[k] for k in zip(table["layer"], table["feature"], table["emotion"], table["control"], strict=True)]
+    return table.iloc[np.argsort(key)].reset_index(drop=True)
+
+
+def _is_causal(effects: pd.DataFrame) -> pd.Series:
+    """Interval above zero, and effect above the 99th percentile of the emotion's controls in the same phase."""
+    group = [effects["emotion"], effects["phase"]]
+    bar = effects["effect"].where(effects["control"]).groupby(group).transform(lambda x: x.quantile(CONTROL_QUANTILE))
+    return ~effects["control"] & (effects["ci_low"] > 0) & (effects["effect"] > bar.fillna(0.0))
+
+
+def concentration(effects: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """Per emotion, over all phases and in each: how many causal features, how strong, how concentrated.
+
+    Effective number of features: (sum of effects)^2 / sum of squared effects.
+    """
+    causal = effects[effects["causal"] & (effects["split"] == "discover")]
+    phases = ["all", *sorted(effects["phase"].astype(str).unique())]
+    lines = []
+    for label in labels:
+        n = int(effects.loc[effects["emotion"] == label, "n"].max()) if (effects["emotion"] == label).any() else 0
+        for phase in phases:
+            mine = causal[(causal["emotion"] == label) & ((phase == "all") | (causal["phase"].astype(str) == phase))]
+            e = np.sort(mine["effect"].to_numpy())[::-1]
+            total = e.sum()
+            share = {f"share_top_{k}": e[:k].sum() / total if len(e) else np.nan for k in (1, 5, 10)}
+            lines.append(
+                {
+                    "emotion": label,
+                    "phase": phase,
+                    "n_causal": len(e),
+                    "summed_effect": total,
+                    **share,
+                    "effective_number": total**2 / np.square(e).sum() if len(e) else np.nan,
+                    "n": n,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def _joint(session: Session, effects: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
+    """Effect of removing an emotion's k strongest causal features together, k = 1, 2, 4, ..., over all layers."""
+    gold = session.gold(rows)
+    groups = session.table["group"].iloc[rows].to_numpy()
+    lines = []
+    for emotion, label in enumerate(session.labels):
+        members = rows[gold == emotion]
+        mine = effects[(effects["emotion"] == label) & effects["causal"] & (effects["split"] == "discover")]
+        mine = mine.sort_values("effect", ascending=False, kind="stable")
+        sizes = [k for k in JOINT_SIZES if k <= len(mine)]
+        if not sizes:
+            continue
+        effect = {k: np.zeros(len(members)) for k in sizes}
+        place = {row: i for i, row in enumerate(members)}
+        for chunk, captured in session.cached(members, f"joint {label}"):
+            at = [place[r] for r in chunk]
+            clean = captured.answer_log_probabilities[:, emotion]
+            for k in sizes:
+                sets = mine.head(k).groupby("layer")["feature"].apply(list).to_dict()
+                logits = ablate_jointly(session.model, session.saes, captured, sets)
+                effect[k][at] = (clean - logits.log_softmax(-1)[:, emotion]).cpu().numpy()
+        weights = resample_weights(groups[gold == emotion], session.config.resamples, session.seed(f"joint {label}"))
+        mean, low, high = mean_estimates(np.stack([effect[k] for k in sizes], 1), weights)
+        lines += [
+            {"emotion": label, "k": k, "n": len(members), "effect": mean[i], "ci_low": low[i], "ci_high": high[i]}
+            for i, k in enumerate(sizes)
+        ]
+    return pd.DataFrame(lines, columns=["emotion", "k", "n", "effect", "ci_low", "ci_high"])

@@ -1,0 +1,17 @@
+"""Causal tracing: exact ablation of features, and the attribution that proposes which."""
+
+from interp.tracing.ablation import EditRows, EngineError, ablate, ablate_jointly, answers_under, edited_logits
+from interp.tracing.attribution import answer_gradients, attribute
+from interp.tracing.suffix import run_above
+
+__all__ = [
+    "EditRows",
+    "EngineError",
+    "ablate",
+    "ablate_jointly",
+    "answer_gradients",
+    "answers_under",
+    "attribute",
+    "edited_logits",
+    "run_above",
+]

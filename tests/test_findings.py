@@ -1,0 +1,157 @@
+"""Selectivity, candidates, signals, phases and intervals: known truths are found, and nothing where there is nothing."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_array
+from scipy.stats import mannwhitneyu
+from sklearn.metrics import f1_score, recall_score, roc_auc_score
+
+from interp.candidates import choose_candidates
+from interp.evaluation import statistics
+from interp.phases import find_phases
+from interp.selectivity import rank_test, selectivity
+from interp.signals import content_overlap, probe_right
+from interp.stages.trace import concentration
+
+LABELS = ["anger", "fear", "joy"]
+
+
+@pytest.fixture
+def sparse_world():
+    """90 examples, 40 features: 0 fires for anger, 1 for anger and fear, the others at random."""
+    rng = np.random.default_rng(0)
+    gold = np.repeat([0, 1, 2], 30)
+    acts = rng.random((90, 40)) * (rng.random((90, 40)) < 0.3)
+    acts[:, 0] = (gold == 0) * (1 + rng.random(90))
+    acts[:, 1] = (gold != 2) * (1 + rng.random(90))
+    return acts, gold
+
+
+def test_rank_test_equals_scipy_and_sklearn(sparse_world):
+    acts, gold = sparse_world
+    auroc, p = rank_test(acts, gold, 3)
+    for emotion in range(3):
+        inside = gold == emotion
+        expected = mannwhitneyu(acts[inside], acts[~inside], alternative="greater", method="asymptotic").pvalue
+        np.testing.assert_allclose(p[:, emotion], expected, atol=1e-12)
+        assert auroc[5, emotion] == pytest.approx(roc_auc_score(inside, acts[:, 5]))
+
+
+def test_selectivity_names_specific_and_shared_features(sparse_world):
+    acts, gold = sparse_world
+    table = selectivity(csr_array(acts), gold, LABELS)
+    chosen = table[table["kind"] != "none"]
+    assert set(zip(chosen["feature"], chosen["emotion"], chosen["kind"], strict=True)) == {
+        (0, "anger", "specific"),
+        (1, "anger", "shared"),
+        (1, "fear", "shared"),
+    }
+
+
+def test_shuffled_labels_yield_about_nothing(sparse_world):
+    acts, gold = sparse_world
+    rng = np.random.default_rng(1)
+    found = [(selectivity(csr_array(acts), rng.permutation(gold), LABELS)["kind"] != "none").any() for _ in range(40)]
+    assert np.mean(found) <= 0.15  # nominal 0.05; 40 draws
+
+
+def test_controls_are_matched_in_strength_and_disjoint_from_candidates():
+    rng = np.random.default_rng(0)
+    strength = {0: rng.random((300, 2)), 1: rng.random((300, 2))}
+    attribution = {k: rng.normal(size=(300, 2)) for k in strength}
+    chosen = choose_candidates(attribution, strength, {0: 1, 1: 1}, 20, seed=0)
+    for emotion in (0, 1):
+        own = [c for c in chosen if c.emotion == emotion]
+        proposed = {(c.layer, c.feature) for c in own if not c.control}
+        controls = {(c.layer, c.feature) for c in own if c.control}
+        assert len(proposed) == len(controls) == 20 and not proposed & controls
+        power = {
+            side: np.mean([strength[k][f, emotion] for k, f in group]) for side, group in ((0, proposed), (1, controls))
+        }
+        assert power[0] == pytest.approx(power[1], abs=0.02)
+        best = np.sort(np.concatenate([a[:, emotion] for a in attribution.values()]))[-20:]
+        assert sorted(c.attribution for c in own if not c.control) == pytest.approx(best.tolist())
+
+
+def test_phases_are_found_where_they_were_put():
+    rng = np.random.default_rng(0)
+    level = np.repeat([[0, 0, 3.0], [4, 0, 0], [4, 5, 1]], [3, 4, 5], axis=0)
+    draws = level + 0.2 * rng.normal(size=(100, 12, 3))
+    phases = find_phases(level + 0.1 * rng.normal(size=(12, 3)), draws, range(12))
+    assert phases.boundaries == [3, 7] and phases.intervals == [(3, 3), (7, 7)]
+    assert [phases.phase_of(k) for k in (0, 2, 3, 6, 7, 11)] == [1, 1, 2, 2, 3, 3]
+    assert phases.support > 0.9
+
+
+@pytest.mark.parametrize("n_layers", [1, 2, 12])
+def test_flat_signals_make_one_phase(n_layers):
+    rng = np.random.default_rng(3)
+    noise = rng.normal(size=(n_layers, 4))
+    assert find_phases(noise * 0 + 1, noise[None] * 0 + 1, range(n_layers)).n_phases == 1
+    assert find_phases(noise, noise + rng.normal(size=(20, n_layers, 4)), range(n_layers)).n_phases <= 2
+
+
+def test_overlap_of_equal_and_of_disjoint_active_sets():
+    same = csr_array(np.tile(np.eye(1, 8), (10, 1)))
+    assert content_overlap(same, 0) == pytest.approx(np.ones(10))
+    assert content_overlap(csr_array(np.eye(10)), 0) == pytest.approx(np.zeros(10))
+
+
+def test_probe_is_scored_on_folds_it_has_not_seen():
+    rng = np.random.default_rng(0)
+    gold = np.repeat([0, 1], 40)
+    assert probe_right(rng.normal(size=(80, 60)), gold, 0).mean() < 0.7  # separable in-sample, by chance
+    assert probe_right(rng.normal(size=(80, 2)) + 4 * gold[:, None], gold, 0).mean() > 0.95
+
+
+def test_scores_equal_sklearn():
+    rng = np.random.default_rng(0)
+    gold, predicted = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
+    confusion = statistics.confusion_draws(gold, predicted, 3, np.ones((1, 200), np.float32))[0]
+    assert statistics.macro_f1(confusion) == pytest.approx(f1_score(gold, predicted, average="macro"))
+    assert statistics.recalls(confusion) == pytest.approx(recall_score(gold, predicted, average=None))
+    assert statistics.accuracy(confusion) == pytest.approx((gold == predicted).mean())
+
+
+def test_macro_f1_counts_only_emotions_that_occur():
+    gold, predicted = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
+    confusion = statistics.confusion_draws(gold, predicted, 3, np.ones((1, 4), np.float32))[0]
+    assert statistics.macro_f1(confusion) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_intervals_cover_the_truth():
+    """95 % intervals of a mean of 60 examples, in 300 worlds; clustered examples need clustered resamples."""
+    rng = np.random.default_rng(0)
+    hits = {"examples": 0, "groups": 0, "groups_ignored": 0}
+    groups = np.repeat(np.arange(60), 4)
+    for world in range(300):
+        x = rng.normal(size=60)
+        e = statistics.mean_estimate(x, statistics.resample_weights(range(60), 400, world))
+        hits["examples"] += e.low <= 0 <= e.high
+        y = np.repeat(x, 4) + 0.1 * rng.normal(size=240)
+        for name, g in (("groups", groups), ("groups_ignored", np.arange(240))):
+            e = statistics.mean_estimate(y, statistics.resample_weights(g, 400, world))
+            hits[name] += e.low <= 0 <= e.high
+    assert 0.91 <= hits["examples"] / 300 <= 0.98
+    assert 0.91 <= hits["groups"] / 300 <= 0.98
+    assert hits["groups_ignored"] / 300 < 0.85
+
+
+def test_concentration_of_known_effects():
+    import pandas as pd
+
+    effects = pd.DataFrame(
+        {
+            "emotion": ["fear"] * 3 + ["joy"],
+            "phase": [2, 2, 1, 1],
+            "effect": [3.0, 1.0, 9.0, 1.0],
+            "causal": [True, True, False, False],
+            "split": "discover",
+            "n": [7, 7, 7, 5],
+        }
+    )
+    table = concentration(effects, ["fear", "joy"]).set_index(["emotion", "phase"])
+    fear = table.loc[("fear", "all")]
+    assert fear["n_causal"] == 2 and fear["share_top_1"] == 0.75 and fear["effective_number"] == pytest.approx(1.6)
+    assert table.loc[("fear", "1"), "n_causal"] == 0
+    assert table.loc[("joy", "all"), "n_causal"] == 0 and np.isnan(table.loc[("joy", "all"), "effective_number"])
