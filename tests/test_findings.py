@@ -1,4 +1,4 @@
-"""Selectivity, candidates, signals, phases and intervals: known truths are found, and nothing where there is nothing."""
+"""Selectivity, candidates, signals, phases, intervals: known truths are found, and nothing where nothing is."""
 
 import numpy as np
 import pytest

@@ -1,0 +1,342 @@
+"""Whole runs on a tiny random model saved to disk: files, resuming, staleness, the command line and its refusals."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import build_model, save_stack
+from safetensors import safe_open
+
+from interp import UserError, pipeline
+from interp.config import load_config
+from interp.folder import RunFolder
+
+LABELS = ["anger", "fear", "joy"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, tokenizer) -> Path:
+    """A model folder, an SAE folder, a corpus and a config, as a user would have them."""
+    folder = tmp_path_factory.mktemp("world")
+    model = build_model("llama", tokenizer)
+    model.hf.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    save_stack(folder / "saes")
+    rng = np.random.default_rng(0)
+    words = "the dog cat rain street letter morning friend lost found gate noon school".split()
+    rows = [
+        {"words": " ".join(rng.choice(words, rng.integers(3, 12))), "feeling": LABELS[i % 3], "split": part}
+        for part, n in (("discover", 45), ("fit", 24), ("test", 30))
+        for i in range(n)
+    ]
+    pd.DataFrame(rows).to_csv(folder / "corpus.csv", index=False)
+    (folder / "plain.txt").write_text("The dog ran down the street.\n<|endoftext|>\nA letter came in the morning.\n")
+    source = {"name": "local", "path": str(folder / "corpus.csv"), "text_column": "words", "label_column": "feeling"}
+    config = {
+        "name": "small",
+        "model": str(folder / "model"),
+        "saes": str(folder / "saes"),
+        "labels": LABELS,
+        "corpora": {
+            "discover": {**source, "split": "discover"},
+            "fit": {**source, "split": "fit"},
+            "test": [{**source, "split": "test"}],
+        },
+        "tracing": {"candidates": 4},
+        "fluency": {"path": str(folder / "plain.txt")},
+        "resamples": 100,
+        "out": str(folder / "runs"),
+    }
+    (folder / "small.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def start(world: Path, out: Path, **overrides: str) -> pipeline.Outcome:
+    return pipeline.run(load_config(world / "small.yaml", {"out": str(out), **overrides}))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Hash of every file's bytes; of run.json, without its timings."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            data = file.read_bytes()
+            if file.name == "run.json":
+                record = json.loads(data)
+                record["config"].pop("out")
+                record["stages"] = {k: v["fingerprint"] for k, v in record["stages"].items()}
+                data = json.dumps(record).encode()
+            found[str(file.relative_to(folder))] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory) -> Path:
+    return start(world, tmp_path_factory.mktemp("finished")).folder
+
+
+def test_a_run_leaves_the_documented_files(finished):
+    expected = {
+        "run.json",
+        "examples.parquet",
+        "signals.parquet",
+        "phases.json",
+        "selectivity.parquet",
+        "effects.parquet",
+        "steering.safetensors",
+        "steering.json",
+        "evaluation.parquet",
+        "report.html",
+        "activations/layer_03.safetensors",
+        "features/layer_00.npz",
+    }
+    assert expected <= set(contents(finished))
+    assert not list(finished.rglob("*.part")) and not list(finished.rglob("shard_*"))
+
+
+def test_tables_have_the_documented_columns(finished):
+    columns = {
+        "examples": "id corpus split text gold predicted logp_anger logp_fear logp_joy",
+        "signals": "layer signal value ci_low ci_high n",
+        "selectivity": "layer feature emotion auroc mean_difference p q n kind",
+        "effects": "layer phase feature emotion split n effect ci_low ci_high flip_rate attribution control",
+        "evaluation": "corpus split method metric value ci_low ci_high n seed",
+    }
+    for name, wanted in columns.items():
+        table = pd.read_parquet(finished / f"{name}.parquet")
+        assert set(wanted.split()) <= set(table.columns), name
+        assert len(table)
+    examples = pd.read_parquet(finished / "examples.parquet")
+    assert np.exp(examples[[f"logp_{x}" for x in LABELS]]).sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    with safe_open(finished / "activations/layer_02.safetensors", "pt") as file:
+        assert file.metadata()["ids"].split("\n") == examples["id"].tolist()
+        assert file.get_tensor("residuals").shape == (99, 32)
+
+
+def test_effects_in_the_table_are_those_of_the_engine(world, finished):
+    """One row of effects.parquet, computed anew from the public functions."""
+    from interp import capture, load_model, load_saes
+    from interp.prompts import build_prompts
+    from interp.tracing import ablate
+
+    model = load_model(str(world / "model"))
+    saes = load_saes(str(world / "saes"), model)
+    examples = pd.read_parquet(finished / "examples.parquet")
+    effects = pd.read_parquet(finished / "effects.parquet")
+    for row in effects.iloc[[0, 5, -1]].itertuples():
+        mine = examples[(examples["role"] == row.split) & (examples["gold"] == row.emotion)]
+        captured = capture(model, build_prompts(mine["text"].tolist(), LABELS), answers=LABELS, keep_cache=True)
+        logits = ablate(model, saes, captured, layer=row.layer, features=[row.feature])[:, 0]
+        target = LABELS.index(row.emotion)
+        effect = captured.answer_log_probabilities[:, target] - logits.log_softmax(-1)[:, target]
+        assert row.effect == pytest.approx(effect.mean().item(), abs=1e-4) and row.n == len(mine)
+
+
+def test_the_same_run_gives_the_same_bytes(world, finished, tmp_path):
+    assert contents(start(world, tmp_path).folder) == contents(finished)
+
+
+def test_a_second_run_skips_everything(world, finished):
+    again = start(world, finished.parent)
+    assert again.ran == [] and len(again.skipped) == len(pipeline.STAGES)
+
+
+@pytest.mark.parametrize("stage", [s.name for s in pipeline.STAGES])
+def test_a_killed_run_resumes_to_the_same_bytes(world, finished, tmp_path, monkeypatch, stage):
+    """Killed in the middle of each stage: after its first atomic write, or before any."""
+    killed = next(s for s in pipeline.STAGES if s.name == stage)
+
+    class Kill(BaseException):
+        pass
+
+    written = []
+    import interp.folder as folder_module
+
+    original = folder_module.writing
+
+    def run_until_first_write(session):
+        from contextlib import contextmanager
+
+        @contextmanager
+        def writing_once(path):
+            with original(path) as part:
+                yield part
+            if path.name != "run.json":
+                written.append(path)
+                raise Kill
+
+        for module in list(sys.modules.values()):
+            if getattr(module, "writing", None) is original:
+                monkeypatch.setattr(module, "writing", writing_once)
+        try:
+            killed.run(session)
+        finally:
+            monkeypatch.undo()
+
+    staged = tuple(
+        pipeline.Stage(s.name, run_until_first_write, s.outputs, s.needs, s.fields) if s is killed else s
+        for s in pipeline.STAGES
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "STAGES", staged)
+        with pytest.raises(Kill):
+            start(world, tmp_path)
+    assert written
+    resumed = start(world, tmp_path)
+    assert stage in resumed.ran and resumed.stale == []
+    assert contents(resumed.folder) == contents(finished)
+
+
+def test_a_changed_config_redoes_only_what_depends_on_it(world, tmp_path):
+    start(world, tmp_path, resamples="100")
+    changed = start(world, tmp_path, **{"steering.features": "3"})
+    assert changed.stale == changed.ran == ["steer", "evaluate"]
+    changed = start(world, tmp_path, **{"steering.features": "3", "tracing.candidates": "5"})
+    assert changed.ran == ["trace", "steer", "evaluate"]
+    changed = start(world, tmp_path, **{"prompt.template": "question"})
+    assert changed.ran[0] == "capture" and len(changed.ran) == len(pipeline.STAGES)
+
+
+def test_a_folder_of_another_experiment_is_refused(world, finished, tmp_path):
+    with pytest.raises(UserError, match="belongs to experiment 'small', not 'other'"):
+        RunFolder.open(finished, "other")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.doc").touch()
+    with pytest.raises(UserError, match="no run folder"):
+        start(world, tmp_path)
+
+
+# ---------------------------------------------------------------------------------------- command line
+
+
+def interp(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "interp.cli", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        timeout=300,
+    )
+
+
+def test_the_command_prints_the_report_last(world, tmp_path):
+    done = interp("run", str(world / "small.yaml"), "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout.strip() == "here/small/report.html" and (tmp_path / "here/small/report.html").stat().st_size > 1e5
+    )
+    assert "macro-F1" in done.stderr
+    again = interp("plot", "here/small", cwd=tmp_path)
+    assert again.returncode == 0 and again.stdout == done.stdout
+
+
+REFUSALS = {
+    "no such config": (["run", "nowhere.yaml"], "No config file 'nowhere.yaml'"),
+    "unknown option": (
+        ["run", "{c}", "--tracing.candidate", "3"],
+        "unknown key 'tracing.candidate'; did you mean 'candidates'",
+    ),
+    "unknown top-level option": (["run", "{c}", "--modell", "x"], "--modell; did you mean 'model'"),
+    "value missing": (["run", "{c}", "--seed"], "--seed needs a value"),
+    "value of the wrong kind": (["run", "{c}", "--tracing.candidates", "many"], "tracing.candidates"),
+    "value out of range": (["run", "{c}", "--tracing.candidates", "0"], "candidates must be at least 1"),
+    "unknown corpus": (["run", "{c}", "--corpora.discover.name", "goemotion"], "did you mean 'goemotions'"),
+    "unknown split": (["run", "{c}", "--corpora.discover.split", "discovr"], "did you mean 'discover'"),
+    "missing corpus file": (["run", "{c}", "--corpora.discover.path", "gone.csv"], "gone.csv"),
+    "missing column": (["run", "{c}", "--corpora.discover.text_column", "wordz"], "did you mean 'words'"),
+    "unknown label": (["run", "{c}", "--labels", "[anger, fear, boredom]"], "boredom"),
+    "one label": (["run", "{c}", "--labels", "[anger]"], "at least two"),
+    "unknown model": (["run", "{c}", "--model", "tinny"], "did you mean 'tiny'"),
+    "empty model folder": (["run", "{c}", "--model", "{w}/saes"], "config.json"),
+    "missing SAE folder": (["run", "{c}", "--saes", "{w}/gone"], "gone"),
+    "SAE folder without SAEs": (["run", "{c}", "--saes", "{w}/model"], "folder per layer"),
+    "unknown template": (["run", "{c}", "--prompt.template", "defalt"], "did you mean 'default'"),
+    "template without text": (["run", "{c}", "--prompt.template", "Say {labels}"], "{text}"),
+    "unknown device": (["run", "{c}", "--device", "gpu0"], "device"),
+    "unknown dtype": (["run", "{c}", "--dtype", "float23"], "dtype"),
+    "missing plain text": (["run", "{c}", "--fluency.path", "gone.txt"], "gone.txt"),
+    "no run folder to plot": (["plot", "."], "no run folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_input_gets_one_clear_line_and_exit_code_two(world, tmp_path, case, capfd, monkeypatch):
+    from interp import cli
+
+    words, expected = REFUSALS[case]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "interp",
+            *(
+                w.format(c=world / "small.yaml", w=world) if "{text}" not in w and "{labels}" not in w else w
+                for w in words
+            ),
+        ],
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    err = capfd.readouterr().err
+    assert stopped.value.code == 2, err
+    lines = [line for line in err.splitlines() if line.startswith("interp:")]
+    assert len(lines) == 1 and expected in lines[0] and "Traceback" not in err
+
+
+def test_an_unwritable_folder_is_refused(world, tmp_path):
+    (tmp_path / "file").touch()
+    done = interp("run", str(world / "small.yaml"), "--out", "file", cwd=tmp_path)
+    assert done.returncode == 2 and "Cannot write to file" in done.stderr
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch, capfd):
+    import errno
+
+    from interp import cli
+    from interp.stages import trace
+
+    def full(path, table):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(trace, "write_table", full)
+    monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml"), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and "No space left on device" in capfd.readouterr().err
+    monkeypatch.undo()
+    resumed = start(world, tmp_path)
+    assert "capture" in resumed.skipped and resumed.ran == ["trace", "steer", "evaluate"]
+
+
+def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):
+    from interp import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "run", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1 and "our fault (ZeroDivisionError" in capfd.readouterr().err
+    assert "1 / 0" in (tmp_path / "interp-error.log").read_text()
+
+
+def test_interruption_is_one_line(world, monkeypatch, capfd):
+    from interp import cli
+
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and "goes on from there" in capfd.readouterr().err
