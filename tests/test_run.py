@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import build_model, save_stack
+from conftest import WORDS, build_model, save_stack
 from safetensors import safe_open
 
 from interp import UserError, pipeline
@@ -30,7 +30,7 @@ def world(tmp_path_factory, tokenizer) -> Path:
     tokenizer.save_pretrained(folder / "model")
     save_stack(folder / "saes")
     rng = np.random.default_rng(0)
-    words = "the dog cat rain street letter morning friend lost found gate noon school".split()
+    words = WORDS.split()
     rows = [
         {"words": " ".join(rng.choice(words, rng.integers(3, 12))), "feeling": LABELS[i % 3], "split": part}
         for part, n in (("discover", 45), ("fit", 24), ("test", 30))

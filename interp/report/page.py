@@ -153,7 +153,8 @@ def _layer_phases(run: RunFiles) -> Figure | None:
         boundaries = " Boundaries: " + ", ".join(f"layer {b} [{low}, {high}]" for b, (low, high) in spans) + "."
     caption = (
         f"Each point is one layer's value over n = {int(signals['n'].max())} discover examples;"
-        " bands are 95 % bootstrap intervals (a jackknife for the count). Shading: phases, change points of all signals together."
+        " bands are 95 % bootstrap intervals (a jackknife for the count)."
+        " Shading: phases, change points of all signals together."
         f"{boundaries} Upper panels show what a layer's residual holds, the middle ones what the answer takes from it:"
         " a high probe with a low ablation effect is information that is there and not used."
     )
@@ -168,8 +169,8 @@ def _causal_effects(run: RunFiles) -> Figure | None:
         "Each circle is one feature: how much the gold emotion's log-probability falls when that feature alone is"
         " removed at the answer position, mean over the emotion's discover examples"
         f" (n = {int(effects['n'].min())} to {int(effects['n'].max())})."
-        " Filled: causal, that is, interval above zero and above the 99th percentile of the controls. Grey: random active features matched in strength. High and alone:"
-        " a concentrated cause; many low ones: a diffuse one."
+        " Filled: causal, that is, interval above zero and above the 99th percentile of the controls."
+        " Grey: random active features matched in strength. High and alone: a concentrated cause; many low ones: a diffuse one."
     )
     return _drawn(
         "effects", "Which: causal effects by phase and emotion", figures.causal_effects(effects, run.labels), caption
@@ -182,8 +183,8 @@ def _concentration(run: RunFiles) -> Figure | None:
         return None
     caption = (
         "Left: share of an emotion's summed causal effect that its strongest 1, 5 and 10 features hold."
-        " Right: effective number of features, (sum of effects)^2 / sum of squares: 1 if one feature does it all, the number of causal"
-        f" features if all do the same. n = {int(table['n'].min())} to {int(table['n'].max())} examples per emotion."
+        " Right: effective number of features, (sum of effects)^2 / sum of squares:"
+        f" 1 if one feature does it all, the number of causal features if all do the same. n = {int(table['n'].min())} to {int(table['n'].max())} examples per emotion."
     )
     return _drawn("concentration", "How concentrated", figures.concentration(table, run.labels), caption)
 
