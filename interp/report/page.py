@@ -170,7 +170,8 @@ def _causal_effects(run: RunFiles) -> Figure | None:
         " removed at the answer position, mean over the emotion's discover examples"
         f" (n = {int(effects['n'].min())} to {int(effects['n'].max())})."
         " Filled: causal, that is, interval above zero and above the 99th percentile of the controls."
-        " Grey: random active features matched in strength. High and alone: a concentrated cause; many low ones: a diffuse one."
+        " Grey: random active features matched in strength. High and alone:"
+        " a concentrated cause; many low ones: a diffuse one."
     )
     return _drawn(
         "effects", "Which: causal effects by phase and emotion", figures.causal_effects(effects, run.labels), caption
@@ -184,7 +185,8 @@ def _concentration(run: RunFiles) -> Figure | None:
     caption = (
         "Left: share of an emotion's summed causal effect that its strongest 1, 5 and 10 features hold."
         " Right: effective number of features, (sum of effects)^2 / sum of squares:"
-        f" 1 if one feature does it all, the number of causal features if all do the same. n = {int(table['n'].min())} to {int(table['n'].max())} examples per emotion."
+        " 1 if one feature does it all, the number of causal features if all do the same."
+        f" n = {int(table['n'].min())} to {int(table['n'].max())} examples per emotion."
     )
     return _drawn("concentration", "How concentrated", figures.concentration(table, run.labels), caption)
 
