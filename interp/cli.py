@@ -19,7 +19,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
 from interp.config import Config, known_keys, load_config
-from interp.errors import UserError, nearest
+from interp.errors import InterpWarning, UserError, nearest
 
 T = TypeVar("T")
 
@@ -187,6 +187,8 @@ def _summary(config: Config, folder: Path) -> None:
 def main() -> None:
     """Entry point: 0 when done, 2 for the user's mistakes and interruption, 1 for ours."""
     warnings.filterwarnings("ignore")
+    warnings.filterwarnings("default", category=InterpWarning)
+    warnings.showwarning = _show_warning
     try:
         app()
     except UserError as error:
@@ -201,6 +203,10 @@ def main() -> None:
         log = Path("interp-error.log")
         log.write_text(traceback.format_exc(), encoding="utf-8")
         _fail(f"Internal error, our fault ({type(error).__name__}: {error}); the traceback is in {log}.", 1)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    errors.print(f"note: {message}", style="yellow", markup=False)
 
 
 def _fail(message: str, code: int) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interp import emotions
-from interp.errors import UserError, nearest
+from interp.errors import InterpWarning, UserError, nearest
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,10 @@ def load_corpus(
     wanted = _split_test(name, corpus, SPLIT_ALIASES.get(split, split), rows)
     examples: list[Example] = []
     other_labels: set[str] = set()
+    empty = 0
     for row in rows:
         if not row.text.strip():
+            empty += 1
             continue
         own = {rename.get(label, label) for label in row.labels} & set(labels)
         if len(own) == 1 and wanted(row):
@@ -126,6 +129,8 @@ def load_corpus(
             f"Corpus {name!r} has no usable rows in split {split!r}: {len(rows)} rows read, none with text and exactly"
             f" one of the labels {', '.join(labels)} (its labels: {', '.join(sorted(other_labels)[:12]) or 'none'})."
         )
+    if empty:
+        warnings.warn(f"Corpus {name!r}: {empty} rows without text were left out.", InterpWarning, stacklevel=2)
     return _draw(examples, limit, seed) if limit is not None else examples
 
 
@@ -229,6 +234,14 @@ def _from_hub(name: str, corpus: Corpus) -> Iterator[Row]:
             yield row._replace(id=row.id or f"{split}-{i}", split=split)
 
 
+def _json_lines(path: Path) -> Iterator[dict]:
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            raise UserError(f"{path}, line {number}: not a JSON object.") from None
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines()
 
@@ -264,8 +277,7 @@ def _released(path: Path, suffix: str) -> list[Path]:
 
 
 def _read_vignettes(path: Path) -> Iterator[Row]:
-    for line in _lines(path):
-        record = json.loads(line)
+    for record in _json_lines(path):
         yield Row(record["id"], record["text"], (record["label"],), record["split"], None, record["keyword_free"])
 
 
@@ -329,6 +341,8 @@ def _read_tweeteval(path: Path) -> Iterator[Row]:
     for file in _released(folder, "_text.txt"):
         split = SPLIT_ALIASES.get(file.stem.removesuffix("_text"), file.stem.removesuffix("_text"))
         texts, labels = _lines(file), _lines(file.with_name(file.name.replace("_text", "_labels")))
+        if len(texts) != len(labels):
+            raise UserError(f"{file} has {len(texts)} texts but {len(labels)} labels beside it.")
         for i, (text, label) in enumerate(zip(texts, labels, strict=True)):
             yield Row(f"{split}-{i}", text, (names[label.strip()],), split)
 
@@ -355,8 +369,7 @@ def _read_aipsy(path: Path) -> Iterator[Row]:
     file = path / "stimuli.jsonl" if path.is_dir() else path
     if not file.exists():
         raise UserError(f"{file} does not exist; AIPsy-Affect's vignettes are released as stimuli.jsonl.")
-    for line in _lines(file):
-        r = json.loads(line)
+    for r in _json_lines(file):
         if r["stimulus_set"] in ("B_clinical", "neutral"):
             pair = r["id"] if r["stimulus_set"] == "B_clinical" else r["matched_control_id"]
             yield Row(r["id"], r["text"], (r["emotion"],), None, pair, True)

@@ -8,6 +8,10 @@ class UserError(Exception):
     """Wrong input: one line saying what was wrong, what was expected and what to do. Exit code 2."""
 
 
+class InterpWarning(UserWarning):
+    """Something about the input that a user should know; the work goes on."""
+
+
 def nearest(word: str, known: Iterable[object], *, n: int = 1) -> str:
     """`; did you mean 'x'?` for the known words closest to `word`, else the list of known words."""
     words = [str(k) for k in known]

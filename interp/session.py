@@ -1,5 +1,6 @@
 """What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
 
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from safetensors.torch import load_file
 from interp.capture import TOKENS_PER_BATCH, Captured, batches, capture
 from interp.config import Config, CorpusConfig
 from interp.corpora import Example, load_corpus
+from interp.emotions import EKMAN
+from interp.errors import InterpWarning, UserError
 from interp.features import LayerFeatures, load_features
 from interp.folder import RunFolder
 from interp.model import LanguageModel, load_model
@@ -61,7 +64,27 @@ class Session:
         used = {s.id for s in self.shots}
         out = [("discover", e) for e in self.load(corpora.discover)]
         out += [("fit", e) for e in self.load(corpora.fit) if e.id not in used]
-        return out + [("test", e) for corpus in corpora.test for e in self.load(corpus)]
+        out += [("test", e) for corpus in corpora.test for e in self.load(corpus)]
+        self._check_labels(out)
+        return out
+
+    def _check_labels(self, examples: Sequence[tuple[str, Example]]) -> None:
+        """A label that no corpus has is a mistake; one that only some corpora lack is worth a word."""
+        found = {e.gold for _, e in examples}
+        unknown = [label for label in self.labels if label not in found]
+        # A published label set that a corpus covers in part (ISEAR: five of Ekman's six) is no mistake.
+        if unknown and not set(self.labels) <= {*EKMAN, "neutral"}:
+            known = ", ".join(sorted(found))
+            raise UserError(
+                f"labels: no corpus of this run has an example of {unknown[0]!r} (they have: {known});"
+                " take it out of the labels or give the corpus a mapping."
+            )
+        for role in ("discover", "fit", "test"):
+            present = {e.gold for r, e in examples if r == role}
+            lacking = [label for label in self.labels if label not in present]
+            if lacking:
+                text = f"The {role} examples hold no {', '.join(lacking)}: nothing can be said of it there."
+                warnings.warn(text, InterpWarning, stacklevel=2)
 
     def load(self, corpus: CorpusConfig) -> list[Example]:
         return load_corpus(

@@ -1,0 +1,257 @@
+"""Readers on small files in the released formats; splits, limits and refusals. All sentences here are made up."""
+
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import pytest
+
+from interp import UserError, load_corpus
+from interp.emotions import EKMAN
+from interp.errors import InterpWarning
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def read(name: str, path: Path, split: str = "all", **options) -> dict[str, str]:
+    return {e.text: e.gold for e in load_corpus(name, split=split, path=path, **options)}
+
+
+@pytest.fixture
+def goemotions(tmp_path) -> Path:
+    write(tmp_path / "labels.txt", "anger\ndisgust\nfear\njoy\nneutral\nsadness\nsurprise\n")
+    write(tmp_path / "train.tsv", "who took it\t0\tt1\nwow and ugh\t6,1\tt2\nwhat, really\t6,4\tt3\n")
+    write(tmp_path / "dev.tsv", "".join(f"it is good {i}\t3\td{i}\n" for i in range(50)))
+    write(tmp_path / "test.tsv", "so be it\t4\te1\ni miss you\t5\te2\n")
+    return tmp_path
+
+
+def test_goemotions_counts_rows_with_exactly_one_of_the_runs_labels(goemotions):
+    assert read("goemotions", goemotions, "train") == {"who took it": "anger", "what, really": "surprise"}
+    assert read("goemotions", goemotions, "train", labels=("anger", "neutral")) == {
+        "who took it": "anger",
+        "what, really": "neutral",
+    }
+    assert read("goemotions", goemotions, "test") == {"i miss you": "sadness"}
+
+
+def test_goemotions_fine_labels_can_be_mapped(tmp_path):
+    write(tmp_path / "labels.txt", "annoyance\ngrief\ndisapproval\n")
+    write(tmp_path / "test.tsv", "stop that, no\t0,2\tx\ngone\t1\ty\nboth\t0,1\tz\n")
+    found = read("goemotions", tmp_path, mapping={"annoyance": "anger", "disapproval": "anger", "grief": "sadness"})
+    assert found == {"stop that, no": "anger", "gone": "sadness"}
+
+
+def test_discover_and_fit_are_cut_from_the_development_split(goemotions):
+    parts = {s: set(read("goemotions", goemotions, s)) for s in ("discover", "fit", "validation", "dev")}
+    assert parts["discover"] | parts["fit"] == parts["validation"] == parts["dev"]
+    assert not parts["discover"] & parts["fit"] and len(parts["discover"]) > len(parts["fit"]) > 0
+
+
+def test_crowd_envent_reads_the_masked_text(tmp_path):
+    header = "round_number\temotion\ttext_id\tgenerated_text\thidden_emo_text\n"
+    body = (
+        "1\tfear\t7\tI was afraid of it\tI was ... of it\n1\tno-emotion\t8\tI sat\tI sat\n1\tboredom\t9\tdull\tdull\n"
+    )
+    path = write(tmp_path / "crowd-enVent-generation.tsv", header + body)
+    found = {"I was ... of it": "fear", "I sat": "neutral"}
+    assert read("crowd-envent", path, labels=(*EKMAN, "neutral")) == found
+    assert read("crowd-envent", tmp_path, labels=(*EKMAN, "neutral")) == found
+
+
+def test_isear_mends_line_breaks_and_drops_empty_answers(tmp_path):
+    rows = [
+        "ID|Field1|SIT|",
+        '1|joy|When "she" came á home.|',
+        "2|fear|[ No response.]|",
+        "3|guilt|I lied.|",
+        "4|anger|Ha.|",
+    ]
+    path = write(tmp_path / "isear.csv", "\n".join(rows) + "\n")
+    assert read("isear", path) == {'When "she" came home.': "joy", "Ha.": "anger"}
+
+
+MELD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
+
+
+def test_meld_keeps_dialogues_together(tmp_path):
+    body = "".join(f'{i},"Line {i}, yes",A,joy,positive,{i // 4},{i % 4}\n' for i in range(200))
+    write(tmp_path / "train_sent_emo.csv", MELD + body)
+    parts = {s: load_corpus("meld", split=s, path=tmp_path) for s in ("discover", "fit", "test", "train")}
+    groups = {s: {e.group for e in p} for s, p in parts.items()}
+    assert sum(len(parts[s]) for s in ("discover", "fit", "test")) == 200
+    assert not groups["discover"] & groups["fit"] and not groups["train"] & groups["test"]
+    assert groups["train"] == groups["discover"] | groups["fit"]
+    for split in ("dev", "test"):
+        write(tmp_path / f"{split}_sent_emo.csv", MELD + f"1,Only {split},A,anger,negative,0,0\n")
+    assert read("meld", tmp_path, "test") == {"Only test": "anger"}
+
+
+def test_tweeteval(tmp_path):
+    write(tmp_path / "mapping.txt", "0\tanger\n1\tjoy\n2\toptimism\n3\tsadness\n")
+    write(tmp_path / "train_text.txt", "grr #bus\nyay\nsoon\n")
+    write(tmp_path / "train_labels.txt", "0\n1\n2\n")
+    assert read("tweeteval", tmp_path, "train") == {"grr #bus": "anger", "yay": "joy"}
+
+
+def test_empatheticdialogues_in_both_forms(tmp_path):
+    table = write(
+        tmp_path / "a" / "valid.csv", 'text,emotion\n"it rained, and rained",devastated\nmy turn,anticipating\n'
+    )
+    assert read("empatheticdialogues", table, "test") == {"it rained, and rained": "sadness"}
+    lines = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance\n"
+    lines += "hit:1,1,terrified,A noise_comma_ at night.,1,Oh\nhit:1,2,terrified,A noise_comma_ at night.,2,No\n"
+    assert read("empatheticdialogues", write(tmp_path / "b" / "train.csv", lines)) == {"A noise, at night.": "fear"}
+
+
+def test_aipsy_affect_takes_keyword_free_vignettes_and_their_controls(tmp_path):
+    rows = [
+        '{"id": "B-1", "text": "He broke it.", "emotion": "rage", "stimulus_set": "B_clinical"}',
+        '{"id": "N-1", "text": "He moved it.", "emotion": "neutral", "stimulus_set": "neutral", "matched_control_id": "B-1"}',  # noqa: E501
+        '{"id": "A-1", "text": "So angry.", "emotion": "rage", "stimulus_set": "A_standard"}',
+        '{"id": "B-2", "text": "She watched.", "emotion": "vigilance", "stimulus_set": "B_clinical"}',
+    ]
+    write(tmp_path / "stimuli.jsonl", "\n".join(rows))
+    found = load_corpus("aipsy-affect", path=tmp_path, labels=(*EKMAN, "neutral"))
+    assert [(e.text, e.gold, e.keyword_free) for e in found] == [
+        ("He broke it.", "anger", True),
+        ("He moved it.", "neutral", True),
+    ]
+    assert found[0].group == found[1].group
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_local_tables(tmp_path, suffix):
+    table = pd.DataFrame({"body": ["one, two", "None", "three"], "feel": ["mad", "joy", "odd"]})
+    path = tmp_path / f"mine{suffix}"
+    {
+        ".csv": lambda: table.to_csv(path, index=False),
+        ".tsv": lambda: table.to_csv(path, index=False, sep="\t"),
+        ".jsonl": lambda: table.to_json(path, orient="records", lines=True),
+        ".parquet": lambda: table.to_parquet(path),
+    }[suffix]()
+    options = {"text_column": "body", "label_column": "feel", "mapping": {"mad": "anger"}}
+    assert read("local", path, **options) == {"one, two": "anger", "None": "joy"}
+
+
+def test_hub_corpora_go_through_datasets(monkeypatch):
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "labels": datasets.List(datasets.ClassLabel(names=["joy", "fear"])),
+            "id": datasets.Value("string"),
+        }
+    )
+    rows = {"text": ["hm", "both"], "labels": [[1], [0, 1]], "id": ["a", "b"]}
+    fake = datasets.DatasetDict({"test": datasets.Dataset.from_dict(rows, features)})
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a: asked.append(a) or fake)
+    assert [(e.id, e.gold) for e in load_corpus("goemotions", split="test")] == [("goemotions/a", "fear")]
+    assert asked == [("google-research-datasets/go_emotions", "simplified")]
+
+
+def test_no_network_is_one_clear_line(monkeypatch):
+    def offline(*_):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    with pytest.raises(UserError, match="check the network, or give `path:`"):
+        load_corpus("tweeteval", split="test")
+    with pytest.raises(UserError, match="not on the Hugging Face hub"):
+        load_corpus("isear")
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    rows = [(f"text {i}", ["anger", "joy", "fear"][min(i % 5, 2)]) for i in range(300)]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "t.csv", index=False)
+    return tmp_path / "t.csv"
+
+
+def test_splits_are_disjoint_stable_and_independent_of_order(table, tmp_path):
+    parts = {s: set(read("local", table, s)) for s in ("discover", "fit", "test", "train", "all")}
+    assert parts["discover"] | parts["fit"] | parts["test"] == parts["all"] and len(parts["all"]) == 300
+    assert parts["train"] == parts["discover"] | parts["fit"] and not parts["train"] & parts["test"]
+    assert 60 <= len(parts["discover"]) <= 120
+    pd.read_csv(table).iloc[::-1].to_csv(tmp_path / "r.csv", index=False)
+    assert set(read("local", tmp_path / "r.csv", "discover")) == parts["discover"]
+
+
+def test_limits_are_stratified_and_seeded(table):
+    whole = Counter(e.gold for e in load_corpus("local", path=table))
+    drawn = [load_corpus("local", path=table, limit=50, seed=s) for s in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    for label, n in Counter(e.gold for e in drawn[0]).items():
+        assert abs(n - 50 * whole[label] / 300) <= 1
+
+
+def test_rows_without_text_are_counted_and_left_out(tmp_path):
+    path = write(tmp_path / "t.csv", 'text,label\nyes,joy\n"  ",joy\n,joy\n')
+    with pytest.warns(InterpWarning, match="2 rows without text"):
+        assert read("local", path) == {"yes": "joy"}
+
+
+REFUSED = {
+    "unknown corpus": (lambda f: ("goemotion", f), "did you mean 'goemotions'"),
+    "missing path": (lambda f: ("isear", f / "gone.csv"), "gone.csv"),
+    "wrong suffix": (lambda f: ("local", write(f / "a.xlsx", "x")), "a.xlsx is no table"),
+    "missing column": (lambda f: ("local", write(f / "a.csv", "texts,label\na,joy\n")), "did you mean 'texts'"),
+    "no usable rows": (lambda f: ("local", write(f / "a.csv", "text,label\na,bliss\n")), "its labels: bliss"),
+    "no labels.txt": (lambda f: ("goemotions", write(f / "g" / "test.tsv", "a\t0\tx\n").parent), "lacks labels.txt"),
+    "no mapping.txt": (lambda f: ("tweeteval", write(f / "t" / "train_text.txt", "a\n").parent), "lacks mapping.txt"),
+    "folder without files": (lambda f: ("meld", f), "holds no _sent_emo.csv"),
+    "broken JSONL": (lambda f: ("local", write(f / "a.jsonl", '{"text": "a"\n')), "could not be read as JSONL"),
+    "empty file": (lambda f: ("local", write(f / "a.csv", "")), "could not be read as CSV"),
+    "broken parquet": (lambda f: ("local", write(f / "a.parquet", "no")), "could not be read as PARQUET"),
+    "broken vignettes": (lambda f: ("aipsy-affect", write(f / "stimuli.jsonl", "{oops\n").parent), "line 1"),
+    "local without path": (lambda f: ("local", None), "needs a path"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_files_get_one_clear_line(tmp_path, case):
+    make, expected = REFUSED[case]
+    name, path = make(tmp_path)
+    with pytest.raises(UserError) as error:
+        load_corpus(name, path=path)
+    assert expected in str(error.value) and "\n" not in str(error.value)
+
+
+def test_more_bad_files(tmp_path, goemotions):
+    write(goemotions / "train.tsv", "fine\t0\ta\nno label here\n")
+    with pytest.raises(UserError, match=r"train.tsv, line 2"):
+        load_corpus("goemotions", path=goemotions)
+    (tmp_path / "latin.csv").write_bytes("text,label\ncafé,joy\n".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_corpus("local", path=tmp_path / "latin.csv")
+    write(tmp_path / "tw" / "mapping.txt", "0\tanger\n")
+    write(tmp_path / "tw" / "train_text.txt", "a\nb\n")
+    write(tmp_path / "tw" / "train_labels.txt", "0\n")
+    with pytest.raises(UserError, match="2 texts but 1 labels"):
+        load_corpus("tweeteval", path=tmp_path / "tw")
+    with pytest.raises(UserError, match="no split 'discovr'; did you mean 'discover'"):
+        load_corpus("vignettes", split="discovr")
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("name", "folder", "split", "n"),
+    [
+        ("goemotions", "goemotions/ekman", "test", 3539),
+        ("crowd-envent", "crowd-envent", "all", 3300),
+        ("isear", "isear", "train", 4399),
+        ("isear", "isear", "test", 1032),
+        ("tweeteval", "tweeteval-emotion", "train", 2963),
+        ("empatheticdialogues", "empatheticdialogues", "test", 1625),
+        ("aipsy-affect", "aipsy-affect", "all", 72),
+    ],
+)
+def test_real_corpora_have_the_rows_they_should(name, folder, split, n):
+    assert len(load_corpus(name, split=split, path=SHARED / folder)) == n
