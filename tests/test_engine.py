@@ -8,17 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interp import capture
-from interp.errors import UserError
+from interp.errors import InterpWarning, UserError
 from interp.model import LanguageModel
 from interp.saes import SaeStack
 from interp.tracing import (
-    EditRows,
     EngineError,
+    FeatureEdits,
     ablate,
     ablate_jointly,
     answer_gradients,
     attribute,
     edited_logits,
+    patch,
 )
 
 LABELS = ["anger", "disgust", "fear", "joy", "sadness", "surprise"]
@@ -67,16 +68,55 @@ def test_residuals_are_those_of_a_transformer_bridge(models_by_family):
         torch.testing.assert_close(captured.residuals[layer, 0], seen[layer], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("layer", [0, 2, 3])
-def test_edits_equal_brute_force(any_model, layer):
-    """Different numbers of edits per prompt, in an order of their own, windows shorter than the prompts."""
+@pytest.mark.parametrize("rows_in_flight", [2, 7, 1024])
+def test_edits_equal_brute_force(any_model, stack, rows_in_flight):
+    """Edits of several layers in one sweep, in an order of their own, with windows shorter than the prompts."""
     captured = capture(any_model, PROMPTS, answers=LABELS, keep_cache=True)
-    example = torch.tensor([3, 0, 2, 2, 4, 2, 0, 1, 2])
-    delta = torch.randn(len(example), any_model.d_model, generator=torch.Generator().manual_seed(layer))
-    found = edited_logits(any_model, captured, EditRows(layer, example, delta), rows_in_flight=7)
-    for row, (e, d) in enumerate(zip(example.tolist(), delta, strict=True)):
-        expected = brute_force(any_model, PROMPTS[e], layer, lambda x, d=d: x + d)
+    example = torch.tensor([3, 0, 2, 2, 4, 2, 0, 1, 2, 2, 4])
+    layer = torch.tensor([0, 1, 3, 0, 2, 2, 1, 3, 0, 0, 1])
+    feature = torch.tensor([5, 9, 60, 1, 33, 33, 2, 7, 8, 1, 40])
+    changes = torch.randn(len(example), generator=torch.Generator().manual_seed(0)) * 3
+    edits = FeatureEdits(layer, example, feature, changes)
+    found = edited_logits(any_model, stack, captured, edits, rows_in_flight=rows_in_flight)
+    for row, (k, e, f, c) in enumerate(zip(layer.tolist(), example.tolist(), feature.tolist(), changes, strict=True)):
+        change = c * stack.directions(k)[f]
+        expected = brute_force(any_model, PROMPTS[e], k, lambda x, change=change: x + change)
         torch.testing.assert_close(found[row], expected, atol=1e-4, rtol=0)
+
+
+def test_patching_inserts_another_examples_features(any_model, stack):
+    captured = capture(any_model, PROMPTS, answers=LABELS, keep_cache=True)
+    acts = stack.encode(1, captured.residuals[1])
+    features = acts[2].topk(4).indices.tolist()
+    values = acts[2, features].expand(5, 4)
+    found = patch(any_model, stack, captured, layer=1, features=features, values=values)
+    for i, prompt in enumerate(PROMPTS):
+        change = (values[i] - acts[i, features]) @ stack.directions(1)[features]
+        expected = brute_force(any_model, prompt, 1, lambda x, change=change: x + change)
+        torch.testing.assert_close(found[i], expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[2], captured.answer_logits[2], atol=1e-4, rtol=0)
+
+
+def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeypatch):
+    from interp.tracing import ablation
+
+    captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
+    n = 40
+    edits = FeatureEdits(torch.full((n,), 1), torch.arange(n) % 5, torch.arange(n), torch.ones(n))
+    expected = edited_logits(llama, stack, captured, edits)
+    original, sizes = ablation.run_above, []
+
+    def small_machine(model, cache, rows, layer, **options):
+        sizes.append(rows.shape[0] * rows.shape[1])
+        if sizes[-1] > 12:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return original(model, cache, rows, layer, **options)
+
+    monkeypatch.setattr(ablation, "run_above", small_machine)
+    with pytest.warns(InterpWarning, match="rows in flight"):
+        found = edited_logits(llama, stack, captured, edits)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert max(sizes) > 12 >= sizes[-1]
 
 
 def test_ablation_removes_activation_times_direction(any_model, stack):
@@ -123,12 +163,13 @@ def test_joint_ablation_over_layers_equals_brute_force(any_model, stack):
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(5)), layer=st.integers(0, 3))
-def test_batch_composition_does_not_matter(llama, order, layer):
+def test_batch_composition_does_not_matter(llama, stack, order, layer):
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     shuffled = capture(llama, [PROMPTS[i] for i in order], answers=LABELS, keep_cache=True, tokens_per_batch=60)
-    delta = torch.randn(5, llama.d_model, generator=torch.Generator().manual_seed(1))
-    one = edited_logits(llama, captured, EditRows(layer, torch.arange(5), delta))
-    other = edited_logits(llama, shuffled, EditRows(layer, torch.arange(5), delta[list(order)]))
+    feature, change = torch.arange(5) * 7, torch.linspace(-4, 4, 5)
+    one = edited_logits(llama, stack, captured, FeatureEdits(torch.full((5,), layer), torch.arange(5), feature, change))
+    same = FeatureEdits(torch.full((5,), layer), torch.arange(5), feature[list(order)], change[list(order)])
+    other = edited_logits(llama, stack, shuffled, same)
     torch.testing.assert_close(one[list(order)], other, atol=1e-4, rtol=0)
 
 
@@ -145,25 +186,27 @@ def test_attribution_is_the_gradient(any_model, stack):
     targets = torch.tensor([0, 1, 2, 3, 4])
     found = attribute(any_model, stack, captured, layer=1, targets=targets)
     gradients = answer_gradients(any_model, captured, targets)
-    step = 0.02
-    direction = torch.nn.functional.normalize(
-        torch.randn(5, any_model.d_model, generator=torch.Generator().manual_seed(2)), dim=-1
-    )
+    step, feature = 0.02, torch.arange(5) * 11
     up, down = (
-        edited_logits(any_model, captured, EditRows(1, torch.arange(5), s * step * direction)).log_softmax(-1)
+        edited_logits(
+            any_model,
+            stack,
+            captured,
+            FeatureEdits(torch.ones(5, dtype=torch.long), torch.arange(5), feature, torch.full((5,), s * step)),
+        ).log_softmax(-1)
         for s in (1, -1)
     )
     slope = (up - down).gather(1, targets[:, None])[:, 0] / (2 * step)
-    torch.testing.assert_close((gradients[1] * direction).sum(-1), slope, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close((gradients[1] * stack.directions(1)[feature]).sum(-1), slope, atol=2e-2, rtol=2e-2)
     acts = stack.encode(1, captured.residuals[1])
     torch.testing.assert_close(found, acts * (gradients[1] @ stack.directions(1).T), atol=1e-6, rtol=1e-4)
 
 
-def test_a_disturbed_engine_aborts(llama):
+def test_a_disturbed_engine_aborts(llama, stack):
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     captured.caches[0].values[3].mul_(1.5)
     with pytest.raises(EngineError, match="without an edit"):
-        edited_logits(llama, captured, EditRows(1, torch.arange(5), torch.zeros(5, llama.d_model)))
+        ablate(llama, stack, captured, layer=1, features=list(range(64)))
 
 
 def test_hooks_vanish_after_an_exception(llama):

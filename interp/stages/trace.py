@@ -1,6 +1,7 @@
 """Stage `trace`: the exact causal effect of every candidate and control, phase by phase."""
 
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from interp.evaluation.statistics import mean_estimates, resample_weights
 from interp.folder import read_json, write_arrays, write_table
 from interp.session import Session
 from interp.stages.signals import traced_rows
-from interp.tracing import EditRows, ablate_jointly, edited_logits
+from interp.tracing import FeatureEdits, ablate_jointly, edited_logits
 
 CONTROL_QUANTILE = 0.99
 """A causal feature's effect exceeds this quantile of its controls'."""
@@ -84,37 +85,37 @@ def _measure_shard(
     gold_of = dict(zip(rows.tolist(), session.gold(rows).tolist(), strict=True))
     for chunk, captured in session.cached(rows, description):
         gold = torch.tensor([gold_of[r] for r in chunk])
-        for layer, by_emotion in wanted.items():
-            for name, values in _effects_in_layer(session, captured, layer, by_emotion, gold, chunk).items():
-                found[name].append(values)
+        for name, values in _effects(session, captured, wanted, gold, chunk).items():
+            found[name].append(values)
     return found
 
 
-def _effects_in_layer(
+def _effects(
     session: Session,
     captured: Captured,
-    layer: int,
-    by_emotion: dict[int, set[int]],
+    wanted: dict[int, dict[int, set[int]]],
     gold: torch.Tensor,
     chunk: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    acts = session.saes.encode(layer, captured.residuals[layer])
-    asked = torch.zeros(len(session.labels), acts.shape[1], dtype=torch.bool)
-    for emotion, features in by_emotion.items():
-        asked[emotion, sorted(features)] = True
-    example, feature = ((acts > 0) & asked[gold].to(acts.device)).nonzero(as_tuple=True)
-    if not len(example):
-        return {}
-    delta = -acts[example, feature, None] * session.saes.directions(layer, feature)
-    logits = edited_logits(session.model, captured, EditRows(layer, example, delta))
-    target = gold.to(example.device)[example]
-    clean = captured.answer_log_probabilities[example].gather(1, target[:, None])[:, 0]
-    edited = logits.log_softmax(-1).gather(1, target[:, None])[:, 0]
-    flipped = logits.argmax(-1) != captured.answer_logits[example].argmax(-1)
+    """All layers' edits in one sweep; a feature that is not active has no effect and costs nothing."""
+    parts = []
+    for layer, by_emotion in wanted.items():
+        acts = session.saes.encode(layer, captured.residuals[layer])
+        asked = torch.zeros(len(session.labels), acts.shape[1], dtype=torch.bool)
+        for emotion, features in by_emotion.items():
+            asked[emotion, sorted(features)] = True
+        example, feature = ((acts > 0) & asked[gold].to(acts.device)).nonzero(as_tuple=True)
+        parts.append(FeatureEdits(torch.full_like(example, layer), example, feature, -acts[example, feature]))
+    edits = FeatureEdits(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(FeatureEdits)))
+    logits = edited_logits(session.model, session.saes, captured, edits)
+    target = gold.to(logits.device)[edits.example, None]
+    clean = captured.answer_log_probabilities[edits.example].gather(1, target)[:, 0]
+    edited = logits.log_softmax(-1).gather(1, target)[:, 0]
+    flipped = logits.argmax(-1) != captured.answer_logits[edits.example].argmax(-1)
     return {
-        "row": chunk[example.cpu().numpy()],
-        "layer": np.full(len(example), layer),
-        "feature": feature.cpu().numpy(),
+        "row": chunk[edits.example.cpu().numpy()],
+        "layer": edits.layer.cpu().numpy(),
+        "feature": edits.feature.cpu().numpy(),
         "effect": (clean - edited).cpu().numpy(),
         "flipped": flipped.cpu().numpy(),
     }

@@ -1,17 +1,26 @@
 """Causal tracing: exact ablation of features, and the attribution that proposes which."""
 
-from interp.tracing.ablation import EditRows, EngineError, ablate, ablate_jointly, answers_under, edited_logits
+from interp.tracing.ablation import (
+    EngineError,
+    FeatureEdits,
+    ablate,
+    ablate_jointly,
+    answers_under,
+    edited_logits,
+    patch,
+)
 from interp.tracing.attribution import answer_gradients, attribute
 from interp.tracing.suffix import run_above
 
 __all__ = [
-    "EditRows",
     "EngineError",
+    "FeatureEdits",
     "ablate",
     "ablate_jointly",
     "answer_gradients",
     "answers_under",
     "attribute",
     "edited_logits",
+    "patch",
     "run_above",
 ]

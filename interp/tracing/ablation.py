@@ -1,6 +1,7 @@
 """Exact causal effects of features: what the model would have answered without them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.capture import Captured, PromptCache
+from interp.errors import InterpWarning
+from interp.memory import free_memory, out_of_memory
 from interp.model import LanguageModel
 from interp.saes import SaeStack
 from interp.tracing.suffix import run_above
@@ -15,7 +18,7 @@ from interp.tracing.suffix import run_above
 ResidualEdit = Callable[[Float[Tensor, "*row d_model"]], Float[Tensor, "*row d_model"]]
 
 ROWS_IN_FLIGHT = 1024
-"""Edited tokens computed together; beyond a few hundred, more of them are no faster."""
+"""Edited tokens computed together, at most; beyond a few hundred, more of them are no faster."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
 """Largest answer-logit difference that a row without an edit may show: above it, something is wrong."""
@@ -26,21 +29,34 @@ class EngineError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class EditRows:
-    """Edits at the answer position, one a row: `delta` is added to example `example` after layer `layer`."""
+class FeatureEdits:
+    """Single-feature edits at the answer position, one a row: `change` is added to the feature's activation."""
 
-    layer: int
+    layer: Int[Tensor, " row"]
     example: Int[Tensor, " row"]
-    delta: Float[Tensor, "row d_model"]
+    feature: Int[Tensor, " row"]
+    change: Float[Tensor, " row"]
+
+    def __len__(self) -> int:
+        return len(self.layer)
 
 
 @torch.no_grad()
 def edited_logits(
-    model: LanguageModel, captured: Captured, edits: EditRows, *, rows_in_flight: int = ROWS_IN_FLIGHT
+    model: LanguageModel,
+    saes: SaeStack,
+    captured: Captured,
+    edits: FeatureEdits,
+    *,
+    rows_in_flight: int | None = None,
 ) -> Float[Tensor, "row answer"]:
-    """Answer logits under each edit, exactly.
+    """Answer logits under each edit alone, exactly: one token through the layers above it.
 
-    Every pass carries rows without an edit; the run stops if they do not reproduce the capture.
+    Edits of all layers share one sweep: each joins at its own layer. Every pass carries rows without an edit; the run
+    stops if they do not reproduce the capture. Where memory runs out, the rows in flight are halved, with a warning.
+
+    Args:
+        rows_in_flight: edited tokens computed together; None sizes them from the free memory.
 
     Raises:
         EngineError: an unedited row moved by more than `TOLERANCE`.
@@ -48,40 +64,98 @@ def edited_logits(
     """
     if not captured.caches:
         raise ValueError("edited_logits needs captured = capture(..., keep_cache=True).")
-    logits = torch.empty(len(edits.example), captured.answer_logits.shape[1], device=edits.delta.device)
-    for cache, slots in _grids(captured.caches, edits.example, rows_in_flight):
-        # slots [prompt, row]: which edit stands there, -1 for none; every prompt keeps at least one unedited row.
-        examples = torch.tensor(cache.examples, device=slots.device)
-        clean = captured.residuals[edits.layer, examples]
-        used = slots >= 0
-        rows = clean[:, None].repeat(1, slots.shape[1], 1)
-        rows[used] += edits.delta[slots[used]].to(rows.dtype)
-        out = model.unembed(run_above(model, cache, rows, edits.layer), captured.answer_tokens).float()
-        _check_unedited(model, edits.layer, (out - captured.answer_logits[examples][:, None])[~used])
-        logits[slots[used]] = out[used]
+    logits = torch.empty(len(edits), captured.answer_logits.shape[1], device=captured.answer_logits.device)
+    size = rows_that_fit(model, captured) if rows_in_flight is None else rows_in_flight
+    for cache in captured.caches:
+        waiting = _pieces(cache, edits, size)
+        while waiting:
+            count = max(1, size // (len(waiting[0].rows) + 1))
+            try:
+                _sweep(model, saes, captured, cache, edits, waiting[:count], logits)
+                waiting = waiting[count:]
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or size <= 2:
+                    raise
+                size //= 2
+                warnings.warn(f"Out of memory: going on with {size} rows in flight.", InterpWarning, stacklevel=2)
+                waiting = [half for piece in waiting for half in piece.split(size - 1)]
     return logits
 
 
-def _grids(
-    caches: Sequence[PromptCache], example: Int[Tensor, " row"], rows_in_flight: int
-) -> Iterator[tuple[PromptCache, Int[Tensor, "prompt row"]]]:
-    """Edits laid out as prompts x rows, a few prompts at a time; prompts with alike numbers of edits together."""
-    edits_of: dict[int, list[int]] = {}
-    for row, e in enumerate(example.tolist()):
-        edits_of.setdefault(e, []).append(row)
-    for cache in caches:
-        columns = [c for c, e in enumerate(cache.examples) if e in edits_of]
-        columns.sort(key=lambda c: (-len(edits_of[cache.examples[c]]), c))
-        while columns:
-            most = min(len(edits_of[cache.examples[columns[0]]]), rows_in_flight - 1)
-            chosen = columns[: max(1, rows_in_flight // (most + 1))]
-            slots = torch.full((len(chosen), most + 1), -1)
-            for p, c in enumerate(chosen):
-                waiting = edits_of[cache.examples[c]]
-                taken, edits_of[cache.examples[c]] = waiting[:most], waiting[most:]
-                slots[p, : len(taken)] = torch.tensor(taken)
-            yield select_prompts(cache, chosen), slots.to(example.device)
-            columns = [c for c in columns if edits_of[cache.examples[c]]]
+@dataclass(frozen=True)
+class _Piece:
+    """Edits of one prompt that are computed together, in order of their layers."""
+
+    column: int
+    rows: list[int]
+
+    def split(self, most: int) -> "list[_Piece]":
+        return [_Piece(self.column, self.rows[k : k + most]) for k in range(0, len(self.rows), most)]
+
+
+def _pieces(cache: PromptCache, edits: FeatureEdits, size: int) -> list[_Piece]:
+    """The edits of a cache's prompts, prompts with alike numbers of them side by side."""
+    rows_of: dict[int, list[int]] = {}
+    layer = edits.layer.tolist()
+    for row, example in enumerate(edits.example.tolist()):
+        rows_of.setdefault(example, []).append(row)
+    whole = [
+        _Piece(column, sorted(rows_of[example], key=layer.__getitem__))
+        for column, example in enumerate(cache.examples)
+        if example in rows_of
+    ]
+    parts = [part for piece in whole for part in piece.split(max(1, size - 1))]
+    return sorted(parts, key=lambda part: (-len(part.rows), part.column, part.rows[0]))
+
+
+def _sweep(
+    model: LanguageModel,
+    saes: SaeStack,
+    captured: Captured,
+    cache: PromptCache,
+    edits: FeatureEdits,
+    pieces: Sequence[_Piece],
+    logits: Float[Tensor, "row answer"],
+) -> None:
+    """Fills in the logits of some pieces: rows [prompt, row] enter at their layers, one column stays unedited."""
+    device = captured.residuals.device
+    few = select_prompts(cache, [piece.column for piece in pieces])
+    examples = torch.tensor(few.examples, device=device)
+    layer = edits.layer.tolist()
+    by_layer: dict[int, list[list[int]]] = {}
+    for k in sorted({layer[row] for piece in pieces for row in piece.rows}):
+        by_layer[k] = [[row for row in piece.rows if layer[row] == k] for piece in pieces]
+    first = min(by_layer)
+    entering: dict[int, Tensor] = {}
+    slots = []
+    for k, rows_of in by_layer.items():
+        width = max(map(len, rows_of)) + (k == first)
+        slot = torch.full((len(pieces), width), -1)
+        for p, own in enumerate(rows_of):
+            slot[p, : len(own)] = torch.tensor(own, dtype=torch.long)
+        slot = slot.to(device)
+        used = slot >= 0
+        rows = captured.residuals[k, examples][:, None].repeat(1, width, 1)
+        row = slot[used]
+        change = edits.change[row, None] * saes.directions(k, edits.feature[row])
+        rows[used] += change.to(rows.dtype)
+        entering[k] = rows
+        slots.append(slot)
+    last = run_above(model, few, entering.pop(first), first, join=entering)
+    out = model.unembed(last, captured.answer_tokens).float()
+    slot = torch.cat(slots, dim=1)
+    used = slot >= 0
+    _check_unedited(model, first, (out - captured.answer_logits[examples][:, None])[~used])
+    logits[slot[used]] = out[used]
+
+
+def rows_that_fit(model: LanguageModel, captured: Captured) -> int:
+    """Edited tokens that a tenth of the free memory holds, between 16 and `ROWS_IN_FLIGHT`."""
+    tokens = max(cache.mask.shape[1] for cache in captured.caches)
+    config = model.hf.config
+    wide = 4 * max(getattr(config, "intermediate_size", None) or 4 * model.d_model, model.d_model)
+    per_row = 4 * (wide + 3 * config.num_attention_heads * tokens)  # bytes: hidden layers of the MLP, attention scores
+    return int(min(ROWS_IN_FLIGHT, max(16, free_memory(model.device) // 10 // per_row)))
 
 
 def select_prompts(cache: PromptCache, columns: Sequence[int]) -> PromptCache:
@@ -114,9 +188,36 @@ def ablate(
     acts = saes.encode(layer, captured.residuals[layer])[:, index]  # [example, feature]
     logits = captured.answer_logits[:, None].repeat(1, len(features), 1)
     example, column = acts.nonzero(as_tuple=True)
-    delta = -acts[example, column, None] * saes.directions(layer, index[column])
     if len(example):
-        logits[example, column] = edited_logits(model, captured, EditRows(layer, example, delta))
+        edits = FeatureEdits(torch.full_like(example, layer), example, index[column], -acts[example, column])
+        logits[example, column] = edited_logits(model, saes, captured, edits)
+    return logits
+
+
+def patch(
+    model: LanguageModel,
+    saes: SaeStack,
+    captured: Captured,
+    *,
+    layer: int,
+    features: Sequence[int],
+    values: Float[Tensor, "example feature"],
+) -> Float[Tensor, "example answer"]:
+    """Answer logits with the features' activations set to `values`, together, at the answer position.
+
+    With another example's activations as values, this inserts that example's features (activation patching).
+
+    Raises:
+        UserError: no SAE at that layer, or a feature it does not have.
+    """
+    index = saes.check_features(layer, features).to(model.device)
+    directions = saes.directions(layer, index)
+    change = (values.to(model.device) - saes.encode(layer, captured.residuals[layer])[:, index]) @ directions
+    logits = captured.answer_logits.clone()
+    for cache in captured.caches:
+        examples = torch.tensor(cache.examples, device=logits.device)
+        clean = captured.residuals[layer, examples]
+        logits[examples] = _answers_from(model, captured, cache, layer, clean + change[examples].to(clean.dtype), {})
     return logits
 
 
@@ -161,20 +262,34 @@ def answers_under(
     if not captured.caches:
         raise ValueError("answers_under needs captured = capture(..., keep_cache=True).")
     first = min(edits)
+    later = {layer: edit for layer, edit in edits.items() if layer > first}
     logits = torch.empty_like(captured.answer_logits)
+    for cache in captured.caches:
+        examples = torch.tensor(cache.examples, device=logits.device)
+        edited = edits[first](captured.residuals[first, examples])
+        logits[examples] = _answers_from(model, captured, cache, first, edited, later)
+    return logits
+
+
+def _answers_from(
+    model: LanguageModel,
+    captured: Captured,
+    cache: PromptCache,
+    layer: int,
+    edited: Float[Tensor, "prompt d_model"],
+    later: Mapping[int, ResidualEdit],
+) -> Float[Tensor, "prompt answer"]:
+    """Answer logits given the edited residuals after `layer`, with the unedited ones beside them as a check."""
 
     def beside_clean(edit: ResidualEdit) -> ResidualEdit:
         return lambda rows: torch.cat([rows[:, :1], edit(rows[:, 1:])], dim=1)
 
-    for cache in captured.caches:
-        index = torch.tensor(cache.examples, device=logits.device)
-        clean = captured.residuals[first, index]
-        rows = beside_clean(edits[first])(torch.stack([clean, clean], dim=1))
-        last = run_above(model, cache, rows, first, edits={k: beside_clean(e) for k, e in edits.items() if k > first})
-        out = model.unembed(last, captured.answer_tokens).float()
-        _check_unedited(model, first, out[:, 0] - captured.answer_logits[index])
-        logits[index] = out[:, 1]
-    return logits
+    examples = torch.tensor(cache.examples, device=edited.device)
+    rows = torch.stack([captured.residuals[layer, examples], edited], dim=1)
+    last = run_above(model, cache, rows, layer, edits={k: beside_clean(edit) for k, edit in later.items()})
+    out = model.unembed(last, captured.answer_tokens).float()
+    _check_unedited(model, layer, out[:, 0] - captured.answer_logits[examples])
+    return out[:, 1]
 
 
 def _check_unedited(model: LanguageModel, layer: int, difference: Tensor) -> None:
