@@ -1,7 +1,7 @@
 """Residuals of all layers at the answer position, in one pass per prompt."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class PromptCache:
     mask: Bool[Tensor, "prompt token"]
     position: Int[Tensor, " prompt"]
     """The answer position's place in its prompt, padding not counted."""
+    everywhere: dict[int, Float[Tensor, "prompt token d_model"]] = field(default_factory=dict)
+    """Residuals at all positions, for the layers asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def capture(
     *,
     answers: Sequence[str],
     keep_cache: bool = False,
+    everywhere: Collection[int] = (),
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Captured:
     """Residuals of every layer at the answer position, and the answers' logits there.
@@ -63,6 +66,7 @@ def capture(
     Args:
         answers: label words (`joy`) or answers as they continue a prompt (` joy`).
         keep_cache: also keep keys and values, as the passes above an edit (tracing, steering) need.
+        everywhere: layers whose residuals at all positions are kept in the cache as well.
         tokens_per_batch: padded prompt tokens per pass.
 
     Raises:
@@ -74,7 +78,7 @@ def capture(
     logits = torch.empty(len(prompts), len(answers), device=model.device)
     caches = []
     for batch in batches([len(e.ids) for e in encoded], tokens_per_batch):
-        at_answer, cache = _one_pass(model, model.pad([encoded[i] for i in batch]), batch, keep_cache)
+        at_answer, cache = _one_pass(model, model.pad([encoded[i] for i in batch]), batch, keep_cache, everywhere)
         residuals[:, batch] = at_answer
         logits[batch] = model.unembed(at_answer[-1], answer_tokens).float()
         if cache is not None:
@@ -95,13 +99,17 @@ def batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]
 
 @torch.no_grad()
 def _one_pass(
-    model: LanguageModel, tokens: Tokens, examples: list[int], keep_cache: bool
+    model: LanguageModel, tokens: Tokens, examples: list[int], keep_cache: bool, everywhere: Collection[int]
 ) -> tuple[Float[Tensor, "layer prompt d_model"], PromptCache | None]:
     seen: list[Tensor] = [torch.empty(0)] * model.n_layers
+
+    whole: dict[int, Tensor] = {}
 
     def watch(layer: int) -> Edit:
         def at_answer(residual: Tensor) -> None:
             seen[layer] = residual[:, -1].clone()
+            if layer in everywhere:
+                whole[layer] = residual
 
         return at_answer
 
@@ -118,5 +126,6 @@ def _one_pass(
         values=[layer.values for layer in kept],
         mask=tokens.mask,
         position=tokens.positions[:, -1],
+        everywhere=whole,
     )
     return torch.stack(seen), cache

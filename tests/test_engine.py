@@ -15,6 +15,7 @@ from interp.tracing import (
     EngineError,
     FeatureEdits,
     ablate,
+    ablate_everywhere,
     ablate_jointly,
     answer_gradients,
     attribute,
@@ -95,6 +96,28 @@ def test_patching_inserts_another_examples_features(any_model, stack):
         expected = brute_force(any_model, prompt, 1, lambda x, change=change: x + change)
         torch.testing.assert_close(found[i], expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(found[2], captured.answer_logits[2], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("tokens_in_flight", [10, 4096])
+@pytest.mark.parametrize("layer", [0, 2, 3])
+def test_ablation_at_all_positions_equals_brute_force(any_model, stack, layer, tokens_in_flight):
+    captured = capture(any_model, PROMPTS, answers=LABELS, keep_cache=True, everywhere=[layer])
+    example = torch.tensor([0, 2, 2, 4, 1, 2, 3, 0])
+    feature = torch.tensor([3, 8, 50, 21, 60, 13, 8, 40])
+    found = ablate_everywhere(
+        any_model, stack, captured, layer=layer, example=example, feature=feature, tokens_in_flight=tokens_in_flight
+    )
+    for row, (e, f) in enumerate(zip(example.tolist(), feature.tolist(), strict=True)):
+
+        def without(x, f=f):
+            acts = stack.encode(layer, x)[..., f, None]
+            acts[:, 0] = 0
+            return x - acts * stack.directions(layer)[f]
+
+        ids = torch.tensor([any_model.encode([PROMPTS[e]])[0].ids])
+        with torch.no_grad(), any_model.edited({layer: without}):
+            logits = any_model.hf(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0, -1]
+        torch.testing.assert_close(found[row], logits[captured.answer_tokens], atol=1e-4, rtol=0)
 
 
 def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeypatch):

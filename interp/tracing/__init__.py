@@ -10,12 +10,14 @@ from interp.tracing.ablation import (
     patch,
 )
 from interp.tracing.attribution import answer_gradients, attribute
+from interp.tracing.everywhere import ablate_everywhere
 from interp.tracing.suffix import run_above
 
 __all__ = [
     "EngineError",
     "FeatureEdits",
     "ablate",
+    "ablate_everywhere",
     "ablate_jointly",
     "answer_gradients",
     "answers_under",

@@ -145,7 +145,7 @@ def _sweep(
     out = model.unembed(last, captured.answer_tokens).float()
     slot = torch.cat(slots, dim=1)
     used = slot >= 0
-    _check_unedited(model, first, (out - captured.answer_logits[examples][:, None])[~used])
+    check_unedited(model, first, (out - captured.answer_logits[examples][:, None])[~used])
     logits[slot[used]] = out[used]
 
 
@@ -171,6 +171,7 @@ def select_prompts(cache: PromptCache, columns: Sequence[int]) -> PromptCache:
         values=[v[index, :, start:] for v in cache.values],
         mask=mask[:, start:],
         position=cache.position[index],
+        everywhere={layer: x[index, start:] for layer, x in cache.everywhere.items()},
     )
 
 
@@ -288,11 +289,16 @@ def _answers_from(
     rows = torch.stack([captured.residuals[layer, examples], edited], dim=1)
     last = run_above(model, cache, rows, layer, edits={k: beside_clean(edit) for k, edit in later.items()})
     out = model.unembed(last, captured.answer_tokens).float()
-    _check_unedited(model, layer, out[:, 0] - captured.answer_logits[examples])
+    check_unedited(model, layer, out[:, 0] - captured.answer_logits[examples])
     return out[:, 1]
 
 
-def _check_unedited(model: LanguageModel, layer: int, difference: Tensor) -> None:
+def check_unedited(model: LanguageModel, layer: int, difference: Tensor) -> None:
+    """The engine's self-test.
+
+    Raises:
+        EngineError: logits of a row without an edit differ from the capture's by more than `TOLERANCE`.
+    """
     moved = difference.abs().max().item()
     if not moved <= TOLERANCE[model.dtype]:
         raise EngineError(f"above layer {layer}, a row without an edit moved the answer logits by {moved:.2g}.")

@@ -1,17 +1,19 @@
-"""Exact recomputation above an edit at the answer position.
+"""Exact recomputation above an edit.
 
-In a causal model an edit at the last position changes nothing at earlier positions, in any layer. So the model's
-answer under an edit costs one token through the layers above, attending to the keys and values that the unedited
-prompt left behind. Many edits of one prompt attend to the same keys and values, which are never copied.
+In a causal model an edit changes nothing at earlier positions, in any layer. So the model's answer under an edit at
+the answer position costs one token through the layers above, attending to the keys and values that the unedited prompt
+left behind; an edit at several positions costs the tokens from its first position on. Many edits of one prompt attend
+to the same keys and values, which are never copied.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -23,11 +25,20 @@ Row = Float[Tensor, "prompt row d_model"]
 
 @dataclass(frozen=True)
 class Prefix:
-    """What the answer position may attend to in one layer, besides itself."""
+    """What recomputed tokens may attend to in one layer, besides those of their own row that are being recomputed.
+
+    Attributes:
+        keys, values, mask: of the prompt's tokens before the recomputed ones.
+        own_keys, own_values: of the row's recomputed tokens that come before the queries, if any.
+        record: if given, receives (keys, values) of the tokens passed in, and nothing is attended to.
+    """
 
     keys: Float[Tensor, "prompt kv_head token d_head"]
     values: Float[Tensor, "prompt kv_head token d_head"]
     mask: Bool[Tensor, "prompt token"]
+    own_keys: Float[Tensor, "prompt_row kv_head own d_head"] | None = None
+    own_values: Float[Tensor, "prompt_row kv_head own d_head"] | None = None
+    record: list[tuple[Tensor, Tensor]] | None = None
 
 
 def run_above(
@@ -62,27 +73,82 @@ def run_above(
     return rows
 
 
+def run_suffix(
+    model: LanguageModel, cache: PromptCache, rows: Float[Tensor, "row token d_model"], layer: int
+) -> Float[Tensor, "row d_model"]:
+    """Residuals at the answer position after the last layer, given those of the last tokens after `layer`.
+
+    For edits at several positions of one prompt: its tokens before the first edited one are as they were. In the last
+    layer only the answer position is a query; the other tokens give their keys and values.
+
+    Args:
+        cache: of a single prompt.
+        rows: variants of the prompt's last tokens.
+    """
+    start = cache.mask.shape[1] - rows.shape[1]
+    positions = cache.position - torch.arange(rows.shape[1] - 1, -1, -1, device=rows.device)  # [token]
+    with _shared_prefix_attention(model):
+        for above in range(layer + 1, model.n_layers):
+            prefix = Prefix(cache.keys[above][:, :, :start], cache.values[above][:, :, :start], cache.mask[:, :start])
+            if above == model.n_layers - 1 and rows.shape[1] > 1:
+                keys, values = _keys_and_values(model, rows[:, :-1], positions[:-1], above, prefix)
+                prefix = replace(prefix, own_keys=keys, own_values=values)
+                rows, positions = rows[:, -1:], positions[-1:]
+            rows = _call_block(model, rows, positions.expand(len(rows), -1), above, prefix)
+    return rows[:, -1]
+
+
 def _block(model: LanguageModel, cache: PromptCache, rows: Row, layer: int) -> Row:
     n_rows = rows.shape[1]
-    positions = cache.position[:, None].repeat_interleave(n_rows, 0)  # [(prompt row), 1]
     flat = rearrange(rows, "prompt row d -> (prompt row) 1 d")
-    output = model.blocks[layer](
-        flat,
-        attention_mask=None,
-        position_ids=positions,
-        position_embeddings=model.rotary(layer, flat, positions),
-        use_cache=False,
-        prefix=Prefix(cache.keys[layer][:, :, :-1], cache.values[layer][:, :, :-1], cache.mask[:, :-1]),
-    )
-    output = output[0] if isinstance(output, tuple) else output
+    positions = cache.position[:, None].repeat_interleave(n_rows, 0)  # [(prompt row), 1]
+    prefix = Prefix(cache.keys[layer][:, :, :-1], cache.values[layer][:, :, :-1], cache.mask[:, :-1])
+    output = _call_block(model, flat, positions, layer, prefix)
     return rearrange(output, "(prompt row) 1 d -> prompt row d", row=n_rows)
+
+
+def _call_block(
+    model: LanguageModel,
+    hidden: Float[Tensor, "prompt_row token d_model"],
+    positions: Int[Tensor, "prompt_row token"],
+    layer: int,
+    prefix: Prefix,
+) -> Float[Tensor, "prompt_row token d_model"]:
+    output = model.blocks[layer](hidden, **_arguments(model, hidden, positions, layer, prefix))
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _keys_and_values(
+    model: LanguageModel, hidden: Tensor, positions: Int[Tensor, " token"], layer: int, prefix: Prefix
+) -> tuple[Tensor, Tensor]:
+    """A layer's keys and values of some tokens, without their attention or MLP."""
+    record: list[tuple[Tensor, Tensor]] = []
+    block: Any = model.blocks[layer]
+    norm = getattr(block, "input_layernorm", None) or block.ln_1
+    attention = next(getattr(block, n) for n in ("self_attn", "attention", "attn") if hasattr(block, n))
+    spread = positions.expand(len(hidden), -1)
+    attention(norm(hidden), **_arguments(model, hidden, spread, layer, replace(prefix, record=record)))
+    return record[0]
+
+
+def _arguments(
+    model: LanguageModel, hidden: Tensor, positions: Int[Tensor, "prompt_row token"], layer: int, prefix: Prefix
+) -> dict[str, Any]:
+    """What every family's block takes; those that need less ignore the rest."""
+    return {
+        "attention_mask": None,
+        "position_ids": positions,
+        "position_embeddings": model.rotary(layer, hidden, positions),
+        "use_cache": False,
+        "prefix": prefix,
+    }
 
 
 def attend_to_prefix(
     module: nn.Module,
-    query: Float[Tensor, "prompt_row head 1 d_head"],
-    key: Float[Tensor, "prompt_row kv_head 1 d_head"],
-    value: Float[Tensor, "prompt_row kv_head 1 d_head"],
+    query: Float[Tensor, "prompt_row head query d_head"],
+    key: Float[Tensor, "prompt_row kv_head query d_head"],
+    value: Float[Tensor, "prompt_row kv_head query d_head"],
     attention_mask: None,
     *,
     prefix: Prefix,
@@ -90,35 +156,64 @@ def attend_to_prefix(
     softcap: float | None = None,
     sliding_window: int | None = None,
     **_: object,
-) -> tuple[Float[Tensor, "prompt_row 1 head d_head"], None]:
-    """Attention of single tokens over their prompt's unexpanded keys and values and their own; transformers calls it.
+) -> tuple[Float[Tensor, "prompt_row query head d_head"], None]:
+    """Attention of recomputed tokens over their prompt's unexpanded keys and values and their own row's.
 
-    All rows and query heads of one prompt and key-value head share a single matrix product.
+    All rows, queries and query heads of one prompt and key-value head share a single matrix product. transformers
+    calls it with the signature of its own attention functions.
     """
+    if prefix.record is not None:
+        prefix.record.append((key, value))
+        return torch.zeros_like(query).transpose(1, 2), None
+    if prefix.own_keys is not None and prefix.own_values is not None:
+        key, value = torch.cat([prefix.own_keys, key], dim=2), torch.cat([prefix.own_values, value], dim=2)
     n_prompts, n_kv, n_before, d_head = prefix.keys.shape
+    n_rows, n_queries, n_own = query.shape[0] // n_prompts, query.shape[2], key.shape[2]
     scaling = d_head**-0.5 if scaling is None else scaling
-    n_rows = query.shape[0] // n_prompts
-    q = rearrange(query * scaling, "(prompt row) (kv group) 1 d -> prompt kv (row group) d", prompt=n_prompts, kv=n_kv)
-    k, v = (rearrange(x, "(prompt row) kv 1 d -> prompt kv row 1 d", prompt=n_prompts) for x in (key, value))
-    by_row = rearrange(q, "prompt kv (row group) d -> prompt kv row group d", row=n_rows)
+    sizes = {"row": n_rows, "query": n_queries}
+    q = rearrange(
+        query * scaling,
+        "(prompt row) (kv group) query d -> prompt kv (row group query) d",
+        prompt=n_prompts,
+        kv=n_kv,
+    )
+    k, v = (rearrange(x, "(prompt row) kv own d -> prompt kv row own d", prompt=n_prompts) for x in (key, value))
+    by_row = rearrange(q, "prompt kv (row gq) d -> prompt kv row gq d", row=n_rows)
     scores = torch.cat(
         [
-            rearrange(q @ prefix.keys.mT, "prompt kv (row group) token -> prompt kv row group token", row=n_rows),
-            (by_row * k).sum(-1, keepdim=True),
+            rearrange(q @ prefix.keys.mT, "prompt kv (row gq) token -> prompt kv row gq token", row=n_rows),
+            # A batched product of single vectors is slower than their elementwise one.
+            (by_row * k).sum(-1, keepdim=True) if n_own == 1 else by_row @ k.mT,
         ],
         dim=-1,
-    )  # [prompt, kv, row, group, token + 1]
+    )  # [prompt, kv, row, (group query), token + own]
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
-    seen = prefix.mask
-    if sliding_window is not None and n_before >= sliding_window:
-        seen = seen & (torch.arange(n_before, device=seen.device) > n_before - sliding_window)
-    if not seen.all():
-        scores[..., :-1].masked_fill_(~seen[:, None, None, None], -torch.inf)
+    seen = _seen(prefix.mask, n_queries, n_own, sliding_window)
+    if seen is not None:
+        scores = rearrange(scores, "prompt kv row (group query) key -> prompt kv row group query key", query=n_queries)
+        scores = scores.masked_fill_(~seen[:, None, None, None], -torch.inf).flatten(3, 4)
     weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    before = rearrange(weights[..., :-1], "prompt kv row group token -> prompt kv (row group) token") @ prefix.values
-    mixed = rearrange(before, "prompt kv (row group) d -> prompt kv row group d", row=n_rows) + weights[..., -1:] * v
-    return rearrange(mixed, "prompt kv row group d -> (prompt row) 1 (kv group) d"), None
+    before = rearrange(weights[..., :n_before], "prompt kv row gq token -> prompt kv (row gq) token") @ prefix.values
+    own = weights[..., n_before:] * v if n_own == 1 else weights[..., n_before:] @ v
+    mixed = rearrange(before, "prompt kv (row gq) d -> prompt kv row gq d", row=n_rows) + own
+    return rearrange(mixed, "prompt kv row (group query) d -> (prompt row) query (kv group) d", **sizes), None
+
+
+def _seen(
+    mask: Bool[Tensor, "prompt token"], n_queries: int, n_own: int, window: int | None
+) -> Bool[Tensor, "prompt query key"] | None:
+    """Which earlier and own tokens each query sees; None where it sees them all."""
+    n_prompts, n_before = mask.shape
+    if n_own == 1 and (window is None or n_before < window) and bool(mask.all()):
+        return None
+    at = torch.arange(n_before + n_own, device=mask.device)
+    query = at[-n_queries:, None]
+    seen = at <= query  # [query, key]
+    if window is not None:
+        seen = seen & (at > query - window)
+    real = torch.cat([mask, mask.new_ones(n_prompts, n_own)], dim=1)
+    return seen & real[:, None]
 
 
 ALL_ATTENTION_FUNCTIONS.register("interp_prefix", attend_to_prefix)
