@@ -62,7 +62,8 @@ class PromptConfig:
 class TracingConfig:
     candidates: int = 64
     """Features per phase and emotion that attribution proposes and exact ablation decides on."""
-    position: Literal["answer"] = "answer"
+    position: Literal["answer", "all"] = "answer"
+    """Where a feature is removed: at the answer position, or at every position but the first."""
     controls: Literal["matched"] = "matched"
     """As many random active features, matched in the norm of what they add to the residual."""
     examples: Literal["all", "correct"] = "all"

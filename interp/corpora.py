@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +49,8 @@ class HubSource:
     config: str | None
     to_row: Callable[[Mapping, Mapping[str, list[str]]], Row]
     """(record, names of every class-label column) -> Row without split."""
+    parts: tuple[str, ...] = ()
+    """For a release in tables that are no train / validation / test: the tables that count, cut like one file."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,10 @@ def load_corpus(
         mapping: the corpus' own labels to names of `labels`; None uses the corpus' published one.
 
     Raises:
-        UserError: unknown corpus or split, missing file or column, no usable rows, a label without any row.
+        UserError: unknown corpus or split, missing or broken file, missing column, no usable rows.
     """
+    if limit is not None and limit < 1:
+        raise UserError(f"limit must be at least 1; got {limit}.")
     if name == "local":
         if path is None:
             raise UserError("Corpus 'local' needs a path to a CSV, TSV, JSONL or Parquet file; none was given.")
@@ -173,23 +176,26 @@ def _split_test(name: str, corpus: Corpus, split: str, rows: list[Row]) -> Calla
         if split in edges:
             low, high = edges[split]
             return lambda row: low <= stable_share(row.group or row.text) < high
-    known = sorted(released | set(corpus.official) | {"all", *(() if released else (*corpus.shares, "train"))})
+    cut = {part for part, source in corpus.official.items() if source in released}
+    known = sorted({"all"} | released | (cut if released else {*corpus.shares, "train"}))
     raise UserError(f"Corpus {name!r} has no split {split!r}{nearest(split, known)}")
 
 
 def _draw(examples: list[Example], limit: int, seed: int) -> list[Example]:
-    """At most `limit` examples, in file order, keeping each emotion's share as far as whole numbers allow."""
+    """At most `limit` examples, in file order, keeping each emotion's share as far as whole numbers allow.
+
+    Within an emotion, seed and text alone say who comes first, not the file's order or the other emotions.
+    """
     if limit >= len(examples):
         return examples
     by_gold: dict[str, list[int]] = {}
     for i, example in enumerate(examples):
         by_gold.setdefault(example.gold, []).append(i)
-    rng = random.Random(seed)
     ranked = []
     for members in by_gold.values():
-        rng.shuffle(members)
-        ranked += [((rank + 0.5) / len(members), i) for rank, i in enumerate(members)]
-    return [examples[i] for i in sorted(i for _, i in sorted(ranked)[:limit])]
+        drawn = sorted((stable_share(f"{seed}/{examples[i].text}"), i) for i in members)
+        ranked += [((rank + 0.5) / len(drawn), share, i) for rank, (share, i) in enumerate(drawn)]
+    return [examples[i] for i in sorted(i for *_, i in sorted(ranked)[:limit])]
 
 
 # ------------------------------------------------------------------------------------------- sources
@@ -200,10 +206,7 @@ def _from_files(name: str, corpus: Corpus, path: Path) -> Iterator[Row]:
         raise UserError(
             f"No file or folder {str(path)!r} for corpus {name!r}; check `path` or leave it out for the hub."
         )
-    try:
-        yield from corpus.read(path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); convert it first.") from None
+    yield from corpus.read(path)
 
 
 def _from_hub(name: str, corpus: Corpus) -> Iterator[Row]:
@@ -218,51 +221,80 @@ def _from_hub(name: str, corpus: Corpus) -> Iterator[Row]:
 
     try:
         loaded = datasets.load_dataset(corpus.hub.repository, corpus.hub.config)
-    except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:
+    except (OSError, datasets.exceptions.DatasetsError, ValueError, RuntimeError) as error:
         raise UserError(
             f"Could not fetch {corpus.hub.repository!r} from the Hugging Face hub ({type(error).__name__});"
             f" check the network, or give `path:` to the released files of {name!r}."
         ) from None
+    parts = corpus.hub.parts
     for split, table in loaded.items():
+        if parts and split not in parts:
+            continue
         names = {
             column: getattr(feature, "feature", feature).names
             for column, feature in table.features.items()
             if hasattr(getattr(feature, "feature", feature), "names")
         }
+        seen = set()  # EmpatheticDialogues: a record per utterance, one situation per dialogue
         for i, record in enumerate(table):
             row = corpus.hub.to_row(record, names)
-            yield row._replace(id=row.id or f"{split}-{i}", split=split)
+            row = row._replace(id=row.id or f"{split}-{i}", split=None if parts else split)
+            if row.id not in seen:
+                seen.add(row.id)
+                yield row
 
 
-def _json_lines(path: Path) -> Iterator[dict]:
-    for number, line in enumerate(_lines(path), 1):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            raise UserError(f"{path}, line {number}: not a JSON object.") from None
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); convert it first.") from None
+    except OSError as error:
+        raise UserError(f"{path} could not be read: {error.strerror}.") from None
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
+    """Only a line feed ends a line: `str.splitlines` would also cut texts at U+2028, U+0085 and the like."""
+    text = _text(path).replace("\r\n", "\n").removesuffix("\n")
+    return text.split("\n") if text else []
+
+
+def _json_lines(path: Path, needs: Sequence[str] = ()) -> Iterator[dict]:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            record = None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, line {number}: not a JSON object.")
+        _need_columns(f"{path}, line {number}", record, needs)
+        yield record
 
 
 def _records(path: Path, delimiter: str = ",", needs: Sequence[str] = ()) -> Iterator[dict[str, str]]:
-    """Rows of a delimited table as dicts, refusing a table that lacks a column."""
-    text = path.read_text(encoding="utf-8-sig")
-    lines = io.StringIO(text, newline="")
+    """Rows of a delimited table as dicts, refusing a table that lacks a column or a row that is cut short."""
+    lines = io.StringIO(_text(path), newline="")
     if delimiter == "|":  # ISEAR: quotation marks are text
         reader = csv.DictReader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
     else:
         reader = csv.DictReader(lines, delimiter=delimiter)
-    _need_columns(path, reader.fieldnames or [], needs)
-    yield from reader
+    try:
+        _need_columns(path, reader.fieldnames or [], needs)
+        for record in reader:
+            if any(record[column] is None for column in needs):
+                raise UserError(f"{path}, line {reader.line_num}: fewer cells than the header.")
+            yield record
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}.") from None
 
 
-def _need_columns(path: Path, present: Iterable[str], needs: Sequence[str]) -> None:
+def _need_columns(where: Path | str, present: Iterable[str], needs: Sequence[str]) -> None:
     present = list(present)
     for column in needs:
         if column not in present:
-            raise UserError(f"{path} has no column {column!r}{nearest(column, present)}")
+            raise UserError(f"{where} has no column {column!r}{nearest(column, present)}")
 
 
 def _released(path: Path, suffix: str) -> list[Path]:
@@ -277,7 +309,7 @@ def _released(path: Path, suffix: str) -> list[Path]:
 
 
 def _read_vignettes(path: Path) -> Iterator[Row]:
-    for record in _json_lines(path):
+    for record in _json_lines(path, ("id", "text", "label", "split", "keyword_free")):
         yield Row(record["id"], record["text"], (record["label"],), record["split"], None, record["keyword_free"])
 
 
@@ -287,14 +319,14 @@ def _read_goemotions(path: Path) -> Iterator[Row]:
     label_file = next((folder / n for n in ("labels.txt", "emotions.txt") if (folder / n).exists()), None)
     if label_file is None:
         raise UserError(f"{folder} lacks labels.txt, GoEmotions' list of label names (one per line).")
-    names = [line for line in _lines(label_file) if line]
+    names = {str(k): line.strip() for k, line in enumerate(filter(str.strip, _lines(label_file)))}
     for file in _released(path, ".tsv"):
         split = SPLIT_ALIASES.get(file.stem, file.stem)
         for number, line in enumerate(_lines(file), 1):
             cells = line.split("\t")
             try:
-                labels = tuple(names[int(k)] for k in cells[1].split(","))
-            except (IndexError, ValueError):
+                labels = tuple(names[k.strip()] for k in cells[1].split(","))
+            except (IndexError, KeyError):
                 raise UserError(
                     f"{file}, line {number}: expected text, label ids below {len(names)} and an id,"
                     " separated by tabs, as GoEmotions was released."
@@ -327,9 +359,8 @@ def _read_meld(path: Path) -> Iterator[Row]:
             dialogue = f"{split}-{r['Dialogue_ID']}"
             text = r["Utterance"].replace("\x92", "'").replace("’", "'")
             # Alone, the training file has no official counterpart: it is cut like a corpus without splits.
-            yield Row(
-                f"{dialogue}-{r['Utterance_ID']}", text, (r["Emotion"],), split if len(found) > 1 else None, dialogue
-            )
+            released = split if len(found) > 1 or split != "train" else None
+            yield Row(f"{dialogue}-{r['Utterance_ID']}", text, (r["Emotion"],), released, dialogue)
 
 
 def _read_tweeteval(path: Path) -> Iterator[Row]:
@@ -337,31 +368,37 @@ def _read_tweeteval(path: Path) -> Iterator[Row]:
     folder = path if path.is_dir() else path.parent
     if not (folder / "mapping.txt").exists():
         raise UserError(f"{folder} lacks mapping.txt, TweetEval's list of label names.")
-    names = dict(line.split(maxsplit=1) for line in _lines(folder / "mapping.txt") if line.strip())
+    names = dict(line.split(maxsplit=1) for line in _lines(folder / "mapping.txt") if len(line.split()) > 1)
     for file in _released(folder, "_text.txt"):
-        split = SPLIT_ALIASES.get(file.stem.removesuffix("_text"), file.stem.removesuffix("_text"))
-        texts, labels = _lines(file), _lines(file.with_name(file.name.replace("_text", "_labels")))
+        part = file.stem.removesuffix("_text")
+        split = SPLIT_ALIASES.get(part, part)
+        label_file = folder / f"{part}_labels.txt"
+        if not label_file.exists():
+            raise UserError(f"{folder} lacks {label_file.name}, the labels of {file.name}.")
+        texts, labels = _lines(file), _lines(label_file)
         if len(texts) != len(labels):
             raise UserError(f"{file} has {len(texts)} texts but {len(labels)} labels beside it.")
         for i, (text, label) in enumerate(zip(texts, labels, strict=True)):
-            yield Row(f"{split}-{i}", text, (names[label.strip()],), split)
+            if label.strip() not in names:
+                raise UserError(f"{label_file}, line {i + 1}: mapping.txt has no label {label.strip()!r}.")
+            yield Row(f"{split}-{i}", text, (names[label.strip()].strip(),), split)
 
 
 def _read_empathetic(path: Path) -> Iterator[Row]:
     """Situations with their emotion: a `text,emotion` table, or the release's dialogue lines (one situation each)."""
-    for file in _released(path, ".csv"):
+    found = _released(path, ".csv")
+    # The corpus is here to be scored on, never to be fitted on: without a test file, all but `train` is test.
+    has_test = any(file.stem == "test" for file in found)
+    for file in found:
         split = SPLIT_ALIASES.get(file.stem, file.stem)
-        table = list(_records(file))
-        columns = table[0].keys() if table else ()
-        if "prompt" in columns:  # the authors' own files, one row per utterance
-            seen = {r["conv_id"]: r for r in table}
-            rows = [(key, r["prompt"].replace("_comma_", ","), r["context"]) for key, r in seen.items()]
+        if "prompt" in "".join(_lines(file)[:1]):  # the authors' own files, one row per utterance
+            table = _records(file, ",", ("conv_id", "prompt", "context"))
+            rows = {r["conv_id"]: (r["prompt"].replace("_comma_", ","), r["context"]) for r in table}
         else:
-            _need_columns(file, columns, ("text", "emotion"))
-            rows = [(str(i), r["text"], r["emotion"]) for i, r in enumerate(table)]
-        for key, text, label in rows:
-            # The corpus is here to be scored on, never to be fitted on: without a test file, all of it is test.
-            yield Row(f"{split}-{key}", text, (label.strip(),), split if split in ("train", "test") else "test")
+            rows = {str(i): (r["text"], r["emotion"]) for i, r in enumerate(_records(file, ",", ("text", "emotion")))}
+        released = split if split == "train" or has_test else "test"
+        for key, (text, label) in rows.items():
+            yield Row(f"{split}-{key}", text, (label.strip(),), released)
 
 
 def _read_aipsy(path: Path) -> Iterator[Row]:
@@ -369,29 +406,33 @@ def _read_aipsy(path: Path) -> Iterator[Row]:
     file = path / "stimuli.jsonl" if path.is_dir() else path
     if not file.exists():
         raise UserError(f"{file} does not exist; AIPsy-Affect's vignettes are released as stimuli.jsonl.")
-    for r in _json_lines(file):
+    for r in _json_lines(file, ("id", "text", "emotion", "stimulus_set")):
         if r["stimulus_set"] in ("B_clinical", "neutral"):
-            pair = r["id"] if r["stimulus_set"] == "B_clinical" else r["matched_control_id"]
-            yield Row(r["id"], r["text"], (r["emotion"],), None, pair, True)
+            yield _aipsy_row(r)
+
+
+def _aipsy_row(r: Mapping) -> Row:
+    """A vignette and its control name each other: both go by the vignette's id, so no split parts them."""
+    pair = r.get("matched_control_id") if r["emotion"] == "neutral" else r["id"]
+    return Row(r["id"], r["text"], (r["emotion"],), None, pair, True)
 
 
 def _read_table(path: Path, text_column: str, label_column: str) -> Iterator[Row]:
     import pandas as pd
 
     readers = {
-        ".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False),
-        ".tsv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False, sep="\t"),
-        ".jsonl": lambda p: pd.read_json(p, lines=True, dtype=False),
+        ".csv": lambda p: pd.read_csv(io.StringIO(_text(p)), dtype=str, keep_default_na=False),
+        ".tsv": lambda p: pd.read_csv(io.StringIO(_text(p)), dtype=str, keep_default_na=False, sep="\t"),
+        ".jsonl": lambda p: pd.DataFrame(list(_json_lines(p)), dtype=object),
         ".parquet": pd.read_parquet,
     }
     if path.suffix not in readers:
         raise UserError(f"{path} is no table this tool reads; expected one of {', '.join(readers)}.")
     try:
         table = readers[path.suffix](path)
-    except UnicodeDecodeError:
-        raise
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} could not be read as {path.suffix[1:].upper()}: {error}.") from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{path} could not be read as {path.suffix[1:].upper()}: {reason}.") from None
     _need_columns(path, table.columns, (text_column, label_column))
     for i, r in enumerate(table.to_dict("records")):
         text, label = r[text_column], r[label_column]
@@ -466,7 +507,8 @@ CORPORA: dict[str, Corpus] = {
         HubSource(
             "keidolabs/aipsy-affect",
             None,
-            lambda r, names: Row(r["id"], r["text"], (r["emotion"],), None, r.get("matched_control_id"), True),
+            lambda r, names: _aipsy_row(r),
+            parts=("clinical", "neutral"),
         ),
         mapping=emotions.AIPSY_TO_EKMAN,
     ),

@@ -2,7 +2,7 @@
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -102,12 +102,15 @@ class Session:
     def prompts(self, texts: Sequence[str]) -> list[Prompt]:
         return build_prompts(texts, self.labels, template=self.config.prompt.template, shots=self.shots)
 
-    def cached(self, rows: np.ndarray, description: str) -> Iterator[tuple[np.ndarray, Captured]]:
+    def cached(
+        self, rows: np.ndarray, description: str, everywhere: Collection[int] = ()
+    ) -> Iterator[tuple[np.ndarray, Captured]]:
         """(row numbers, capture with keys and values) of a few examples at a time: memory does not grow with `rows`."""
         prompts = self.prompts([self.examples[r][1].text for r in rows])
         lengths = [len(e.ids) for e in self.model.encode(prompts)]
         for chunk in self.progress(list(batches(lengths, self.tokens_per_batch)), description, "batch"):
-            yield rows[chunk], capture(self.model, [prompts[i] for i in chunk], answers=self.labels, keep_cache=True)
+            few = [prompts[i] for i in chunk]
+            yield rows[chunk], capture(self.model, few, answers=self.labels, keep_cache=True, everywhere=everywhere)
 
     @property
     def tokens_per_batch(self) -> int:

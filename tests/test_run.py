@@ -139,6 +139,12 @@ def test_effects_in_the_table_are_those_of_the_engine(world, finished):
         assert row.effect == pytest.approx(effect.mean().item(), abs=1e-4) and row.n == len(mine)
 
 
+def test_tracing_at_all_positions(world, tmp_path):
+    folder = start(world, tmp_path, **{"tracing.position": "all"}).folder
+    effects = pd.read_parquet(folder / "effects.parquet")
+    assert effects["effect"].abs().max() > 0 and effects["n_active"].max() > 0
+
+
 def test_the_same_run_gives_the_same_bytes(world, finished, tmp_path):
     assert contents(start(world, tmp_path).folder) == contents(finished)
 

@@ -14,7 +14,7 @@ from interp.evaluation.statistics import mean_estimates, resample_weights
 from interp.folder import read_json, write_arrays, write_table
 from interp.session import Session
 from interp.stages.signals import traced_rows
-from interp.tracing import FeatureEdits, ablate_jointly, edited_logits
+from interp.tracing import FeatureEdits, ablate_everywhere, ablate_jointly, edited_logits
 
 CONTROL_QUANTILE = 0.99
 """A causal feature's effect exceeds this quantile of its controls'."""
@@ -83,7 +83,8 @@ def _measure_shard(
 ) -> dict[str, list[np.ndarray]]:
     found: dict[str, list[np.ndarray]] = {name: [np.zeros(0)] for name in COLUMNS}
     gold_of = dict(zip(rows.tolist(), session.gold(rows).tolist(), strict=True))
-    for chunk, captured in session.cached(rows, description):
+    everywhere = list(wanted) if session.config.tracing.position == "all" else []
+    for chunk, captured in session.cached(rows, description, everywhere):
         gold = torch.tensor([gold_of[r] for r in chunk])
         for name, values in _effects(session, captured, wanted, gold, chunk).items():
             found[name].append(values)
@@ -97,17 +98,11 @@ def _effects(
     gold: torch.Tensor,
     chunk: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """All layers' edits in one sweep; a feature that is not active has no effect and costs nothing."""
-    parts = []
-    for layer, by_emotion in wanted.items():
-        acts = session.saes.encode(layer, captured.residuals[layer])
-        asked = torch.zeros(len(session.labels), acts.shape[1], dtype=torch.bool)
-        for emotion, features in by_emotion.items():
-            asked[emotion, sorted(features)] = True
-        example, feature = ((acts > 0) & asked[gold].to(acts.device)).nonzero(as_tuple=True)
-        parts.append(FeatureEdits(torch.full_like(example, layer), example, feature, -acts[example, feature]))
-    edits = FeatureEdits(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(FeatureEdits)))
-    logits = edited_logits(session.model, session.saes, captured, edits)
+    """Edits of a chunk; a feature that is not active has no effect and costs nothing."""
+    if session.config.tracing.position == "all":
+        edits, logits = _ablated_everywhere(session, captured, wanted, gold)
+    else:
+        edits, logits = _ablated_at_answer(session, captured, wanted, gold)
     target = gold.to(logits.device)[edits.example, None]
     clean = captured.answer_log_probabilities[edits.example].gather(1, target)[:, 0]
     edited = logits.log_softmax(-1).gather(1, target)[:, 0]
@@ -119,6 +114,46 @@ def _effects(
         "effect": (clean - edited).cpu().numpy(),
         "flipped": flipped.cpu().numpy(),
     }
+
+
+def _ablated_at_answer(
+    session: Session, captured: Captured, wanted: dict[int, dict[int, set[int]]], gold: torch.Tensor
+) -> tuple[FeatureEdits, torch.Tensor]:
+    """All layers' edits in one sweep."""
+    parts = []
+    for layer, by_emotion in wanted.items():
+        acts = session.saes.encode(layer, captured.residuals[layer])
+        asked = _asked(by_emotion, len(session.labels), acts.shape[1])
+        example, feature = ((acts > 0) & asked[gold].to(acts.device)).nonzero(as_tuple=True)
+        parts.append(FeatureEdits(torch.full_like(example, layer), example, feature, -acts[example, feature]))
+    edits = FeatureEdits(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(FeatureEdits)))
+    return edits, edited_logits(session.model, session.saes, captured, edits)
+
+
+def _ablated_everywhere(
+    session: Session, captured: Captured, wanted: dict[int, dict[int, set[int]]], gold: torch.Tensor
+) -> tuple[FeatureEdits, torch.Tensor]:
+    """Each feature removed at every position where it fires; pairs in which it fires nowhere are left out."""
+    parts, logits = [], []
+    for layer, by_emotion in wanted.items():
+        asked = _asked(by_emotion, len(session.labels), session.saes.d_sae(layer))
+        example, feature = (x.to(session.model.device) for x in asked[gold].nonzero(as_tuple=True))
+        found = ablate_everywhere(session.model, session.saes, captured, layer=layer, example=example, feature=feature)
+        fired = (found != captured.answer_logits[example]).any(1)
+        example, feature = example[fired], feature[fired]
+        parts.append((torch.full_like(example, layer), example, feature))
+        logits.append(found[fired])
+    layers, examples, features = (torch.cat(x) for x in zip(*parts, strict=True))
+    change = torch.full(layers.shape, torch.nan, device=layers.device)  # differs from position to position
+    return FeatureEdits(layers, examples, features, change), torch.cat(logits)
+
+
+def _asked(by_emotion: dict[int, set[int]], n_labels: int, d_sae: int) -> torch.Tensor:
+    """[emotion, feature]: whether the feature is traced for the emotion."""
+    asked = torch.zeros(n_labels, d_sae, dtype=torch.bool)
+    for emotion, features in by_emotion.items():
+        asked[emotion, sorted(features)] = True
+    return asked
 
 
 def _read_unit(path: Path) -> pd.DataFrame:
