@@ -1,0 +1,1 @@
+"""Speed of capture and tracing, side by side with what people use today: `make bench`."""

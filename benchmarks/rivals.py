@@ -1,0 +1,101 @@
+"""What people use today, written as they write it: one edit, one forward pass."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from transformers import DynamicCache
+
+from benchmarks.worlds import World
+from interp.model import Tokens
+
+
+def tokens_of(world: World, prompt: int) -> Tokens:
+    return world.model.pad([world.model.encode([world.prompts[prompt]])[0]])
+
+
+@contextmanager
+def _edited(world: World, layer: int, delta: torch.Tensor):
+    def at_last(x: torch.Tensor) -> torch.Tensor:
+        x = x.clone()
+        x[:, -1] += delta
+        return x
+
+    with world.model.edited({layer: at_last}):
+        yield
+
+
+@torch.no_grad()
+def hooked_forward(world: World, prompt: int, layer: int, delta: torch.Tensor, **options: object) -> torch.Tensor:
+    """(c) a hooked Hugging Face forward with full logits; (d) with `logits_to_keep=1`, those of the last position."""
+    tokens = tokens_of(world, prompt)
+    with _edited(world, layer, delta):
+        return world.model.hf(input_ids=tokens.ids, attention_mask=tokens.mask.long(), **options).logits[:, -1]
+
+
+@torch.no_grad()
+def bridge_forward(world: World, prompt: int, layer: int, delta: torch.Tensor) -> torch.Tensor:
+    """(e) TransformerBridge.run_with_hooks."""
+
+    def hook(x: torch.Tensor, hook: object) -> torch.Tensor:
+        x[:, -1] += delta
+        return x
+
+    tokens = tokens_of(world, prompt)
+    return world.model.bridge.run_with_hooks(
+        tokens.ids, attention_mask=tokens.mask.long(), fwd_hooks=[(f"blocks.{layer}.hook_out", hook)]
+    )[:, -1]
+
+
+def nnsight_forward(world: World) -> Callable[[int, int, torch.Tensor], torch.Tensor]:
+    """(f) nnsight on the same modules."""
+    from nnsight import NNsight
+
+    wrapped = NNsight(world.model.hf)
+
+    @torch.no_grad()
+    def forward(prompt: int, layer: int, delta: torch.Tensor) -> torch.Tensor:
+        tokens = tokens_of(world, prompt)
+        blocks = wrapped.transformer.h if hasattr(world.model.hf, "transformer") else wrapped.model.layers
+        with wrapped.trace(input_ids=tokens.ids, attention_mask=tokens.mask.long()):
+            blocks[layer].output[:, -1] += delta
+            logits = wrapped.output.logits.save()
+        return logits[:, -1]
+
+    return forward
+
+
+@torch.no_grad()
+def repeated_cache(world: World, prompt: int, layer: int, deltas: torch.Tensor) -> torch.Tensor:
+    """(g) one token per edit through the whole model, the prompt's keys and values repeated for every edit."""
+    model, tokens = world.model, tokens_of(world, prompt)
+    cache = DynamicCache()
+    model.run(Tokens(tokens.ids[:, :-1], tokens.mask[:, :-1]), past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(len(deltas))
+    n = len(deltas)
+
+    def at_last(x: torch.Tensor) -> torch.Tensor:
+        return x + deltas[:, None]
+
+    manager: AbstractContextManager = model.edited({layer: at_last})
+    with manager:
+        return model.hf(
+            input_ids=tokens.ids[:, -1:].expand(n, -1),
+            attention_mask=tokens.mask.long().expand(n, -1),
+            position_ids=tokens.positions[:, -1:].expand(n, -1),
+            past_key_values=cache,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+
+@torch.no_grad()
+def pass_per_layer(world: World) -> None:
+    """(b) one whole pass per layer with the SAE's activations at every position, as run_with_cache_with_saes."""
+    for layer in world.saes.layers:
+        for prompt in range(len(world.prompts)):
+            tokens = tokens_of(world, prompt)
+            kept = []
+            with world.model.edited(
+                {layer: lambda x, layer=layer, kept=kept: kept.append(world.saes.encode(layer, x))}
+            ):
+                world.model.hf(input_ids=tokens.ids, attention_mask=tokens.mask.long())
