@@ -1,5 +1,6 @@
 """Readers on small files in the released formats; splits, limits and refusals. All sentences here are made up."""
 
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from interp import UserError, load_corpus
-from interp.emotions import EKMAN
+from interp.emotions import EKMAN, GOEMOTIONS_TO_EKMAN
 from interp.errors import InterpWarning
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -49,6 +50,27 @@ def test_goemotions_fine_labels_can_be_mapped(tmp_path):
     assert found == {"stop that, no": "anger", "gone": "sadness"}
 
 
+def test_goemotions_original_rows_agree_once_mapped_to_ekman(tmp_path):
+    write(tmp_path / "labels.txt", "\n".join(GOEMOTIONS_TO_EKMAN))
+    number = {label: i for i, label in enumerate(GOEMOTIONS_TO_EKMAN)}
+    pairs = [("love", "joy"), ("joy", "fear"), ("relief", "neutral"), ("grief", "remorse")]
+    body = "".join(f"{a} {b}\t{number[a]},{number[b]}\tx{a}\n" for a, b in pairs)
+    write(tmp_path / "train.tsv", body)
+    found = read("goemotions", tmp_path, mapping=GOEMOTIONS_TO_EKMAN)
+    assert found == {"love joy": "joy", "relief neutral": "joy", "grief remorse": "sadness"}
+    with_neutral = read("goemotions", tmp_path, mapping=GOEMOTIONS_TO_EKMAN, labels=(*EKMAN, "neutral"))
+    assert set(with_neutral) == {"love joy", "grief remorse"}
+
+
+def test_only_line_feeds_end_a_line(tmp_path):
+    odd = "one\u2028two\x85three"
+    write(tmp_path / "g" / "labels.txt", "anger\njoy\n")
+    (tmp_path / "g" / "test.tsv").write_bytes(f"{odd}\t1\tx\r\nfour\t0\ty\r\n".encode())
+    assert read("goemotions", tmp_path / "g") == {odd: "joy", "four": "anger"}
+    table = write(tmp_path / "t.jsonl", f'{{"text": "{odd}", "label": "joy"}}\n\n{{"text": "b", "label": "fear"}}\n')
+    assert read("local", table) == {odd: "joy", "b": "fear"}
+
+
 def test_discover_and_fit_are_cut_from_the_development_split(goemotions):
     parts = {s: set(read("goemotions", goemotions, s)) for s in ("discover", "fit", "validation", "dev")}
     assert parts["discover"] | parts["fit"] == parts["validation"] == parts["dev"]
@@ -72,10 +94,10 @@ def test_isear_mends_line_breaks_and_drops_empty_answers(tmp_path):
         '1|joy|When "she" came á home.|',
         "2|fear|[ No response.]|",
         "3|guilt|I lied.|",
-        "4|anger|Ha.|",
+        '4|anger|"Ha.|',
     ]
     path = write(tmp_path / "isear.csv", "\n".join(rows) + "\n")
-    assert read("isear", path) == {'When "she" came home.': "joy", "Ha.": "anger"}
+    assert read("isear", path) == {'When "she" came home.': "joy", '"Ha.': "anger"}
 
 
 MELD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID\n"
@@ -87,11 +109,15 @@ def test_meld_keeps_dialogues_together(tmp_path):
     parts = {s: load_corpus("meld", split=s, path=tmp_path) for s in ("discover", "fit", "test", "train")}
     groups = {s: {e.group for e in p} for s, p in parts.items()}
     assert sum(len(parts[s]) for s in ("discover", "fit", "test")) == 200
+    assert sum(len(groups[s]) for s in ("discover", "fit", "test")) == 50
     assert not groups["discover"] & groups["fit"] and not groups["train"] & groups["test"]
     assert groups["train"] == groups["discover"] | groups["fit"]
     for split in ("dev", "test"):
         write(tmp_path / f"{split}_sent_emo.csv", MELD + f"1,Only {split},A,anger,negative,0,0\n")
     assert read("meld", tmp_path, "test") == {"Only test": "anger"}
+    assert read("meld", tmp_path, "val") == {"Only dev": "anger"}
+    assert len(read("meld", tmp_path, "train")) == 200
+    assert read("meld", tmp_path / "test_sent_emo.csv", "test") == {"Only test": "anger"}
 
 
 def test_tweeteval(tmp_path):
@@ -99,6 +125,11 @@ def test_tweeteval(tmp_path):
     write(tmp_path / "train_text.txt", "grr #bus\nyay\nsoon\n")
     write(tmp_path / "train_labels.txt", "0\n1\n2\n")
     assert read("tweeteval", tmp_path, "train") == {"grr #bus": "anger", "yay": "joy"}
+    assert read("tweeteval", tmp_path, labels=("joy", "optimism")) == {"yay": "joy", "soon": "optimism"}
+    write(tmp_path / "val_text.txt", "ho\n")
+    write(tmp_path / "val_labels.txt", "3\n")
+    for alias in ("dev", "val", "valid", "validation"):
+        assert read("tweeteval", tmp_path, alias) == {"ho": "sadness"}
 
 
 def test_empatheticdialogues_in_both_forms(tmp_path):
@@ -108,7 +139,12 @@ def test_empatheticdialogues_in_both_forms(tmp_path):
     assert read("empatheticdialogues", table, "test") == {"it rained, and rained": "sadness"}
     lines = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance\n"
     lines += "hit:1,1,terrified,A noise_comma_ at night.,1,Oh\nhit:1,2,terrified,A noise_comma_ at night.,2,No\n"
-    assert read("empatheticdialogues", write(tmp_path / "b" / "train.csv", lines)) == {"A noise, at night.": "fear"}
+    folder = write(tmp_path / "b" / "train.csv", lines).parent
+    assert read("empatheticdialogues", folder) == {"A noise, at night.": "fear"}
+    for name in ("valid", "test"):
+        write(folder / f"{name}.csv", lines.replace("A noise", name))
+    for split, text in (("train", "A noise"), ("validation", "valid"), ("test", "test")):
+        assert read("empatheticdialogues", folder, split) == {f"{text}, at night.": "fear"}
 
 
 def test_aipsy_affect_takes_keyword_free_vignettes_and_their_controls(tmp_path):
@@ -157,9 +193,47 @@ def test_hub_corpora_go_through_datasets(monkeypatch):
     assert asked == [("google-research-datasets/go_emotions", "simplified")]
 
 
-def test_no_network_is_one_clear_line(monkeypatch):
+def fake_hub(monkeypatch, features=None, **splits) -> None:
+    tables = {s: datasets.Dataset.from_list(rows, features=features) for s, rows in splits.items()}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(tables))
+
+
+def test_hub_class_labels_and_development_split(monkeypatch):
+    names = datasets.ClassLabel(names=["anger", "joy", "optimism", "sadness"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    rows = [{"text": f"day {i}", "label": 3} for i in range(40)]
+    fake_hub(monkeypatch, features, train=[{"text": "grr", "label": 0}], validation=rows)
+    assert [(e.id, e.gold) for e in load_corpus("tweeteval", split="train")] == [("tweeteval/train-0", "anger")]
+    parts = [{e.text for e in load_corpus("tweeteval", split=s)} for s in ("discover", "fit")]
+    assert parts[0] | parts[1] == {r["text"] for r in rows} and all(parts) and not parts[0] & parts[1]
+
+
+def test_hub_dialogues_give_one_situation_each(monkeypatch):
+    row = {"conv_id": "hit:1", "context": "proud", "prompt": "I won_comma_ at last."}
+    fake_hub(monkeypatch, test=[{**row, "utterance": u} for u in ("Oh", "Yes")])
+    found = load_corpus("empatheticdialogues", split="test")
+    assert [(e.text, e.gold) for e in found] == [("I won, at last.", "joy")]
+
+
+def test_hub_vignettes_are_cut_by_pair_like_the_file(monkeypatch):
+    clinical, neutral = (
+        [{"id": f"{a}{i}", "text": f"{a} {i}", "emotion": e, "matched_control_id": f"{b}{i}"} for i in range(60)]
+        for a, b, e in (("B", "N", "terror"), ("N", "B", "neutral"))
+    )
+    fake_hub(monkeypatch, clinical=clinical, neutral=neutral, moderate=[{**clinical[0], "id": "M", "text": "M"}])
+    parts = [
+        load_corpus("aipsy-affect", split=s, labels=("fear", "neutral")) for s in ("discover", "fit", "test", "all")
+    ]
+    assert len(parts[3]) == 120 and sum(map(len, parts[:3])) == 120
+    assert all(set(Counter(e.group for e in part).values()) == {2} for part in parts)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no route"), RuntimeError("Dataset scripts are no longer supported")]
+)
+def test_no_network_is_one_clear_line(monkeypatch, error):
     def offline(*_):
-        raise ConnectionError("no route")
+        raise error
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(UserError, match="check the network, or give `path:`"):
@@ -192,6 +266,30 @@ def test_limits_are_stratified_and_seeded(table):
         assert abs(n - 50 * whole[label] / 300) <= 1
 
 
+def test_a_draw_depends_on_seed_and_text_alone(table, tmp_path):
+    pd.read_csv(table).iloc[::-1].to_csv(tmp_path / "r.csv", index=False)
+    drawn = read("local", table, limit=51)
+    assert read("local", tmp_path / "r.csv", limit=51) == drawn
+    random.seed(7)
+    assert read("local", table, limit=51) == drawn
+    assert read("local", table, limit=20).items() < drawn.items()
+    joys = {t for t, gold in read("local", table, labels=("anger", "joy"), limit=60).items() if gold == "joy"}
+    assert joys <= (more := set(read("local", table, labels=("joy",), limit=40))) or more <= joys
+
+
+def test_a_draw_from_equally_frequent_emotions_does_not_depend_on_order(tmp_path):
+    rows = [f"text {i},{EKMAN[i % 6]}\n" for i in range(60)]
+    a = write(tmp_path / "a.csv", "text,label\n" + "".join(rows))
+    b = write(tmp_path / "b.csv", "text,label\n" + "".join(rows[::-1]))
+    assert read("local", a, limit=9) == read("local", b, limit=9)
+
+
+def test_a_local_tables_own_splits_count(tmp_path):
+    body = "".join(f"{s} {i},joy,{s}\n" for s in ("train", "dev") for i in range(3))
+    path = write(tmp_path / "t.csv", "text,label,split\n" + body)
+    assert set(read("local", path, "train")) == {"train 0", "train 1", "train 2"}
+
+
 def test_rows_without_text_are_counted_and_left_out(tmp_path):
     path = write(tmp_path / "t.csv", 'text,label\nyes,joy\n"  ",joy\n,joy\n')
     with pytest.warns(InterpWarning, match="2 rows without text"):
@@ -207,7 +305,14 @@ REFUSED = {
     "no labels.txt": (lambda f: ("goemotions", write(f / "g" / "test.tsv", "a\t0\tx\n").parent), "lacks labels.txt"),
     "no mapping.txt": (lambda f: ("tweeteval", write(f / "t" / "train_text.txt", "a\n").parent), "lacks mapping.txt"),
     "folder without files": (lambda f: ("meld", f), "holds no _sent_emo.csv"),
-    "broken JSONL": (lambda f: ("local", write(f / "a.jsonl", '{"text": "a"\n')), "could not be read as JSONL"),
+    "broken JSONL": (lambda f: ("local", write(f / "a.jsonl", '{"text": "a"\n')), "a.jsonl, line 1: not a JSON object"),
+    "JSONL without objects": (lambda f: ("local", write(f / "a.jsonl", '{"text": "a"}\n3\n')), "a.jsonl, line 2"),
+    "ragged table": (lambda f: ("local", write(f / "a.csv", "text,label\na,joy\na,b,c\n")), "line 3"),
+    "short row": (lambda f: ("isear", write(f / "i.csv", "Field1|SIT|\njoy|a|\njoy\n")), "i.csv, line 3"),
+    "missing MELD column": (lambda f: ("meld", write(f / "m.csv", "Utterances,Emotion\n")), "mean 'Utterances'"),
+    "missing key": (lambda f: ("aipsy-affect", write(f / "s.jsonl", '{"id": "B", "texts": "a"}')), "mean 'texts'"),
+    "empty released file": (lambda f: ("crowd-envent", write(f / "c.tsv", "")), "c.tsv has no column 'text_id'"),
+    "folder for a file": (lambda f: ("vignettes", f), "could not be read"),
     "empty file": (lambda f: ("local", write(f / "a.csv", "")), "could not be read as CSV"),
     "broken parquet": (lambda f: ("local", write(f / "a.parquet", "no")), "could not be read as PARQUET"),
     "broken vignettes": (lambda f: ("aipsy-affect", write(f / "stimuli.jsonl", "{oops\n").parent), "line 1"),
@@ -228,16 +333,33 @@ def test_more_bad_files(tmp_path, goemotions):
     write(goemotions / "train.tsv", "fine\t0\ta\nno label here\n")
     with pytest.raises(UserError, match=r"train.tsv, line 2"):
         load_corpus("goemotions", path=goemotions)
+    write(goemotions / "train.tsv", "counted from the end\t-1\ta\n")
+    with pytest.raises(UserError, match=r"train.tsv, line 1: .* label ids below 7"):
+        load_corpus("goemotions", path=goemotions)
+    (goemotions / "train.tsv").write_bytes("café\t3\tx\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"train.tsv is not UTF-8"):
+        load_corpus("goemotions", path=goemotions)
     (tmp_path / "latin.csv").write_bytes("text,label\ncafé,joy\n".encode("latin-1"))
-    with pytest.raises(UserError, match="not UTF-8"):
+    with pytest.raises(UserError, match=r"latin.csv is not UTF-8"):
         load_corpus("local", path=tmp_path / "latin.csv")
     write(tmp_path / "tw" / "mapping.txt", "0\tanger\n")
     write(tmp_path / "tw" / "train_text.txt", "a\nb\n")
     write(tmp_path / "tw" / "train_labels.txt", "0\n")
     with pytest.raises(UserError, match="2 texts but 1 labels"):
         load_corpus("tweeteval", path=tmp_path / "tw")
+    write(tmp_path / "tw" / "train_labels.txt", "0\n9\n")
+    with pytest.raises(UserError, match=r"train_labels.txt, line 2: .*'9'"):
+        load_corpus("tweeteval", path=tmp_path / "tw")
+    (tmp_path / "tw" / "train_labels.txt").unlink()
+    with pytest.raises(UserError, match=r"lacks train_labels.txt"):
+        load_corpus("tweeteval", path=tmp_path / "tw")
+    with pytest.raises(UserError, match="at least 1; got 0"):
+        load_corpus("vignettes", limit=0)
     with pytest.raises(UserError, match="no split 'discovr'; did you mean 'discover'"):
         load_corpus("vignettes", split="discovr")
+    lone = write(tmp_path / "e" / "valid.csv", "text,emotion\nso,sad\n")
+    with pytest.raises(UserError, match=r"no split 'discover'; known: all, test\."):
+        load_corpus("empatheticdialogues", split="discover", path=lone)
 
 
 @pytest.mark.shared
@@ -246,6 +368,9 @@ def test_more_bad_files(tmp_path, goemotions):
     [
         ("goemotions", "goemotions/ekman", "test", 3539),
         ("crowd-envent", "crowd-envent", "all", 3300),
+        ("crowd-envent", "crowd-envent", "train", 1636),
+        ("crowd-envent", "crowd-envent", "test", 1664),
+        ("meld", "meld", "all", 5279),
         ("isear", "isear", "train", 4399),
         ("isear", "isear", "test", 1032),
         ("tweeteval", "tweeteval-emotion", "train", 2963),
@@ -255,3 +380,15 @@ def test_more_bad_files(tmp_path, goemotions):
 )
 def test_real_corpora_have_the_rows_they_should(name, folder, split, n):
     assert len(load_corpus(name, split=split, path=SHARED / folder)) == n
+
+
+@pytest.mark.shared
+def test_no_real_text_is_in_both_discover_and_fit():
+    discover, fit = (set(read("goemotions", SHARED / "goemotions" / "ekman", s)) for s in ("discover", "fit"))
+    assert len(discover) > 2000 and len(fit) > 1300 and not discover & fit
+
+
+@pytest.mark.shared
+def test_real_splits_add_up_to_the_whole():
+    parts = [load_corpus("crowd-envent", split=s, path=SHARED / "crowd-envent") for s in ("discover", "fit", "test")]
+    assert len({e.id for part in parts for e in part}) == sum(map(len, parts)) == 3300

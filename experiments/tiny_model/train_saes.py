@@ -2,8 +2,8 @@
 
 python -m experiments.tiny_model.train_saes --data ../shared/data --out build/tiny_model
 
-All positions but the first token of a text (its residual is a constant, far from all others), with every prompt's
-answer position in the pool. A layer that is finished is skipped, so a stopped run goes on where it was.
+All positions but the first token of a text (its residual is a constant, far from all others); answer positions, which
+are rare and matter most, count three times. A layer that is finished is skipped, so a stopped run goes on where it was.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from interp import load_model
 from interp.model import Encoded, LanguageModel
 
 D_SAE, K = 2048, 32
-PLAIN_TOKENS, PROMPT_TOKENS = 400_000, 200_000
+PLAIN_TOKENS, PROMPT_TOKENS, ANSWER_REPEATS = 250_000, 100_000, 3
 INPUT_NORM = 16.0
 
 
@@ -62,10 +62,11 @@ def build_pool(model: LanguageModel, data: Path) -> torch.Tensor:
     asked = [tokenizer(f"Text: {p.text}\nEmotion:")["input_ids"][:512] for p in prompts]
     rng.shuffle(plain)
     rng.shuffle(asked)
+    answers = residuals(model, asked, last_only=True, limit=len(asked))
     parts = [
         residuals(model, [ids[:256] for ids in plain], last_only=False, limit=PLAIN_TOKENS),
         residuals(model, asked, last_only=False, limit=PROMPT_TOKENS),
-        residuals(model, asked, last_only=True, limit=len(asked)),
+        *[answers] * ANSWER_REPEATS,
     ]
     print("tokens of plain text, prompts, answer positions:", [p.shape[1] for p in parts])
     return torch.cat(parts, dim=1)
@@ -99,6 +100,7 @@ def train_layer(layer: int, pool: torch.Tensor, folder: Path, steps: int, batch:
             lr_decay_steps=steps // 2,
             dead_feature_window=200,
             device="cpu",
+            autocast=True,
         ),
         sae,
         batches(),
@@ -129,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("build/tiny_model"))
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=1024)
     options = parser.parse_args()
     torch.set_num_threads(2)
