@@ -27,6 +27,7 @@ app = cyclopts.App(
     name="interp",
     version=__version__,
     help="Where a language model recognises emotions, through which sparse features, and how to steer them.",
+    suppress_keyboard_interrupt=False,
 )
 screen = Console()
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

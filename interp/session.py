@@ -77,7 +77,7 @@ class Session:
             known = ", ".join(sorted(found))
             raise UserError(
                 f"labels: no corpus of this run has an example of {unknown[0]!r} (they have: {known});"
-                " take it out of the labels or give the corpus a mapping."
+                " take it out of the labels, give the corpus a mapping, or raise its limit."
             )
         for role in ("discover", "fit", "test"):
             present = {e.gold for r, e in examples if r == role}

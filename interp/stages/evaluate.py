@@ -47,7 +47,7 @@ def run(session: Session) -> None:
                 scores |= paired_gains(gold, predicted["unsteered"][at], answers[at], session.labels, weights)
             split = str(part["split"].iloc[0])
             lines += [_line(session, str(corpus), split, method, k, e) for k, e in scores.items()]
-    for method, steering in methods.items():
+    for method, steering in session.progress(list(methods.items()), "plain text", "method"):
         lines += [
             _line(session, "plain text", "all", method, k, e) for k, e in language_quality(session, steering).items()
         ]
@@ -118,7 +118,7 @@ def _mean_difference(session: Session) -> Steering:
     weak = int(np.argmin(share))
     data = fit_data(session, fit)
     best, best_score = Steering("mean_difference"), score(session.model, data, Steering("none"), session.saes)
-    for layer in session.saes.layers:
+    for layer in session.progress(session.saes.layers, "mean difference", "layer"):
         residuals = session.residuals(layer)[found].float()
         inside = torch.from_numpy(gold == weak)
         difference = residuals[inside].mean(0) - residuals[~inside].mean(0)
@@ -153,9 +153,11 @@ def _probe(session: Session, rows: np.ndarray) -> np.ndarray:
     gold = session.gold(fit)
     if np.bincount(gold)[np.unique(gold)].min() < 5:
         return session.table[[f"logp_{x}" for x in session.labels]].to_numpy()[rows].argmax(1)
-    layers = session.saes.layers
-    right = [probe_right(session.residuals(k)[fit].float().numpy(), gold, session.seed("probe")).mean() for k in layers]
-    layer = layers[int(np.argmax(right))]
+    right = [
+        probe_right(session.residuals(k)[fit].float().numpy(), gold, session.seed("probe")).mean()
+        for k in session.progress(session.saes.layers, "probe", "layer")
+    ]
+    layer = session.saes.layers[int(np.argmax(right))]
     residuals = session.residuals(layer).float().numpy()
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
     return probe.fit(residuals[fit], gold).predict(residuals[rows])
