@@ -54,14 +54,24 @@ def test_the_model_reaches_its_floors_on_real_corpora(tiny, title, name, folder,
     assert accuracy(tiny[0], load_corpus(name, split=split, path=path)) >= FLOORS[title]
 
 
-def test_saes_reconstruct_every_layer_at_the_answer_position(tiny, vignettes):
+def test_saes_keep_what_the_answer_needs(tiny, vignettes):
     model, saes = tiny
-    captured = capture(model, build_prompts([e.text for e in vignettes[:300]], EKMAN), answers=EKMAN)
+    examples = [e for e in vignettes if e.gold in EKMAN]
+    captured = capture(model, build_prompts([e.text for e in examples], EKMAN), answers=EKMAN)
+    plain = accuracy(model, examples)
     assert saes.layers == list(range(8))
     for layer in saes.layers:
         x = captured.residuals[layer]
         error = (x - saes.reconstruct(layer, x)).square().sum() / (x - x.mean(0)).square().sum()
-        assert error < 0.08, layer  # the card's 0.05 is over real corpora; vignettes are unlike what SAEs saw
+        assert error < 0.4, layer  # the card says what is reached on real corpora, and why it is not less
+
+        def replaced(x, layer=layer):
+            x = x.clone()
+            x[:, -1] = saes.reconstruct(layer, x[:, -1])
+            return x
+
+        with model.edited({layer: replaced}):
+            assert accuracy(model, examples) > plain - 0.02, layer
         assert saes.d_sae(layer) == 2048
         torch.testing.assert_close(saes.directions(layer).norm(dim=-1), torch.ones(2048), atol=2e-3, rtol=0)
 

@@ -27,7 +27,7 @@ PHASE_RESAMPLES = 200
 def run_attribution(session: Session) -> None:
     """Writes `attribution.npz`: per layer [d_sae, emotion], mean attribution over that emotion's discover examples."""
     rows = traced_rows(session)
-    gold = torch.from_numpy(session.gold(rows))
+    gold = torch.tensor(session.gold(rows))
     place = {row: i for i, row in enumerate(rows)}
     count = torch.bincount(gold, minlength=len(session.labels)).clamp(min=1)
     total = {k: torch.zeros(session.saes.d_sae(k), len(session.labels)) for k in session.saes.layers}
