@@ -167,8 +167,8 @@ def main() -> None:
     worlds = [
         (lambda: random_world("qwen2", vocabulary=32_000), LAYER, FEATURES),
         (lambda: random_world("gpt2", vocabulary=32_000), LAYER, FEATURES),
-        (lambda: random_world("gemma2", vocabulary=256_000), LAYER, FEATURES),
         (tiny_world, 3, 32),
+        (lambda: random_world("gemma2", vocabulary=256_000, n_prompts=2), LAYER, FEATURES),
     ]
     for make, layer, features in worlds:
         world = make()
@@ -186,11 +186,17 @@ def main() -> None:
             "peak_share": share,
         }
         lines += _tables(world, layer, features, captures, rows, gap, everywhere, share)
+        _write(options.out, found, lines)
     lines += _growth(found)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    _write(options.out, found, lines)
     print(options.out.with_suffix(".md"))
+
+
+def _write(out: Path, found: dict, lines: list[str]) -> None:
+    """After every world, so that a stopped run leaves what it measured."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    out.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 def _tables(

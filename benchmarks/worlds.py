@@ -1,10 +1,14 @@
 """Random models of real shapes, with SAEs and prompts, to be timed."""
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
 
 import torch
 import transformers as tf
 from sae_lens import TopKSAE, TopKSAEConfig
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from interp.model import LanguageModel
 from interp.saes import SaeStack
@@ -21,13 +25,18 @@ SHAPE = {
 }
 
 
-class NumberTokenizer:
+def number_tokenizer(vocabulary: int) -> tf.PreTrainedTokenizerBase:
     """Texts are token ids written as numbers: random models have no words."""
-
-    bos_token_id = pad_token_id = 0
-
-    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
-        return {"input_ids": [int(x) for x in text.split()]}
+    raw = Tokenizer(
+        models.WordLevel({"<s>": 0, "<unk>": 1, **{str(k): k for k in range(2, vocabulary)}}, unk_token="<unk>")
+    )
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    folder = tempfile.mkdtemp(prefix="interp-bench-")  # TransformerBridge reads it again, later
+    atexit.register(shutil.rmtree, folder)
+    tf.PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="<s>", pad_token="<s>", unk_token="<unk>", padding_side="left"
+    ).save_pretrained(folder)
+    return tf.AutoTokenizer.from_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ def random_world(
     else:
         config = tf.Qwen2Config(vocab_size=vocabulary, num_hidden_layers=n_layers, **SHAPE)
     hf = tf.AutoModelForCausalLM.from_config(config)
-    model = LanguageModel(hf, NumberTokenizer(), f"{kind}, {vocabulary // 1000}k vocabulary", "random")
+    model = LanguageModel(hf, number_tokenizer(vocabulary), f"{kind}, {vocabulary // 1000}k vocabulary", "random")
     generator = torch.Generator().manual_seed(0)
     lengths = torch.linspace(0.85 * length, length, n_prompts).long().tolist()
     prompts = [" ".join(map(str, torch.randint(2, vocabulary, (n,), generator=generator).tolist())) for n in lengths]
