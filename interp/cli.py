@@ -33,7 +33,7 @@ screen = Console()
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Arguments = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-Quiet = Annotated[bool, Parameter(negative=())]
+Quiet = Annotated[bool, Parameter(negative=(), help="No progress, only the path of the report.")]
 
 
 @app.command
@@ -45,18 +45,8 @@ def run(*arguments: Arguments, quiet: Quiet = False) -> None:
     Without a config, the bundled model on the bundled corpus. Finished stages are skipped; a killed run goes on where
     it stopped. Every field of the config is a flag: --seed 1, --model PATH, --corpora.test.0.limit 200, --out DIR.
 
-    Examples:
-
-        interp run
-
-        interp run experiments/tiny.yaml --tracing.candidates 32
-
-        interp run --name isear --corpora.discover.name isear --corpora.discover.path isear.csv
-
-    Parameters
-    ----------
-    quiet
-        No progress, only the path of the report.
+    For example: `interp run experiments/tiny.yaml --tracing.candidates 32`, or
+    `interp run --name isear --corpora.discover.name isear --corpora.discover.path isear.csv`.
     """
     _run("run", arguments, quiet)
 
@@ -66,11 +56,6 @@ def trace(*arguments: Arguments, quiet: Quiet = False) -> None:
     """Run up to the causal effects: which features, in which phase, carry which emotion's recognition.
 
     Usage: interp trace [CONFIG.yaml] [--any.field VALUE ...]
-
-    Parameters
-    ----------
-    quiet
-        No progress, only the path of the report.
     """
     _run("trace", arguments, quiet)
 
@@ -80,11 +65,6 @@ def steer(*arguments: Arguments, quiet: Quiet = False) -> None:
     """Run up to steering and its evaluation.
 
     Usage: interp steer [CONFIG.yaml] [--any.field VALUE ...]
-
-    Parameters
-    ----------
-    quiet
-        No progress, only the path of the report.
     """
     _run("steer", arguments, quiet)
 
