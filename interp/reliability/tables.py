@@ -22,12 +22,10 @@ def print_reliability(found: Reliability, *, title: str) -> None:
     """The overall measures, and what could not be measured."""
     _print_measures(found.measures, title=title, by="question")
     screen = _screen()
-    if found.measures["top"].value < UNDERSTOOD:
-        share = f"{found.measures['top'].value:.0%}"
-        screen.print(
-            f"An option is the likeliest token for {share} of the plain prompts: this model hardly understands"
-        )
-        screen.print("what it is asked, and the other shares say how it guesses.")
+    top = found.measures.get("top")
+    if top is not None and top.value < UNDERSTOOD:
+        screen.print(f"An option is the likeliest token for {top.value:.0%} of the plain prompts: this model hardly")
+        screen.print("understands that it is to choose, and the other shares say how it guesses.")
     for measure, n in found.skipped.items():
         screen.print(f"{n} questions could not be measured for: {NAMES[measure]}.")
     if found.unanswered:
