@@ -120,7 +120,7 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
         horizontal_spacing=0.04,
         vertical_spacing=0.1 if len(parts) > 1 else 0,
         shared_yaxes=True,
-        subplot_titles=[f"{part}: {what}" for part in parts for what in ("share", "kappa")],
+        subplot_titles=[title for part in parts for title in (f"{part}: share", "kappa")],
     )
     for row, part in enumerate(parts, 1):
         own = [measure for p, measure in keys if p == part]
@@ -138,7 +138,7 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
         axis = {"tickvals": list(place.values()), "ticktext": [NAMES[m] for m in own], "range": [-len(own) + 0.4, 0.6]}
         drawn.update_yaxes(**axis, row=row)
     drawn.update_xaxes(zeroline=True, zerolinecolor=INK, gridcolor="rgba(125,133,144,.25)", range=[-1.05, 1.05])
-    drawn.update_yaxes(gridcolor="rgba(125,133,144,.25)")
+    drawn.update_yaxes(gridcolor="rgba(125,133,144,.25)", zeroline=False)
     drawn.update_layout(
         height=140 + 44 * len(keys),
         margin={"l": 10, "r": 10, "t": 70, "b": 30},

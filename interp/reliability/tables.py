@@ -14,11 +14,18 @@ from interp.reliability.problems import count
 from interp.reliability.running import Outcome
 from interp.reliability.scoring import Reliability
 
+UNDERSTOOD = 0.5
+"""Below this share of prompts with an option on top, the user is told that answers are guesses."""
+
 
 def print_reliability(found: Reliability, *, title: str) -> None:
     """The overall measures, and what could not be measured."""
     _print_measures(found.measures, title=title, by="question")
     screen = _screen()
+    top = found.measures.get("top")
+    if top is not None and top.value < UNDERSTOOD:
+        screen.print(f"An option is the likeliest token for {top.value:.0%} of the plain prompts: this model hardly")
+        screen.print("understands that it is to choose, and the other shares say how it guesses.")
     for measure, n in found.skipped.items():
         screen.print(f"{n} questions could not be measured for: {NAMES[measure]}.")
     if found.unanswered:
