@@ -401,20 +401,20 @@ def _read_empathetic(path: Path) -> Iterator[Row]:
             yield Row(f"{split}-{key}", text, (label.strip(),), released)
 
 
-def _read_aipsy(path: Path) -> Iterator[Row]:
-    """`stimuli.jsonl`: keyword-free vignettes and their matched neutral controls (the other sets are left out)."""
+def _read_aipsy(path: Path, sets: Sequence[str] = ("B_clinical", "neutral")) -> Iterator[Row]:
+    """`stimuli.jsonl`: by default the keyword-free vignettes and their matched neutral controls."""
     file = path / "stimuli.jsonl" if path.is_dir() else path
     if not file.exists():
         raise UserError(f"{file} does not exist; AIPsy-Affect's vignettes are released as stimuli.jsonl.")
     for r in _json_lines(file, ("id", "text", "emotion", "stimulus_set")):
-        if r["stimulus_set"] in ("B_clinical", "neutral"):
+        if r["stimulus_set"] in sets:
             yield _aipsy_row(r)
 
 
 def _aipsy_row(r: Mapping) -> Row:
     """A vignette and its control name each other: both go by the vignette's id, so no split parts them."""
     pair = r.get("matched_control_id") if r["emotion"] == "neutral" else r["id"]
-    return Row(r["id"], r["text"], (r["emotion"],), None, pair, True)
+    return Row(r["id"], r["text"], (r["emotion"],), None, pair, not r.get("has_emotion_keyword"))
 
 
 def _read_table(path: Path, text_column: str, label_column: str) -> Iterator[Row]:
@@ -510,6 +510,12 @@ CORPORA: dict[str, Corpus] = {
             lambda r, names: _aipsy_row(r),
             parts=("clinical", "neutral"),
         ),
+        mapping=emotions.AIPSY_TO_EKMAN,
+    ),
+    "aipsy-affect-words": Corpus(
+        lambda path: _read_aipsy(path, ("A_standard", "B_clinical", "neutral")),
+        "the same with AIPsy-Affect's standard set, most of whose texts name the emotion: for the keyword test",
+        "MIT",
         mapping=emotions.AIPSY_TO_EKMAN,
     ),
 }

@@ -151,7 +151,7 @@ def test_aipsy_affect_takes_keyword_free_vignettes_and_their_controls(tmp_path):
     rows = [
         '{"id": "B-1", "text": "He broke it.", "emotion": "rage", "stimulus_set": "B_clinical"}',
         '{"id": "N-1", "text": "He moved it.", "emotion": "neutral", "stimulus_set": "neutral", "matched_control_id": "B-1"}',  # noqa: E501
-        '{"id": "A-1", "text": "So angry.", "emotion": "rage", "stimulus_set": "A_standard"}',
+        '{"id": "A-1", "text": "So angry.", "emotion": "rage", "stimulus_set": "A_standard", "has_emotion_keyword": true}',  # noqa: E501
         '{"id": "B-2", "text": "She watched.", "emotion": "vigilance", "stimulus_set": "B_clinical"}',
     ]
     write(tmp_path / "stimuli.jsonl", "\n".join(rows))
@@ -161,6 +161,8 @@ def test_aipsy_affect_takes_keyword_free_vignettes_and_their_controls(tmp_path):
         ("He moved it.", "neutral", True),
     ]
     assert found[0].group == found[1].group
+    words = load_corpus("aipsy-affect-words", path=tmp_path, labels=EKMAN)
+    assert [(e.text, e.keyword_free) for e in words] == [("He broke it.", True), ("So angry.", False)]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
@@ -376,6 +378,7 @@ def test_more_bad_files(tmp_path, goemotions):
         ("tweeteval", "tweeteval-emotion", "train", 2963),
         ("empatheticdialogues", "empatheticdialogues", "test", 1625),
         ("aipsy-affect", "aipsy-affect", "all", 72),
+        ("aipsy-affect-words", "aipsy-affect", "all", 132),
     ],
 )
 def test_real_corpora_have_the_rows_they_should(name, folder, split, n):
