@@ -44,6 +44,8 @@ class CorporaConfig:
     discover: CorpusConfig = field(default_factory=lambda: CorpusConfig("vignettes", "discover"))
     fit: CorpusConfig = field(default_factory=lambda: CorpusConfig("vignettes", "fit"))
     test: list[CorpusConfig] = field(default_factory=lambda: [CorpusConfig("vignettes", "test")])
+    anchors: list[CorpusConfig] = field(default_factory=list)
+    """Texts whose answers steering should leave alone; their labels are not used. Gated steering needs some."""
 
 
 @dataclass(frozen=True, config=_strict)
@@ -78,16 +80,22 @@ class TracingConfig:
 
 @dataclass(frozen=True, config=_strict)
 class SteeringConfig:
-    method: Literal["amplify", "targeted", "global", "best"] = "best"
-    """`best` compares the three on the fit split; whatever does not beat no steering there is dropped."""
+    method: Literal["amplify", "targeted", "global", "gated", "best"] = "best"
+    """`best` compares them all on the fit split; whatever does not beat no steering there is dropped."""
     features: int = 30
     """At most this many causal features are steered, the strongest first."""
     perplexity_budget: float = 1.05
     """Largest allowed perplexity ratio on plain text with steering on at every position."""
+    harm_budget: float = 0.03
+    """Largest allowed share of changed answers on held-out anchor texts, of any anchor corpus."""
+    learning_curve: int = 0
+    """Draws per number of labelled examples (8 to 256) for the curve of gain against examples; 0: no curve."""
 
     def __post_init__(self) -> None:
         if self.features < 1 or self.perplexity_budget < 1:
             raise ValueError("features must be at least 1 and perplexity_budget at least 1")
+        if not 0 <= self.harm_budget <= 1 or self.learning_curve < 0:
+            raise ValueError("harm_budget must lie between 0 and 1, learning_curve must not be negative")
 
 
 @dataclass(frozen=True, config=_strict)

@@ -15,7 +15,19 @@ from interp.folder import RunFolder, fingerprint
 from interp.loading import resolve_device, resolve_dtype
 from interp.report import write_report
 from interp.session import Progress, Session, silent
-from interp.stages import baselines, capture, causes, evaluate, features, signals, steer, trace, why
+from interp.stages import (
+    baselines,
+    capture,
+    causes,
+    evaluate,
+    features,
+    learning,
+    side_effects,
+    signals,
+    steer,
+    trace,
+    why,
+)
 
 PACKAGES = (
     "interp",
@@ -73,9 +85,9 @@ STAGES = (
     Stage(
         "steer",
         steer.run,
-        ["steering.safetensors", "steering.json", "trials.parquet"],
+        ["steering.safetensors", "steering.json", "trials.parquet", "steerings"],
         ("trace",),
-        ("steering", "fluency", "seed"),
+        ("steering", "fluency", "resamples", "seed"),
     ),
     Stage(
         "evaluate",
@@ -84,9 +96,17 @@ STAGES = (
         ("steer",),
         ("fluency", "resamples", "seed"),
     ),
+    Stage(
+        "side_effects",
+        side_effects.run,
+        ["dose.parquet", "side_effects.parquet"],
+        ("steer",),
+        ("fluency", "resamples", "seed"),
+    ),
+    Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering", "seed")),
 )
 
-LAST_STAGE = {"trace": "why", "steer": "evaluate", "run": "evaluate"}
+LAST_STAGE = {"trace": "why", "steer": "learning", "run": "learning"}
 """The stage with which each command ends (all of them write the report)."""
 
 
@@ -156,7 +176,10 @@ def _fingerprints(session: Session) -> dict[str, str]:
             [[role, e.id, e.text, e.gold] for role, e in session.examples],
         ],
         "features": [session.saes.identity],
-        "steer": [load_plain_text(config.fluency.path)],
+        "steer": [
+            load_plain_text(config.fluency.path),
+            [[name, [e.text for e in examples]] for name, examples in session.anchors.items()],
+        ],
     }
     prints: dict[str, str] = {}
     for stage in STAGES:

@@ -82,6 +82,11 @@ class Session:
         self._check_labels(out)
         return out
 
+    @cached_property
+    def anchors(self) -> dict[str, list[Example]]:
+        """By corpus, texts whose answers steering should leave alone."""
+        return {f"{c.name}/{c.split}": self.load(c) for c in self.config.corpora.anchors}
+
     def _check_labels(self, examples: Sequence[tuple[str, Example]]) -> None:
         """A label that no corpus has is a mistake; one that only some corpora lack is worth a word."""
         found = {e.gold for _, e in examples}

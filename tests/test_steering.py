@@ -61,7 +61,7 @@ def test_nothing_remains_after_the_block(llama, stack):
 
 def test_save_and_load(tmp_path, llama, stack):
     made = Steering(
-        "targeted", some_gains(2.5), {0: torch.ones(32)}, {"model": {"identity": llama.identity}, "seed": 3}
+        "targeted", some_gains(2.5), {0: torch.ones(32)}, provenance={"model": {"identity": llama.identity}, "seed": 3}
     )
     made.save(tmp_path)
     back = Steering.load(tmp_path)

@@ -12,10 +12,33 @@ from interp.evaluation.statistics import (
     from_draws,
     macro_f1,
     mcnemar,
+    mean_estimate,
     recalls,
 )
 
 Array = np.ndarray
+
+
+BINS = 15
+
+
+def calibration_scores(
+    gold: Int[Array, " example"],
+    probabilities: Float[Array, "example label"],
+    weights: Float[Array, "resample example"],
+) -> dict[str, Estimate]:
+    """brier (Brier 1950: squared distance to the one-hot gold, 0 to 2) and calibration_error.
+
+    The latter is the expected calibration error of the most likely label over `BINS` equal bins (Guo et al. 2017).
+    """
+    n = len(gold)
+    one_hot = np.eye(probabilities.shape[1])[gold]
+    brier = mean_estimate(((probabilities - one_hot) ** 2).sum(1), weights)
+    confidence = probabilities.max(1)
+    gap = (probabilities.argmax(1) == gold) - confidence
+    bins = np.eye(BINS)[np.minimum((confidence * BINS).astype(int), BINS - 1)] * gap[:, None]
+    draws = np.abs(weights @ bins).sum(1) / weights.sum(1)
+    return {"brier": brier, "calibration_error": from_draws(float(np.abs(bins.sum(0)).sum() / n), draws, n)}
 
 
 def recognition_scores(

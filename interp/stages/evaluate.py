@@ -1,5 +1,6 @@
-"""Stage `evaluate`: the chosen steering scored once on the test corpora, beside baselines."""
+"""Stage `evaluate`: the chosen steering scored once on the test corpora, beside other methods, prompts and probes."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,67 +11,88 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from interp.capture import capture
-from interp.evaluation.recognition import paired_gains, recognition_scores
+from interp.corpora import Example
+from interp.evaluation.recognition import calibration_scores, paired_gains, recognition_scores
 from interp.evaluation.statistics import Estimate, resample_weights
 from interp.folder import write_table
 from interp.prompts import build_prompts, choose_shots
+from interp.reliability.prefixes import last_residuals
 from interp.session import Session
 from interp.signals import probe_right
-from interp.stages.steer import fit_data, language_quality
-from interp.steering.fit import score
-from interp.steering.steering import Gains, Steering
+from interp.stages.steer import FOLDER, language_quality
+from interp.steering.steering import Steering
 from interp.tracing import answers_under
 
-VECTOR_SCALES = (0.5, 1.0, 2.0)
+SHOTS = (1, 3)
+"""Solved examples per label in the few-shot prompts."""
+SHOT_FRAME = 16
+"""Tokens that a template adds to each solved example, about."""
+BIAS_PENALTY = 0.01
+PROMPTS = ("unsteered", *(f"few_shot_{n}" for n in SHOTS))
+
+Array = np.ndarray
 
 
 def run(session: Session) -> None:
     """Writes `evaluation.parquet` and `predictions.parquet`."""
-    chosen = Steering.load(session.folder.path)
-    random = _random_features(session, chosen)
-    vector = _mean_difference(session)
-    methods = {"steered": chosen, "random_features": random, "mean_difference": vector}
+    steerings = load_steerings(session)
     rows = session.role("test")
-    predicted = _answers(session, rows, methods)
-    predicted["answer_prior"] = _with_prior(session, rows)
-    predicted["few_shot"] = _few_shot(session, rows)
-    predicted["probe"] = _probe(session, rows)
+    logits = _steered_logits(session, rows, steerings) | _others(session, rows)
     lines: list[dict[str, Any]] = []
     table = session.table.iloc[rows]
-    for corpus, part in table.groupby("corpus", sort=False):
-        at = np.flatnonzero(table["corpus"] == corpus)
-        gold = session.gold(rows[at])
+    for (corpus, split), part in table.groupby(["corpus", "split"], sort=False):
+        at = np.flatnonzero((table["corpus"] == corpus) & (table["split"] == split))
         weights = resample_weights(part["group"].tolist(), session.config.resamples, session.seed(f"test {corpus}"))
-        for method, answers in predicted.items():
-            scores = recognition_scores(gold, answers[at], session.labels, weights)
-            if method != "unsteered":
-                scores |= paired_gains(gold, predicted["unsteered"][at], answers[at], session.labels, weights)
-            split = str(part["split"].iloc[0])
-            lines += [_line(session, str(corpus), split, method, k, e) for k, e in scores.items()]
-    for method, steering in session.progress(list(methods.items()), "plain text", "method"):
+        here = {method: values[at] for method, values in logits.items()}
+        found = _scores(session, session.gold(rows[at]), here, weights)
+        lines += [
+            _line(session, str(corpus), str(split), method, k, e)
+            for method, own in found.items()
+            for k, e in own.items()
+        ]
+    for method, steering in session.progress(list(steerings.items()), "plain text", "method"):
         lines += [
             _line(session, "plain text", "all", method, k, e) for k, e in language_quality(session, steering).items()
         ]
-    names = np.asarray(session.labels, dtype=object)
-    write_table(
-        session.folder / "predictions.parquet",
-        pd.concat(
-            [
-                pd.DataFrame(
-                    {
-                        "id": table["id"],
-                        "corpus": table["corpus"],
-                        "method": method,
-                        "gold": table["gold"],
-                        "predicted": names[answers],
-                    }
-                )
-                for method, answers in predicted.items()
-            ],
-            ignore_index=True,
-        ),
-    )
+    write_table(session.folder / "predictions.parquet", _predictions(session, table, logits))
     write_table(session.folder / "evaluation.parquet", pd.DataFrame(lines))
+
+
+def load_steerings(session: Session) -> dict[str, Steering]:
+    """`steered`, the choice, then the best setting of each method and the rivals."""
+    folders = sorted(Path(session.folder / FOLDER).iterdir())
+    return {"steered": Steering.load(session.folder.path)} | {f.name: Steering.load(f) for f in folders}
+
+
+def _scores(session: Session, gold: Array, logits: dict[str, Array], weights: Array) -> dict[str, dict[str, Estimate]]:
+    """By method; gains are paired with the unsteered model, and with the prompt that answers best."""
+    answers = {method: values.argmax(1) for method, values in logits.items()}
+    best_prompt = max((p for p in PROMPTS if p in answers), key=lambda p: (answers[p] == gold).mean())
+    found = {}
+    for method, guesses in answers.items():
+        own = recognition_scores(gold, guesses, session.labels, weights)
+        own |= calibration_scores(gold, _probabilities(logits[method]), weights)
+        if method != "unsteered":
+            own |= paired_gains(gold, answers["unsteered"], guesses, session.labels, weights)
+            own |= _recall_gains(session, gold, answers["unsteered"], guesses, weights)
+            against = paired_gains(gold, answers[best_prompt], guesses, session.labels, weights)
+            own |= {f"{k}_over_best_prompt": e for k, e in against.items()}
+        found[method] = own
+    return found
+
+
+def _recall_gains(session: Session, gold: Array, before: Array, after: Array, weights: Array) -> dict[str, Estimate]:
+    """recall_gain_<label>: paired change of each emotion's recall."""
+    gains = {}
+    for i, label in enumerate(session.labels):
+        mine = gold == i
+        if mine.any():
+            change = (after == i).astype(float) - (before == i)
+            total = weights[:, mine].sum(1)
+            draws = (weights[:, mine] @ change[mine])[total > 0] / total[total > 0]
+            low, high = np.quantile(draws, (0.025, 0.975)) if len(draws) else (np.nan, np.nan)
+            gains[f"recall_gain_{label}"] = Estimate(float(change[mine].mean()), low, high, int(mine.sum()))
+    return gains
 
 
 def _line(session: Session, corpus: str, split: str, method: str, metric: str, e: Estimate) -> dict[str, Any]:
@@ -78,86 +100,116 @@ def _line(session: Session, corpus: str, split: str, method: str, metric: str, e
     return {"corpus": corpus, "split": split, "method": method, "metric": metric, **values, "seed": session.config.seed}
 
 
-def _answers(session: Session, rows: np.ndarray, methods: dict[str, Steering]) -> dict[str, np.ndarray]:
-    """Predicted label of every test example, unsteered and under each steering, from one capture of each."""
+def _predictions(session: Session, table: pd.DataFrame, logits: dict[str, Array]) -> pd.DataFrame:
+    names = np.asarray(session.labels, dtype=object)
+    shared = {"id": table["id"], "corpus": table["corpus"], "gold": table["gold"]}
+    parts = [
+        pd.DataFrame({**shared, "method": method, "predicted": names[values.argmax(1)]})
+        for method, values in logits.items()
+    ]
+    return pd.concat(parts, ignore_index=True)[["id", "corpus", "method", "gold", "predicted"]]
+
+
+def _steered_logits(session: Session, rows: Array, steerings: dict[str, Steering]) -> dict[str, Array]:
+    """Answer logits of every test example, unsteered and under each steering, from one capture of each."""
     place = {row: i for i, row in enumerate(rows)}
-    out = {name: np.zeros(len(rows), dtype=int) for name in ("unsteered", *methods)}
+    out = {name: np.zeros((len(rows), len(session.labels))) for name in ("unsteered", *steerings)}
+    edits = {name: steering.edits(session.saes) for name, steering in steerings.items()}
     for chunk, captured in session.cached(rows, "evaluate"):
         at = [place[r] for r in chunk]
-        out["unsteered"][at] = captured.answer_logits.argmax(-1).cpu().numpy()
-        for name, steering in methods.items():
-            logits = answers_under(session.model, captured, steering.edits(session.saes))
-            out[name][at] = logits.argmax(-1).cpu().numpy()
+        out["unsteered"][at] = captured.answer_logits.float().cpu().numpy()
+        for name, own in edits.items():
+            out[name][at] = answers_under(session.model, captured, own).float().cpu().numpy()
     return out
 
 
-def _random_features(session: Session, chosen: Steering) -> Steering:
-    """The chosen gains on as many control features: matched in strength, found without any effect on the answer."""
-    effects = pd.read_parquet(session.folder / "effects.parquet")
-    controls = effects[effects["control"]].drop_duplicates(["layer", "feature"])
-    rng = np.random.default_rng(session.seed("random features"))
-    gains = {}
-    for layer, own in chosen.gains.items():
-        free = controls.loc[controls["layer"] == layer, "feature"].to_numpy()
-        free = np.setdiff1d(free, own.features.numpy())
-        if len(free) < len(own.features):
-            free = np.setdiff1d(np.arange(session.saes.d_sae(layer)), own.features.numpy())
-        gains[layer] = Gains(torch.from_numpy(rng.choice(free, len(own.features), replace=False)), own.gains)
-    return Steering("random_features", gains)
+def _others(session: Session, rows: Array) -> dict[str, Array]:
+    """What needs no steering: other prompts, a shift of the answers, a probe."""
+    found = {"answer_prior": _with_prior(session, rows), "answer_bias": _with_bias(session, rows)}
+    for n in SHOTS:
+        answered = _few_shot(session, rows, n)
+        found |= {} if answered is None else {f"few_shot_{n}": answered}
+    return found | {"probe": _probe(session, rows)}
 
 
-def _mean_difference(session: Session) -> Steering:
-    """A constant vector (Panickssery et al. 2024): mean residual of the weakest emotion minus that of the others.
+def _log_probabilities(session: Session, rows: Array) -> Array:
+    return session.table[[f"logp_{label}" for label in session.labels]].to_numpy()[rows]
 
-    Taken from the discover examples; layer and scale, including none at all, by macro-F1 on the fit split.
+
+def _with_prior(session: Session, rows: Array) -> Array:
+    """Log-probabilities less their means over the (unlabelled) fit texts: contextual calibration, no steering."""
+    return _log_probabilities(session, rows) - _log_probabilities(session, session.role("fit")).mean(0)
+
+
+def _with_bias(session: Session, rows: Array) -> Array:
+    """A constant per answer, fitted on the labelled fit examples by gradient, with a light pull towards none."""
+    fit = session.role("fit")
+    log_probs, gold = torch.from_numpy(_log_probabilities(session, fit)), torch.from_numpy(session.gold(fit))
+    bias = torch.zeros(len(session.labels), dtype=log_probs.dtype, requires_grad=True)
+    optimiser = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        optimiser.zero_grad()
+        value = torch.nn.functional.cross_entropy(log_probs + bias, gold) + BIAS_PENALTY * bias.square().mean()
+        value.backward()
+        return value.item()
+
+    with torch.enable_grad():
+        optimiser.step(loss)
+    return _log_probabilities(session, rows) + bias.detach().numpy()
+
+
+def _few_shot(session: Session, rows: Array, n_shots: int) -> Array | None:
+    """Answers with solved fit examples before each prompt, `n_shots` per label; None where they do not fit.
+
+    All prompts begin with the same shots, which pass through the model once.
     """
-    found, fit = session.role("discover"), session.role("fit")
-    gold, answers = session.gold(found), session.table["predicted"].iloc[found].to_numpy()
-    right = answers == session.table["gold"].iloc[found].to_numpy()
-    share = [right[gold == i].mean() if (gold == i).any() else np.inf for i in range(len(session.labels))]
-    weak = int(np.argmin(share))
-    data = fit_data(session, fit)
-    best, best_score = Steering("mean_difference"), score(session.model, data, Steering("none"), session.saes)
-    for layer in session.progress(session.saes.layers, "mean difference", "layer"):
-        residuals = session.residuals(layer)[found].float()
-        inside = torch.from_numpy(gold == weak)
-        difference = residuals[inside].mean(0) - residuals[~inside].mean(0)
-        for scale in VECTOR_SCALES:
-            steering = Steering("mean_difference", vectors={layer: scale * difference})
-            reached = score(session.model, data, steering, session.saes)
-            if reached > best_score:
-                best, best_score = steering, reached
-    return best
-
-
-def _with_prior(session: Session, rows: np.ndarray) -> np.ndarray:
-    """Answers after the mean log-probabilities of the (unlabelled) fit texts are taken off: a bias, no steering."""
-    columns = [f"logp_{label}" for label in session.labels]
-    log_probs = session.table[columns].to_numpy()
-    return (log_probs[rows] - log_probs[session.role("fit")].mean(0)).argmax(1)
-
-
-def _few_shot(session: Session, rows: np.ndarray) -> np.ndarray:
-    """Answers with one solved fit example per label before each prompt."""
-    examples = [e for role, e in session.examples if role == "fit"]
-    present = {e.gold for e in examples}
-    shots = choose_shots(examples, [x for x in session.labels if x in present], 1, session.seed("few shot"))
+    model, template = session.model, session.config.prompt.template
+    shots = _shots_that_fit(session, n_shots)
+    if shots is None:
+        return None
     texts = [session.examples[r][1].text for r in rows]
-    prompts = build_prompts(texts, session.labels, template=session.config.prompt.template, shots=shots)
-    return capture(session.model, prompts, answers=session.labels).answer_logits.argmax(-1).cpu().numpy()
+    prompts = build_prompts(texts, session.labels, template=template, shots=shots)
+    if session.answers.whole:
+        return capture(model, prompts, answers=session.labels).answer_logits.float().cpu().numpy()
+    out = np.zeros((len(rows), len(session.labels)))
+    sequences = [e.ids for e in model.encode(prompts)]
+    with torch.no_grad():
+        for at, residuals in last_residuals(model, sequences):
+            out[at] = model.unembed(residuals, session.answers.first).float().cpu().numpy()
+    return out
 
 
-def _probe(session: Session, rows: np.ndarray) -> np.ndarray:
+def _shots_that_fit(session: Session, n_shots: int) -> list[Example] | None:
+    """Solved examples, drawn among the texts short enough for all of them to take two thirds of the context."""
+    room = session.model.context * 2 // 3 // (n_shots * len(session.labels)) - SHOT_FRAME
+    fit = [e for role, e in session.examples if role == "fit"]
+    lengths = session.model.tokenizer([e.text for e in fit], add_special_tokens=False)["input_ids"]
+    short = [e for e, ids in zip(fit, lengths, strict=True) if len(ids) <= room]
+    present = [label for label in session.labels if any(e.gold == label for e in fit)]
+    if any(sum(e.gold == label for e in short) < n_shots for label in present):
+        return None
+    return choose_shots(short, present, n_shots, session.seed("few shot"))
+
+
+def _probe(session: Session, rows: Array) -> Array:
     """Logistic regression on the residuals of the layer where it does best, trained on the fit examples: a ceiling."""
     fit = session.role("fit")
     gold = session.gold(fit)
     if len(np.unique(gold)) < 2 or np.bincount(gold)[np.unique(gold)].min() < 5:
-        return session.table[[f"logp_{x}" for x in session.labels]].to_numpy()[rows].argmax(1)
+        return _log_probabilities(session, rows)
     right = [
         probe_right(session.residuals(k)[fit].float().numpy(), gold, session.seed("probe")).mean()
         for k in session.progress(session.saes.layers, "probe", "layer")
     ]
     layer = session.saes.layers[int(np.argmax(right))]
     residuals = session.residuals(layer).float().numpy()
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300))
-    return probe.fit(residuals[fit], gold).predict(residuals[rows])
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(residuals[fit], gold)
+    out = np.full((len(rows), len(session.labels)), -30.0)
+    out[:, probe.classes_] = probe.predict_log_proba(residuals[rows])
+    return out
+
+
+def _probabilities(logits: Array) -> Array:
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)

@@ -1,86 +1,89 @@
-"""Stage `steer`: gains on causal features, chosen on the fit split where their gain's interval is above zero."""
+"""Stage `steer`: methods fitted and compared on the fit split; the best that does no harm is chosen, or none."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
+from interp.capture import Captured
+from interp.errors import UserError
 from interp.evaluation.fluency import fluency, load_plain_text
 from interp.evaluation.recognition import paired_gains
 from interp.evaluation.statistics import Estimate, resample_weights
 from interp.folder import write_table
 from interp.session import Session
-from interp.steering.fit import (
-    FitData,
-    SteeredFeature,
+from interp.stages.rivals import rivals
+from interp.steering.choosing import (
     Trial,
-    amplify,
-    global_gains,
+    amplified,
+    cross_validated,
+    gated_plans,
+    global_plans,
+    nested,
     targeted,
     tried,
 )
+from interp.steering.fit import FitData, SteeredFeature
 from interp.steering.steering import Steering
 
 FLUENCY_RESAMPLES = 1000
+FOLDER = "steerings"
+"""Where the best setting of every method and every rival are kept, a folder each."""
 
 
 def run(session: Session) -> None:
-    """Writes `steering.safetensors` / `.json` (the choice) and `trials.parquet` (all that was tried)."""
-    rows = session.role("fit")
-    data = fit_data(session, rows)
+    """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
+    data = fit_data(session)
     features = causal_features(session)
-    trials = [tried(session.model, data, Steering("none"), session.saes, "none", "unsteered")]
-    method = session.config.steering.method
-    makers: dict[str, Callable[[], list[Trial]]] = {
-        "amplify": lambda: amplify(session.model, session.saes, data, features),
-        "targeted": lambda: targeted(session.model, session.saes, data, features, session.labels),
-        "global": lambda: global_gains(session.model, session.saes, data, features, session.seed("global")),
+    trials = [tried(session.model, session.saes, data, Steering("none"), "unsteered")]
+    for name in session.progress(_methods(session, bool(features)), "steer", "method"):
+        trials += _trials(session, data, features, name)
+    weights = resample_weights(data.groups, session.config.resamples, session.seed("trials"))
+    gold, plain = data.gold.numpy(), trials[0].answers
+    gains = [paired_gains(gold, plain, t.answers, session.labels, weights)["macro_f1_gain"] for t in trials]
+    whole = nested(data, trials, session.labels, weights, session.seed("nested"))
+    best = _best_of_each(trials, session.config.steering.harm_budget)
+    made = {t.method: t.make(session.model, session.saes, data) for t in best.values()}
+    chosen, steering, ratio, refused = _choose(session, data, trials, gains, whole, made)
+    facts = _facts(session) | {
+        "setting": chosen.setting,
+        "reason": _reason(trials, chosen, ratio, refused, bool(features), len(gold)),
+        "fit_macro_f1": chosen.macro_f1,
+        "unsteered_fit_macro_f1": trials[0].macro_f1,
+        "fit_gain_of_choosing": {"value": whole.value, "ci_low": whole.low, "ci_high": whole.high},
+        "n_fit": len(gold),
+        "n_anchors": {name: sum(len(c.n_tokens) for c in parts) for name, parts in data.anchors.items()},
+        "seed": session.config.seed,
     }
-    wanted = [name for name in makers if method in ("best", name)] if features else []
-    for name in session.progress(wanted, "steer", "method"):
-        trials += makers[name]()
-    gains = _gains(session, data, trials)
-    sure = [t for t, gain in zip(trials, gains, strict=True) if t is trials[0] or gain.low > 0]
-    chosen, ratio, refused = _within_budget(session, sure)
-    reason = _reason(trials, chosen, ratio, refused, bool(features), len(rows))
-    identities = {
-        "model": {"name": session.config.model, "identity": session.model.identity},
-        "saes": {**asdict(session.config.saes), "identity": session.saes.identity},
-    }
-    best = Steering(
-        chosen.method,
-        chosen.steering.gains,
-        provenance={
-            **identities,
-            "setting": chosen.setting,
-            "reason": reason,
-            "fit_macro_f1": chosen.macro_f1,
-            "unsteered_fit_macro_f1": trials[0].macro_f1,
-            "n_fit": len(rows),
-            "seed": session.config.seed,
-        },
-    )
-    write_table(
-        session.folder / "trials.parquet",
-        pd.DataFrame(
-            [
-                {
-                    "method": t.method,
-                    "setting": t.setting,
-                    "macro_f1": t.macro_f1,
-                    "gain": gain.value,
-                    "ci_low": gain.low,
-                    "ci_high": gain.high,
-                    "n": len(rows),
-                    "chosen": t is chosen,
-                }
-                for t, gain in zip(trials, gains, strict=True)
-            ]
-        ),
-    )
-    best.save(session.folder.path)
+    write_table(session.folder / "trials.parquet", _table(trials, gains, chosen, len(gold)))
+    reference = chosen if chosen.method != "none" else max(trials[1:], key=lambda t: t.macro_f1, default=None)
+    others = rivals(session, data, features, reference, made.get(reference.method) if reference else None)
+    for name, one in (made | others).items():
+        replace(one, provenance=_facts(session)).save(session.folder / FOLDER / name)
+    replace(steering, method=chosen.method, positions="answer", provenance=facts).save(session.folder.path)
+
+
+def _methods(session: Session, any_causal: bool) -> list[str]:
+    wanted = session.config.steering.method
+    if wanted == "gated" and not session.anchors:
+        raise UserError(
+            "steering.method gated needs texts to leave alone: name some under corpora.anchors, such as"
+            " --corpora.anchors.0.name goemotions (their labels are not used)."
+        )
+    possible = (["amplify", "targeted", "global"] if any_causal else []) + (["gated"] if session.anchors else [])
+    return [m for m in possible if wanted in ("best", m)]
+
+
+def _trials(session: Session, data: FitData, features: list[SteeredFeature], method: str) -> list[Trial]:
+    model, saes = session.model, session.saes
+    if method == "amplify":
+        return amplified(model, saes, data, features)
+    if method == "targeted":
+        return targeted(model, saes, data, features, session.labels)
+    plans = global_plans(features) if method == "global" else gated_plans(saes, model.n_layers, features)
+    return list(cross_validated(model, saes, data, plans, session.seed("folds")))
 
 
 def causal_features(session: Session) -> list[SteeredFeature]:
@@ -93,45 +96,89 @@ def causal_features(session: Session) -> list[SteeredFeature]:
     return [SteeredFeature(r.layer, r.feature, r.emotion, r.effect) for r in mine.itertuples()]
 
 
-def fit_data(session: Session, rows: np.ndarray) -> FitData:
-    """Captures with keys and values of the fit examples."""
+def fit_data(session: Session, anchored: bool = True) -> FitData:
+    """Captures with keys and values of the fit examples and of the anchor texts."""
+    rows = session.role("fit")
     gold = dict(zip(rows.tolist(), session.gold(rows).tolist(), strict=True))
     groups = session.table["group"]
     parts, order = [], []
     for chunk, captured in session.cached(rows, "fit captures"):
         parts.append((captured, torch.tensor([gold[r] for r in chunk])))
         order += groups.iloc[chunk].tolist()
-    return FitData(parts, len(session.labels), order)
+    anchors: dict[str, list[Captured]] = {}
+    for name, examples in session.anchors.items() if anchored else ():
+        anchors[name] = [c for _, c in session.cached_texts([e.text for e in examples], f"anchors {name}")]
+    return FitData(parts, len(session.labels), order, anchors)
 
 
-def _gains(session: Session, data: FitData, trials: list[Trial]) -> list[Estimate]:
-    """Change of macro-F1 against no steering, paired, on the fit examples."""
-    weights = resample_weights(data.groups, session.config.resamples, session.seed("trials"))
-    gold, plain = data.gold.numpy(), trials[0].answers
-    return [paired_gains(gold, plain, t.answers, session.labels, weights)["macro_f1_gain"] for t in trials]
+def _best_of_each(trials: list[Trial], harm_budget: float) -> dict[str, Trial]:
+    """By method, the trial of highest macro-F1, among harmless ones where there are any."""
+    best: dict[str, Trial] = {}
+    for trial in sorted(trials[1:], key=lambda t: (t.changed > harm_budget, -t.macro_f1)):
+        best.setdefault(trial.method, trial)
+    return best
 
 
-def _within_budget(session: Session, trials: list[Trial]) -> tuple[Trial, float, int]:
-    """The best trial that keeps the language, its perplexity ratio, and how many better ones did not keep it."""
-    best_first = sorted(trials, key=lambda t: -t.macro_f1)  # stable: unsteered first among equals
-    for refused, trial in enumerate(best_first):
-        if trial.method == "none":
-            return trial, 1.0, refused
-        ratio = language_quality(session, trial.steering)["perplexity_ratio"].value
-        if ratio <= session.config.steering.perplexity_budget:
-            return trial, ratio, refused
-    raise AssertionError("the unsteered model is always among the trials")
+def _choose(
+    session: Session,
+    data: FitData,
+    trials: list[Trial],
+    gains: list[Estimate],
+    whole: Estimate,
+    made: dict[str, Steering],
+) -> tuple[Trial, Steering, float, int]:
+    """The best trial that helps beyond doubt and does no harm; its steering, perplexity ratio, and how many failed."""
+    config = session.config.steering
+    sure = [t for t, gain in zip(trials, gains, strict=True) if gain.low > 0 and t.changed <= config.harm_budget]
+    refused = 0
+    for trial in sorted(sure if whole.value > 0 else [], key=lambda t: -t.macro_f1):
+        is_best = trial is _best_of_each(trials, config.harm_budget)[trial.method]
+        steering = made[trial.method] if is_best else trial.make(session.model, session.saes, data)
+        ratio = language_quality(session, steering)["perplexity_ratio"].value
+        if ratio <= config.perplexity_budget:
+            made[trial.method] = steering
+            return trial, steering, ratio, refused
+        refused += 1
+    return trials[0], Steering("none"), 1.0, refused
+
+
+def _facts(session: Session) -> dict[str, Any]:
+    saes = session.saes
+    return {
+        "model": {"name": session.config.model, "identity": session.model.identity},
+        "saes": {**asdict(session.config.saes), "identity": saes.identity, "covered": saes.layers},
+        "labels": session.labels,
+    }
+
+
+def _table(trials: list[Trial], gains: list[Estimate], chosen: Trial, n: int) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "method": t.method,
+                "setting": t.setting,
+                "macro_f1": t.macro_f1,
+                "gain": gain.value,
+                "ci_low": gain.low,
+                "ci_high": gain.high,
+                "anchors_changed": t.changed,
+                "n": n,
+                "chosen": t is chosen,
+            }
+            for t, gain in zip(trials, gains, strict=True)
+        ]
+    )
 
 
 def _reason(trials: list[Trial], chosen: Trial, ratio: float, refused: int, any_causal: bool, n: int) -> str:
     plain = trials[0].macro_f1
-    if not any_causal:
+    if len(trials) == 1:
         return "No causal feature was found, so there is nothing to steer."
     over = f" {refused} better settings exceeded the perplexity budget." if refused else ""
     if chosen.method == "none":
         best = max((t.macro_f1 for t in trials[1:]), default=plain)
         compared = f"macro-F1 {plain:.3f}, best of {len(trials) - 1} settings {best:.3f}, n = {n}"
-        return f"Nothing beat the unsteered model beyond doubt on the fit split ({compared}).{over}"
+        return f"Nothing beat the unsteered model beyond doubt and harm on the fit split ({compared}).{over}"
     return (
         f"{chosen.method} ({chosen.setting}): macro-F1 on the fit split {plain:.3f} -> {chosen.macro_f1:.3f}"
         f" (n = {n}, {len(trials) - 1} settings tried), perplexity ratio {ratio:.3f}.{over}"
@@ -142,5 +189,6 @@ def language_quality(session: Session, steering: Steering) -> dict[str, Estimate
     """perplexity_ratio and kl on plain text, steering on at every position."""
     documents = load_plain_text(session.config.fluency.path)
     weights = resample_weights(range(len(documents)), FLUENCY_RESAMPLES, session.seed("fluency"))
-    found = fluency(session.model, documents, lambda: steering.applied(session.model, session.saes), weights)
+    apply: Callable[[], Any] = lambda: steering.applied(session.model, session.saes, positions="all")  # noqa: E731
+    found = fluency(session.model, documents, apply, weights)
     return {"perplexity_ratio": found.perplexity_ratio, "kl": found.kl}

@@ -1,31 +1,30 @@
-"""How gains are chosen, on labelled examples that are never scored.
+"""How gains and vectors are fitted, on labelled examples that are never scored.
 
-Everything runs on cached keys and values: a trial costs one token per example through the layers above the lowest
+Everything runs on cached keys and values: a step costs one token per example through the layers above the lowest
 steered one.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from interp.capture import Captured
-from interp.evaluation.statistics import macro_f1, recalls
 from interp.model import LanguageModel
 from interp.saes import SaeStack
-from interp.steering.steering import Gains, Steering
-from interp.tracing.ablation import answers_under
+from interp.steering.gates import fit_gate
+from interp.steering.steering import Gains, Gate, Steering
+from interp.tracing.ablation import ResidualEdit, answers_under
 from interp.tracing.suffix import answer_scores
 
-AMPLIFY = (1.25, 1.5, 2.0, 3.0)
-TARGETED = (1.5, 2.0, 3.0, 4.0, 6.0)
-PULLS = (0.003, 0.03)
-"""Weights of the squared log-gains in the global fit: the pull towards gains of 1."""
-STEPS, RATE, FOLDS = 40, 0.05, 5
+STEPS, RATE = 40, 0.05
+UNIT = 0.1
+"""Vectors are fitted in units of this share of the layer's mean residual norm."""
+KEEP = 3.0
+"""Weight of KL(unsteered || steered) on the anchor texts, beside the cross-entropy of the fit examples."""
 
 
 @dataclass(frozen=True)
@@ -39,180 +38,185 @@ class SteeredFeature:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A steering and what it answers on the fit split; where something was fitted, on folds it was not fitted on."""
-
-    method: str
-    setting: str
-    steering: Steering
-    answers: Int[np.ndarray, " example"]
-    macro_f1: float
-
-
-@dataclass(frozen=True)
 class FitData:
-    """Captures of the fit examples, keys and values included, with their gold emotions."""
+    """Captures of the fit examples, keys and values included, with their gold emotions; and texts to leave alone."""
 
     parts: Sequence[tuple[Captured, Int[Tensor, " example"]]]
     n_labels: int
     groups: Sequence[object] = ()
     """The source of every example, in the order of the parts."""
+    anchors: Mapping[str, Sequence[Captured]] = field(default_factory=dict)
+    """By corpus, texts whose answers should stay as they are; their labels are not used."""
 
     @property
     def gold(self) -> Int[Tensor, " example"]:
         return torch.cat([g for _, g in self.parts])
 
+    @property
+    def wanted(self) -> list[Captured]:
+        return [captured for captured, _ in self.parts]
 
-def tried(model: LanguageModel, data: FitData, steering: Steering, saes: SaeStack, method: str, setting: str) -> Trial:
-    """A steering that was not fitted, scored."""
-    answers = predict(model, data, steering, saes).numpy()
-    return Trial(method, setting, steering, answers, _macro_f1(data.gold.numpy(), answers, data.n_labels))
+    def residuals(self, layer: int) -> Float[Tensor, "example d_model"]:
+        return torch.cat([c.residuals[layer] for c in self.wanted])
 
-
-def score(model: LanguageModel, data: FitData, steering: Steering, saes: SaeStack) -> float:
-    """Macro-F1 of the steered answers."""
-    return _macro_f1(data.gold.numpy(), predict(model, data, steering, saes).numpy(), data.n_labels)
-
-
-def predict(model: LanguageModel, data: FitData, steering: Steering, saes: SaeStack) -> Int[Tensor, " example"]:
-    edits = steering.edits(saes)
-    return torch.cat([answers_under(model, c, edits).argmax(-1).cpu() for c, _ in data.parts])
+    def anchor_residuals(self, layer: int) -> Float[Tensor, "anchor d_model"]:
+        return torch.cat([c.residuals[layer] for parts in self.anchors.values() for c in parts])
 
 
-def gains_on(features: Sequence[SteeredFeature], gain: Sequence[float], method: str) -> Steering:
-    """One gain per feature."""
-    layers = sorted({f.layer for f in features})
-    gains = {}
-    for layer in layers:
-        mine = [(f.feature, g) for f, g in zip(features, gain, strict=True) if f.layer == layer]
-        gains[layer] = Gains(torch.tensor([f for f, _ in mine]), torch.tensor([float(g) for _, g in mine]))
-    return Steering(method, gains)
+@dataclass(frozen=True)
+class Rows:
+    """Which examples a fit may learn from; the others are predicted."""
+
+    examples: Int[Tensor, " example"]
+    anchors: Int[Tensor, " anchor"]
+    """Places in the anchors of all corpora, one after another."""
+
+    @classmethod
+    def whole(cls, data: FitData) -> "Rows":
+        n = sum(len(c.n_tokens) for parts in data.anchors.values() for c in parts)
+        return cls(torch.arange(len(data.gold)), torch.arange(n))
 
 
-def amplify(model: LanguageModel, saes: SaeStack, data: FitData, features: Sequence[SteeredFeature]) -> list[Trial]:
-    """One gain for all features."""
-    trials = []
-    for gain in AMPLIFY:
-        steering = gains_on(features, [gain] * len(features), "amplify")
-        trials.append(tried(model, data, steering, saes, "amplify", f"gain {gain:g}"))
-    return trials
+@dataclass(frozen=True)
+class Plan:
+    """What is fitted: gains of features, vectors, or both; behind gates or not."""
+
+    method: str
+    setting: str
+    features: Sequence[SteeredFeature] = ()
+    vectors: Sequence[int] = ()
+    """Layers that get a vector."""
+    gated: bool = False
+    pull: float = 0.003
+    """Weight of the mean squared log-gain, and of the vectors' squared norms: the pull towards doing nothing."""
+    gate_features: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """By layer, the only features a gate may use; none: all."""
+
+    @property
+    def layers(self) -> list[int]:
+        return sorted({*self.vectors, *(f.layer for f in self.features)})
 
 
-def targeted(
-    model: LanguageModel, saes: SaeStack, data: FitData, features: Sequence[SteeredFeature], labels: Sequence[str]
-) -> list[Trial]:
-    """One gain for the features of the emotion that is least often recognised in the fit split."""
-    before = predict(model, data, Steering("none"), saes).numpy()
-    recall = recalls(_confusion(data.gold.numpy(), before, data.n_labels))
-    with_features = [i for i, label in enumerate(labels) if any(f.emotion == label for f in features)]
-    if not with_features:
-        return []
-    weak = labels[min(with_features, key=lambda i: np.inf if np.isnan(recall[i]) else recall[i])]
-    mine = [f for f in features if f.emotion == weak]
-    trials = []
-    for gain in TARGETED:
-        steering = gains_on(mine, [gain] * len(mine), "targeted")
-        trials.append(tried(model, data, steering, saes, "targeted", f"{weak}, gain {gain:g}"))
-    return trials
+Note = Callable[[int, Float[Tensor, "example answer"], Float[Tensor, "anchor answer"]], None]
 
 
-def global_gains(
-    model: LanguageModel, saes: SaeStack, data: FitData, features: Sequence[SteeredFeature], seed: int
-) -> list[Trial]:
-    """All gains fitted jointly by gradient, pulled towards 1; pull and number of steps by cross-validation."""
-    gold = data.gold
-    smallest = int(torch.bincount(gold)[gold.unique()].min())
-    if smallest < 2:
-        return []
-    folds = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=seed)
-    splits = list(folds.split(np.zeros(len(gold)), gold))
-    trials = []
-    for pull in PULLS:
-        guesses = np.zeros((STEPS + 1, len(gold)), dtype=int)
-        for train, test in splits:
-
-            def note(step: int, logits: Tensor, test: np.ndarray = test, guesses: np.ndarray = guesses) -> None:
-                guesses[step, test] = logits[torch.from_numpy(test)].argmax(-1).cpu().numpy()
-
-            fit_gains(model, saes, data, features, torch.from_numpy(train), pull, STEPS, note)
-        curve = [_macro_f1(gold.numpy(), g, data.n_labels) for g in guesses]
-        best = int(np.argmax(curve))
-        gains = fit_gains(model, saes, data, features, torch.arange(len(gold)), pull, best)
-        steering = gains_on(features, gains.tolist(), "global")
-        trials.append(Trial("global", f"pull {pull:g}, {best} steps", steering, guesses[best], curve[best]))
-    return trials
+def answers(
+    model: LanguageModel, captured: Sequence[Captured], edits: Mapping[int, ResidualEdit]
+) -> Float[Tensor, "example answer"]:
+    """Answer logits of all parts under edits, without gradients, with the engine's check."""
+    return torch.cat([answers_under(model, c, edits) for c in captured])
 
 
-def fit_gains(
+def fit(
     model: LanguageModel,
     saes: SaeStack,
     data: FitData,
-    features: Sequence[SteeredFeature],
-    train: Int[Tensor, " example"],
-    pull: float,
-    steps: int,
-    note: Callable[[int, Float[Tensor, "example answer"]], None] | None = None,
-) -> Float[Tensor, " feature"]:
-    """Gains that lower the cross-entropy of the gold answers of `train`, plus `pull` x mean squared log-gain.
+    plan: Plan,
+    rows: Rows,
+    steps: int = STEPS,
+    note: Note | None = None,
+) -> Steering:
+    """Lowers the cross-entropy of the gold answers plus `KEEP` x KL on the anchors plus the pull, by Adam.
 
     Args:
-        note: called with the answer logits of all examples before each step and after the last.
+        rows: what may be learnt from, gates included.
+        note: called before each step and after the last with the answer logits of all examples and all anchors.
     """
-    log_gain = torch.zeros(len(features), device=model.device, requires_grad=True)
-    optimiser = torch.optim.Adam([log_gain], lr=RATE)
+    gates = _gates(saes, data, plan, rows) if plan.gated else {}
+    index = {k: torch.tensor([f.feature for f in plan.features if f.layer == k]) for k in plan.layers}
+    few = saes.restricted(
+        {k: [*index[k].tolist(), *(gates[k].features.tolist() if k in gates else ())] for k in plan.layers}
+        if plan.features or gates
+        else {}
+    )
+    log_gain = {k: torch.zeros(len(i), device=model.device, requires_grad=True) for k, i in index.items() if len(i)}
+    vector = {k: torch.zeros(model.d_model, device=model.device, requires_grad=True) for k in plan.vectors}
+    unit = {k: UNIT * data.residuals(k).norm(dim=-1).mean().float() for k in plan.vectors}
+
+    def edit(layer: int) -> ResidualEdit:
+        gate = gates.get(layer)
+        directions = few.directions(layer, index[layer]) if layer in log_gain else None
+
+        def change(x: Tensor) -> Tensor:
+            # Activations are taken as they come: the gradient flows through gains, vectors and the residual stream.
+            seen, total = x.detach(), torch.zeros((), device=x.device)
+            if directions is not None:
+                acts = few.encode_features(layer, seen, index[layer].to(directions.device))
+                total = (acts * (log_gain[layer].exp() - 1)) @ directions
+            if layer in vector:
+                total = total + vector[layer] * unit[layer]
+            if gate is not None:
+                acts = few.encode_features(layer, seen, gate.features.to(seen.device))
+                total = total * torch.sigmoid(acts @ gate.weights.to(acts.device) + gate.bias)[..., None]
+            return x + total.to(x.device, x.dtype)
+
+        return change
+
+    edits = {layer: edit(layer) for layer in plan.layers}
+    parameters = [*log_gain.values(), *vector.values()]
+    optimiser = torch.optim.Adam(parameters, lr=RATE)
     gold = data.gold.to(model.device)
+    anchors = [c for parts in data.anchors.values() for c in parts]
+    before = torch.cat([c.answer_logits for c in anchors]).log_softmax(-1) if anchors else None
     for step in range(steps + 1):
         with torch.enable_grad():
-            logits = _differentiable_answers(model, saes, data, features, log_gain)
-            loss = torch.nn.functional.cross_entropy(logits[train], gold[train]) + pull * log_gain.square().mean()
+            logits = _differentiable(model, data.wanted, edits)
+            loss = torch.nn.functional.cross_entropy(logits[rows.examples], gold[rows.examples])
+            loss = loss + plan.pull * _size(log_gain, vector)
+            kept = logits.new_zeros(0, data.n_labels)
+            if before is not None:
+                kept = _differentiable(model, anchors, edits)
+                gap = before - kept.log_softmax(-1)
+                loss = loss + KEEP * (before.exp() * gap).sum(-1)[rows.anchors].mean()
         if note is not None:
-            note(step, logits.detach())
+            note(step, logits.detach(), kept.detach())
         if step < steps:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    return log_gain.detach().exp()
+    gains = {k: Gains(index[k], g.detach().exp().cpu()) for k, g in log_gain.items()}
+    vectors = {k: (v.detach() * unit[k]).cpu() for k, v in vector.items()}
+    return Steering(plan.method, gains, vectors, gates)
 
 
-def _differentiable_answers(
-    model: LanguageModel,
-    saes: SaeStack,
-    data: FitData,
-    features: Sequence[SteeredFeature],
-    log_gain: Float[Tensor, " feature"],
+def _size(log_gain: Mapping[int, Tensor], vector: Mapping[int, Tensor]) -> Tensor:
+    gains = [g.square() for g in log_gain.values()]
+    size = torch.cat(gains).mean() if gains else torch.zeros(())
+    return size + sum(v.square().sum() for v in vector.values())
+
+
+def _gates(saes: SaeStack, data: FitData, plan: Plan, rows: Rows) -> dict[int, Gate]:
+    """A gate per steered layer, from the fit examples and the anchors that may be learnt from."""
+    gates = {}
+    for layer in plan.layers:
+        wanted = saes.encode(layer, data.residuals(layer)[rows.examples])
+        anchors = saes.encode(layer, data.anchor_residuals(layer)[rows.anchors])
+        gates[layer] = fit_gate(wanted, anchors, plan.gate_features.get(layer))
+    return gates
+
+
+def _differentiable(
+    model: LanguageModel, captured: Sequence[Captured], edits: Mapping[int, ResidualEdit]
 ) -> Float[Tensor, "example answer"]:
-    """Answer logits as a function of the log-gains."""
-    change: dict[int, Callable[[Tensor], Tensor]] = {}
-    for layer in sorted({f.layer for f in features}):
-        at = torch.tensor([i for i, f in enumerate(features) if f.layer == layer], device=model.device)
-        index = torch.tensor([f.feature for f in features if f.layer == layer], device=model.device)
-        directions = saes.directions(layer, index)
-
-        def edit(
-            x: Tensor, layer: int = layer, at: Tensor = at, index: Tensor = index, d: Tensor = directions
-        ) -> Tensor:
-            # Activations are taken as they come; the gradient flows through the gains and the residual stream.
-            acts = saes.encode_features(layer, x.detach(), index)
-            return x + ((acts * (log_gain[at].exp() - 1)) @ d).to(x.dtype)
-
-        change[layer] = edit
-    first = min(change)
+    """Answer logits under edits, with their gradients."""
+    first = min(edits)
+    above = {k: e for k, e in edits.items() if k > first}
     parts = []
-    for captured, _ in data.parts:
-        logits = torch.empty_like(captured.answer_logits)
-        for cache in captured.caches:
-            examples = torch.tensor(cache.examples, device=model.device)
-            rows = change[first](captured.residuals[first, examples][:, None])
-            above = {k: e for k, e in change.items() if k > first}
-            out = answer_scores(model, captured, cache, rows, first, edits=above)[:, 0]
+    for one in captured:
+        logits = torch.empty_like(one.answer_logits)
+        for cache in one.caches:
+            examples = torch.tensor(cache.examples, device=logits.device)
+            rows = edits[first](one.residuals[first, examples][:, None])
+            out = answer_scores(model, one, cache, rows, first, edits=above)[:, 0]
             logits = logits.index_put((examples,), out)
         parts.append(logits)
     return torch.cat(parts)
 
 
-def _confusion(gold: np.ndarray, predicted: np.ndarray, n_labels: int) -> np.ndarray:
-    return np.bincount(gold * n_labels + predicted, minlength=n_labels**2).reshape(n_labels, n_labels).astype(float)
-
-
-def _macro_f1(gold: np.ndarray, predicted: np.ndarray, n_labels: int) -> float:
-    return float(macro_f1(_confusion(gold, predicted, n_labels)))
+def gains_on(features: Sequence[SteeredFeature], gain: Sequence[float], method: str) -> Steering:
+    """One gain per feature."""
+    gains = {}
+    for layer in sorted({f.layer for f in features}):
+        mine = [(f.feature, g) for f, g in zip(features, gain, strict=True) if f.layer == layer]
+        gains[layer] = Gains(torch.tensor([f for f, _ in mine]), torch.tensor([float(g) for _, g in mine]))
+    return Steering(method, gains)

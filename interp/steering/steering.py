@@ -1,11 +1,12 @@
-"""A steering as data: gains on sparse features or vectors, one function of the residual that never sees a label."""
+"""A steering as data: gains, gates and vectors, by layer; one function of the residual that never sees a label."""
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +22,8 @@ from interp.saes import SaeStack
 from interp.tracing.ablation import ResidualEdit
 
 TENSORS, FACTS = "steering.safetensors", "steering.json"
+Positions = Literal["answer", "all", "generated"]
+"""Where a steering acts: the prompt's last token; every token; the prompt's last token and all that is generated."""
 
 
 @dataclass(frozen=True)
@@ -32,78 +35,160 @@ class Gains:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """How far a layer's steering is let through: `sigmoid(a(x) @ weights + bias)`, of some features' activations."""
+
+    features: Int[Tensor, " feature"]
+    weights: Float[Tensor, " feature"]
+    bias: float
+
+
+@dataclass(frozen=True)
 class Steering:
-    """What is done to the residual of each layer; the same for every input.
+    """What is done to the residual of each layer; the same function for every input.
 
     Attributes:
         method: how it was made; `none` leaves the model alone.
         gains: by layer.
         vectors: by layer, [d_model], added to the residual.
+        gates: by layer; without one, the layer's gains and vector act everywhere in full.
+        positions: where `applied` acts.
         provenance: model and SAE names and identities, and how the steering was chosen.
     """
 
     method: str
     gains: Mapping[int, Gains] = field(default_factory=dict)
     vectors: Mapping[int, Float[Tensor, " d_model"]] = field(default_factory=dict)
+    gates: Mapping[int, Gate] = field(default_factory=dict)
+    positions: Positions = "all"
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[int]:
         return sorted({*self.gains, *self.vectors})
 
+    @property
+    def sparse(self) -> bool:
+        """Whether it reads features, so that it needs SAEs."""
+        return bool(self.gains) or bool(self.gates)
+
+    def scaled(self, strength: float) -> "Steering":
+        """Milder or stronger: gains to the power of `strength`, vectors times it; 0 changes nothing, 1 is this one.
+
+        Raises:
+            UserError: a strength that is not a finite number.
+        """
+        if not math.isfinite(strength):
+            raise UserError(f"strength must be a finite number; got {strength}.")
+        gains = {k: Gains(g.features, _power(g.gains, strength)) for k, g in self.gains.items()}
+        return replace(self, gains=gains, vectors={k: strength * v for k, v in self.vectors.items()})
+
     def edits(self, saes: SaeStack) -> dict[int, ResidualEdit]:
-        """Per steered layer, the function from residuals [*row, d_model] to steered residuals."""
-        few = saes.restricted({layer: own.features.tolist() for layer, own in self.gains.items()})
+        """Per steered layer, the function from residuals [*row, d_model] to steered residuals.
+
+        Raises:
+            UserError: no SAE at a layer whose features are read, or a feature it does not have.
+        """
+        few = saes.restricted({layer: self._read(layer).tolist() for layer in self.layers if len(self._read(layer))})
         return {layer: self._edit(layer, few) for layer in self.layers}
 
+    def _read(self, layer: int) -> Int[Tensor, " feature"]:
+        """Features of a layer whose activations are needed: those of its gains, then those of its gate."""
+        parts = [part.features for part in (self.gains.get(layer), self.gates.get(layer)) if part is not None]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
+
     def _edit(self, layer: int, saes: SaeStack) -> ResidualEdit:
-        own = self.gains.get(layer)
-        vector = self.vectors.get(layer)
-        # One gather and one product: the gains are folded into the directions once.
-        scaled = None
+        """One gather of activations and one matrix product: columns of the change, and a last one for the gate."""
+        own, gate, vector = self.gains.get(layer), self.gates.get(layer), self.vectors.get(layer)
+        if own is None and gate is None:
+            return lambda x: x if vector is None else x + vector.to(x.device, x.dtype)
+        device = saes.device(layer)
+        index = self._read(layer).to(device)
+        directions = saes.directions(layer, index)
+        n_gains = 0 if own is None else len(own.features)
+        product = directions.new_zeros(len(index), directions.shape[1] + 1)
         if own is not None:
-            device = saes.device(layer)
-            index = own.features.to(device)
-            scaled = (own.gains.to(device) - 1)[:, None] * saes.directions(layer, index)
+            product[:n_gains, :-1] = (own.gains.to(device) - 1)[:, None] * directions[:n_gains]
+        if gate is not None:
+            product[n_gains:, -1] = gate.weights.to(device)
+        constant = 0 if vector is None else vector.to(device)
 
         def edit(x: Tensor) -> Tensor:
-            change = torch.zeros((), device=x.device)
-            if scaled is not None:
-                change = (saes.encode_features(layer, x, index) @ scaled).to(x.device)
-            if vector is not None:
-                change = change + vector.to(x.device)
-            return x + change.to(x.dtype)
+            found = saes.encode_features(layer, x, index) @ product
+            change = found[..., :-1] + constant
+            if gate is not None:
+                change = change * torch.sigmoid(found[..., -1:] + gate.bias)
+            return x + change.to(x.device, x.dtype)
 
         return edit
 
     @contextmanager
-    def applied(self, model: LanguageModel, saes: SaeStack | None = None) -> Iterator[None]:
-        """Every forward inside is steered, at all positions; nothing of it remains afterwards.
+    def applied(
+        self, model: LanguageModel, saes: SaeStack | None = None, positions: Positions | None = None
+    ) -> Iterator[None]:
+        """Every forward and `generate` inside is steered; nothing of it remains afterwards.
+
+        Prompts of a batch must be left-padded. Steerings compose: the inner block sees what the outer one leaves.
 
         Args:
             saes: the stack the steering was made with; None loads it by its name.
+            positions: other positions than the steering's own.
 
         Raises:
-            UserError: made for another model or other SAEs.
+            UserError: made for another model or other SAEs, a layer that is missing.
+        """
+        self.check(model, saes)
+        if saes is None and self.sparse:
+            options = {k: v for k, v in self.provenance["saes"].items() if k not in ("identity", "covered")}
+            saes = load_saes(model=model, **{**options, "layers": sorted({*self.gains, *self.gates})})
+            self.check(model, saes)
+        stack = SaeStack({}, "none", "none") if saes is None else saes
+        where = positions or self.positions
+        edits: dict[int, Edit] = {k: _at(where, e) for k, e in self.edits(stack).items()}
+        with model.edited(edits):
+            yield
+
+    def check(self, model: LanguageModel, saes: SaeStack | None = None) -> None:
+        """
+        Raises:
+            UserError: made for another model or other SAEs, a layer that the model or the SAEs lack.
         """
         made_for = self.provenance.get("model", {}).get("identity", model.identity)
         if made_for != model.identity:
             raise UserError(f"This steering was made for model {made_for}; {model.name} is {model.identity}.")
+        if any(layer >= model.n_layers for layer in self.layers):
+            raise UserError(f"This steering acts on layer {max(self.layers)}; {model.name} has {model.n_layers}.")
+        if any(len(v) != model.d_model for v in self.vectors.values()):
+            raise UserError(f"This steering's vectors are not of {model.name}'s width ({model.d_model}).")
         if saes is None:
-            options = {k: v for k, v in self.provenance["saes"].items() if k != "identity"}
-            saes = load_saes(model=model, **{**options, "layers": self.layers}) if self.layers else None
-        edits: dict[int, Edit] = {} if saes is None else dict(self.edits(saes))
-        with model.edited(edits):
-            yield
+            if self.sparse and "saes" not in self.provenance:
+                raise UserError("This steering does not say which SAEs it was made with; give them as `saes`.")
+            return
+        theirs = self.provenance.get("saes", {})
+        # An identity is that of all layers loaded; of a part of them only the name can be compared.
+        whole = theirs.get("covered") == saes.layers
+        mine = {"identity": saes.identity} if whole else {"name": saes.name}
+        if self.sparse and any(theirs.get(k, v) != v for k, v in mine.items()):
+            raise UserError(
+                f"This steering was made with SAEs {theirs.get('name')} ({theirs.get('identity')});"
+                f" given were {saes.name} ({saes.identity})."
+            )
+        for layer in {*self.gains, *self.gates}:
+            saes.check_features(layer, self._read(layer).tolist())
 
     def save(self, folder: Path) -> None:
         """`steering.safetensors` and `steering.json`."""
         tensors = {f"gains.{k}.features": g.features for k, g in self.gains.items()}
         tensors |= {f"gains.{k}.gains": g.gains for k, g in self.gains.items()}
         tensors |= {f"vectors.{k}": v for k, v in self.vectors.items()}
+        for k, gate in self.gates.items():
+            tensors |= {f"gates.{k}.features": gate.features, f"gates.{k}.weights": gate.weights}
+            tensors[f"gates.{k}.bias"] = torch.tensor([gate.bias], dtype=torch.float64)
+        folder.mkdir(parents=True, exist_ok=True)
         with writing(folder / TENSORS) as part:
             save_file({k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}, part)
-        write_json(folder / FACTS, {"format": 1, "method": self.method, **self.provenance})
+        facts = {"format": 2, "method": self.method, "positions": self.positions}
+        write_json(folder / FACTS, {**facts, **self.provenance})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Steering":
@@ -120,14 +205,47 @@ class Steering:
             facts, tensors = read_json(path / FACTS), load_file(path / TENSORS)
         except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
             raise UserError(f"{path} holds a damaged steering ({type(error).__name__}); make it again.") from None
-        if not isinstance(facts, dict) or facts.get("format") != 1:
+        if not isinstance(facts, dict) or facts.pop("format", None) != 2:
             raise UserError(f"{path / FACTS} is not a steering this version reads.")
-        gains = {
-            int(k.split(".")[1]): Gains(v, tensors[k.replace("features", "gains")])
-            for k, v in tensors.items()
-            if k.endswith(".features")
-        }
-        vectors = {int(k.split(".")[1]): v for k, v in tensors.items() if k.startswith("vectors.")}
-        method = facts.pop("method")
-        facts.pop("format")
-        return cls(method, gains, vectors, facts)
+        try:
+            return _from_tensors(facts, tensors)
+        except (KeyError, ValueError, IndexError) as error:
+            raise UserError(f"{path} holds an incomplete steering ({error}); make it again.") from None
+
+
+def _from_tensors(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Steering:
+    def layers(kind: str) -> list[int]:
+        return sorted({int(k.split(".")[1]) for k in tensors if k.startswith(f"{kind}.")})
+
+    gains = {k: Gains(tensors[f"gains.{k}.features"], tensors[f"gains.{k}.gains"]) for k in layers("gains")}
+    gates = {
+        k: Gate(tensors[f"gates.{k}.features"], tensors[f"gates.{k}.weights"], float(tensors[f"gates.{k}.bias"][0]))
+        for k in layers("gates")
+    }
+    vectors = {k: tensors[f"vectors.{k}"] for k in layers("vectors")}
+    if any(len(g.features) != len(g.gains) for g in gains.values()) or not all(
+        bool(torch.isfinite(t).all()) for t in tensors.values()
+    ):
+        raise ValueError("gains that do not match their features, or numbers that are not finite")
+    method, positions = facts.pop("method"), facts.pop("positions")
+    if positions not in get_args(Positions):
+        raise ValueError(f"unknown positions {positions!r}")
+    return Steering(method, gains, vectors, gates, positions, facts)
+
+
+def _power(gains: Tensor, strength: float) -> Tensor:
+    """Gains of zero (ablation) are mixed with one linearly, since they have no logarithm."""
+    return torch.where(gains > 0, gains.clamp_min(1e-12) ** strength, (1 - strength * (1 - gains)).clamp_min(0))
+
+
+def _at(positions: Positions, edit: Callable[[Tensor], Tensor]) -> Edit:
+    """The edit where it is wanted. With keys and values cached, each generated token is a pass of length one."""
+    if positions == "all":
+        return edit
+
+    def last(x: Tensor) -> Tensor | None:
+        if positions == "answer" and x.shape[1] == 1:
+            return None
+        return torch.cat([x[:, :-1], edit(x[:, -1:])], dim=1)
+
+    return last
