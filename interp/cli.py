@@ -5,20 +5,22 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import cyclopts
 from cyclopts import Parameter
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
-from interp.config import Config, known_keys, load_config
+from interp.config import Config, config_of, known_keys, load_config
 from interp.errors import InterpWarning, UserError, nearest
 
 T = TypeVar("T")
@@ -203,6 +205,108 @@ def fetch(*arguments: Arguments) -> None:
 
     run_fetch(config, print)
     print("All is here; with HF_HUB_OFFLINE=1 the run needs no network.")
+
+
+@app.command
+def generate(
+    run: Path,
+    *,
+    prompt: str,
+    emotion: str | None = None,
+    strength: float = 1.0,
+    tokens: int = 60,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> None:
+    """Plain and steered text side by side.
+
+    Parameters
+    ----------
+    run: A run folder.
+    prompt: Text to go on from.
+    emotion: Push towards this emotion: its causal features' directions, added at every position. Without it, the run's
+        own steering.
+    strength: 1: as much as the emotion's own texts have, or the steering as it was fitted; 0: nothing; negative: away.
+    tokens: How many to write at most.
+    temperature: 0: always the likeliest token.
+    seed: Of the draws, where temperature is above 0.
+    """
+    from rich.live import Live
+
+    from interp.steering.generating import stream
+    from interp.steering.steering import Steering
+
+    model, saes, steering = _steering_of(run, emotion, strength)
+    options = {"tokens": tokens, "temperature": temperature, "seed": seed}
+    streams = {
+        "plain": stream(model, prompt, Steering("none"), **options),
+        f"{emotion or steering.method}, strength {strength:g}": stream(model, prompt, steering, saes, **options),
+    }
+    written = dict.fromkeys(streams, "")
+    screen = Console()
+    with Live(console=screen, transient=screen.is_terminal, auto_refresh=False) as live:
+        while streams:
+            for name in list(streams):
+                text = next(streams[name], None)
+                if text is None:
+                    del streams[name]
+                else:
+                    written[name] = text
+            if screen.is_terminal:
+                live.update(_side_by_side(prompt, written), refresh=True)
+    screen.print(_side_by_side(prompt, written))
+
+
+@app.command
+def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: float = 1.0) -> None:
+    """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
+
+    Parameters
+    ----------
+    run: A run folder.
+    to: hf | transformer_lens: a folder with tensors and a short loader that needs torch and safetensors alone;
+        lm-eval: the .pt file of lm-evaluation-harness' `--model steered`; gguf: a control vector of llama.cpp. The last
+        two hold constant vectors only: give `--emotion`.
+    out: Folder to write; RUN/export/TO if left out.
+    emotion: A constant push towards this emotion instead of the run's own steering.
+    strength: See `interp generate`.
+    """
+    from interp.steering.export import export as run_export
+
+    model, saes, steering = _steering_of(run, emotion, strength)
+    print(run_export(steering, model, saes, to, out or run / "export" / to))
+
+
+def _steering_of(run: Path, emotion: str | None, strength: float) -> tuple[Any, Any, Any]:
+    """Model, SAEs and steering of a run folder."""
+    from interp.loading import load_model
+    from interp.sae_loading import load_saes
+    from interp.steering.additive import towards
+    from interp.steering.steering import Steering
+
+    config = config_of(run)
+    own = None if emotion else Steering.load(run).scaled(strength)
+    model = load_model(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        device_map=config.device_map,
+        quantization=config.quantization,
+    )
+    saes = load_saes(model=model, **asdict(config.saes))
+    if own is None:
+        own = towards(run, saes, str(emotion), strength)
+    if not own.layers:
+        raise UserError(f"The steering of {run} is none: nothing was found to help. Name an --emotion to push towards.")
+    return model, saes, own
+
+
+def _side_by_side(prompt: str, written: dict[str, str]) -> Table:
+    table = Table(title=escape(prompt), show_lines=False, expand=True)
+    for name in written:
+        table.add_column(name, ratio=1, overflow="fold")
+    table.add_row(*(escape(text) for text in written.values()))
+    return table
 
 
 def _duration(seconds: float) -> str:

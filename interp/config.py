@@ -1,5 +1,6 @@
 """The one configuration tree: Python arguments, YAML keys and command-line flags are the same fields."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, field, fields, is_dataclass
 from itertools import pairwise
@@ -191,6 +192,22 @@ def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = N
         return TypeAdapter(Config).validate_python(tree)
     except ValidationError as error:
         raise UserError(_explain(error, where)) from None
+
+
+def config_of(folder: Path) -> Config:
+    """The configuration that made a run folder.
+
+    Raises:
+        UserError: not a run folder, or one of another version.
+    """
+    record = folder / "run.json"
+    if not record.is_file():
+        raise UserError(f"{folder} is no run folder (no run.json); make one with `interp run`.")
+    try:
+        return TypeAdapter(Config).validate_python(json.loads(record.read_text(encoding="utf-8"))["config"])
+    except (ValidationError, json.JSONDecodeError, KeyError) as error:
+        reason = _explain(error, str(record)) if isinstance(error, ValidationError) else f"{record} is damaged."
+        raise UserError(reason) from None
 
 
 def known_keys(kind: Any = Config, prefix: str = "") -> list[str]:

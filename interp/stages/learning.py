@@ -68,11 +68,11 @@ def _curves(session: Session, draws: int) -> list[dict[str, Any]]:
 
 
 def _plans(session: Session) -> list[Plan]:
-    """One plan a method: the mildest pull, the middle layer."""
+    """One plan a method: the mildest pull, all gated layers together."""
     gated = gated_plans(session.saes, session.model.n_layers, causal_features(session)) if session.anchors else []
     return [
         *global_plans(causal_features(session))[:1],
-        *gated[len(gated) // 2 : len(gated) // 2 + 1],
+        *gated[-1:],
         fitted_vector_plan(session),
     ]
 

@@ -78,8 +78,8 @@ def _controls(session: Session) -> dict[int, np.ndarray]:
 
 def fitted_vector_plan(session: Session) -> Plan:
     """A constant vector fitted like a gated one, but let through everywhere, at the middle one of its layers."""
-    layers = gated_plans(session.saes, session.model.n_layers)
-    return Plan("vector", "fitted", vectors=layers[(len(layers) - 1) // 2].layers[:1], pull=GATED_PULL)
+    middle = gated_plans(session.saes, session.model.n_layers)[0].layers
+    return Plan("vector", "fitted", vectors=middle, pull=GATED_PULL)
 
 
 def _mean_difference(session: Session, data: FitData) -> Steering:

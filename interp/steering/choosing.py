@@ -20,8 +20,8 @@ TARGETED = (1.5, 2.0, 4.0, 6.0)
 PULLS = (0.003, 0.03)
 GATED_PULL = 0.001
 DEPTHS = (0.4, 0.55, 0.75)
-"""Relative depths of the layers at which a gated direction is tried, one by one and together."""
-SNAPSHOTS = (5, 10, 20, 40)
+"""Relative depths of the layers at which a gated direction is fitted: all of them together, or the middle one."""
+SNAPSHOTS = (10, 20, 40)
 """Steps of a fit that are compared: early stopping."""
 FOLDS = 3
 
@@ -92,7 +92,7 @@ def global_plans(features: Sequence[SteeredFeature]) -> list[Plan]:
 def gated_plans(saes: SaeStack, n_layers: int, features: Sequence[SteeredFeature] = ()) -> list[Plan]:
     """A direction at some layers, and gains of their causal features, where the gate's features fire."""
     near = sorted({min(saes.layers, key=lambda k: abs(k - depth * (n_layers - 1))) for depth in DEPTHS})
-    sets = [[k] for k in near] + ([near] if len(near) > 1 else [])
+    sets = [[near[len(near) // 2]]] + ([near] if len(near) > 1 else [])
     plans = []
     for layers in sets:
         mine = tuple(f for f in features if f.layer in layers)

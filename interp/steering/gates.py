@@ -9,7 +9,7 @@ from torch import Tensor
 from interp.steering.steering import Gate
 
 N_FEATURES = 16
-OPEN_ELSEWHERE = 0.02
+OPEN_ELSEWHERE = 0.01
 """Share of the anchor texts for which a gate may be more than half open."""
 PENALTY, SHARPNESS = 0.1, 2.0
 

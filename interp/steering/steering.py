@@ -137,6 +137,13 @@ class Steering:
         Raises:
             UserError: made for another model or other SAEs, a layer that is missing.
         """
+        with model.edited(self.hooks(model, saes, positions)):
+            yield
+
+    def hooks(
+        self, model: LanguageModel, saes: SaeStack | None = None, positions: Positions | None = None
+    ) -> dict[int, Edit]:
+        """What `LanguageModel.edited` takes: by layer, residuals [example, token, d_model] to steered ones or None."""
         self.check(model, saes)
         if saes is None and self.sparse:
             options = {k: v for k, v in self.provenance["saes"].items() if k not in ("identity", "covered")}
@@ -144,9 +151,7 @@ class Steering:
             self.check(model, saes)
         stack = SaeStack({}, "none", "none") if saes is None else saes
         where = positions or self.positions
-        edits: dict[int, Edit] = {k: _at(where, e) for k, e in self.edits(stack).items()}
-        with model.edited(edits):
-            yield
+        return {k: _at(where, e) for k, e in self.edits(stack).items()}
 
     def check(self, model: LanguageModel, saes: SaeStack | None = None) -> None:
         """

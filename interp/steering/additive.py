@@ -1,0 +1,54 @@
+"""A constant push towards an emotion, for generation: its causal features as active as in its own texts, and more."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from interp.errors import UserError, nearest
+from interp.features import load_features
+from interp.folder import read_json
+from interp.saes import SaeStack
+from interp.steering.steering import Positions, Steering
+
+FEATURES = 10
+
+
+def towards(
+    folder: Path, saes: SaeStack, emotion: str, strength: float = 1.0, positions: Positions = "all"
+) -> Steering:
+    """Per layer, the sum of the directions of an emotion's causal features times their mean activation in its texts.
+
+    Args:
+        folder: a run folder whose tracing is finished.
+        strength: 1 adds what the emotion's own texts have on average; negative pushes away.
+
+    Raises:
+        UserError: an emotion that the run does not know or that has no causal feature, a strength that is not finite.
+    """
+    if not math.isfinite(strength):
+        raise UserError(f"strength must be a finite number; got {strength}.")
+    for name in ("run.json", "effects.parquet", "examples.parquet"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} holds no {name}; run `interp trace` there first.")
+    record = read_json(folder / "run.json")
+    labels: Sequence[str] = record["config"]["labels"]
+    if emotion not in labels:
+        raise UserError(f"This run knows no emotion {emotion!r}{nearest(emotion, labels)}")
+    effects = pd.read_parquet(folder / "effects.parquet")
+    mine = effects[effects["causal"] & (effects["split"] == "discover") & (effects["emotion"] == emotion)]
+    if not len(mine):
+        raise UserError(f"No causal feature of {emotion!r} was found in {folder}: there is nothing to push along.")
+    top = mine.sort_values("effect", ascending=False).drop_duplicates(["layer", "feature"]).head(FEATURES)
+    examples = pd.read_parquet(folder / "examples.parquet", columns=["role", "gold"])
+    own = ((examples["role"] == "discover") & (examples["gold"] == emotion)).to_numpy()
+    vectors = {}
+    for layer, part in top.groupby("layer"):
+        features = part["feature"].to_numpy()
+        acts = load_features(folder / f"features/layer_{layer:02d}.npz").acts[own][:, features].mean(0)
+        directions = saes.directions(int(layer), features.tolist())
+        vectors[int(layer)] = strength * (torch.as_tensor(acts, dtype=torch.float32) @ directions.cpu().float())
+    provenance = {"model": {k: record["model"][k] for k in ("name", "identity")}, "emotion": emotion}
+    return Steering("additive", vectors=vectors, positions=positions, provenance=provenance | {"strength": strength})
