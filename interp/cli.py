@@ -237,7 +237,7 @@ def generate(
     from interp.steering.steering import Steering
 
     model, saes, steering = _steering_of(run, emotion, strength)
-    options = {"tokens": tokens, "temperature": temperature, "seed": seed}
+    options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed}
     streams = {
         "plain": stream(model, prompt, Steering("none"), **options),
         f"{emotion or steering.method}, strength {strength:g}": stream(model, prompt, steering, saes, **options),

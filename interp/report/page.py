@@ -13,7 +13,7 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from interp.folder import read_json, writing
-from interp.report import causes, figures
+from interp.report import causes, figures, steering
 
 TOP_FEATURES = 40
 
@@ -252,6 +252,42 @@ def _confusion(run: RunFiles, corpus: str, predictions: pd.DataFrame) -> Figure:
     return _drawn(f"confusion-{slug}", f"Confusions on {corpus}", figures.confusion(predictions, run.labels), caption)
 
 
+def _steering(run: RunFiles) -> list[Figure]:
+    evaluation, dose, learning = run.table("evaluation"), run.table("dose"), run.table("learning")
+    chosen = run.json("steering")
+    found = []
+    if evaluation is not None and chosen is not None and chosen["method"] != "none":
+        caption = (
+            "Open circle: recall without steering; full: with it; bar: 95 % interval of the change, paired on the same"
+            " test examples (clustered where examples share a source)."
+        )
+        found.append(
+            _drawn("recalls", "What steering changes", steering.recall_changes(evaluation, run.labels), caption)
+        )
+        if dose is not None:
+            caption = (
+                "The chosen steering weaker and stronger: gains to the power of the strength, vectors times it. Bands:"
+                " 95 % intervals. Where the curves fall, it is too much."
+            )
+            found.append(_drawn("dose", "Dose and response", steering.dose_response(dose), caption))
+    handled = {c["name"] for c in run.record["config"]["corpora"].get("anchors", [])}
+    if dose is not None and handled:
+        methods = [m for m in dict.fromkeys(dose["method"]) if m in steering.METHOD_COLOURS]
+        caption = (
+            f"A gain is worth its price. Handled: {', '.join(sorted(handled))} (anchor corpora among the test ones);"
+            " the rise is a mean over the other test corpora, bars a mean of their 95 % intervals. Each line runs from"
+            " strength 0.25 to 4. Dotted: a price of one point. Higher at the same price is better."
+        )
+        found.append(_drawn("price", "Gain against price", steering.price(dose, handled, methods), caption))
+    if learning is not None and len(learning):
+        caption = (
+            f"Mean over {int(learning['draws'].iloc[0])} draws of labelled examples, bands: 95 % of the draws; settings"
+            " fixed beforehand, nothing chosen."
+        )
+        found.append(_drawn("learning", "How many labelled examples", steering.learning_curve(learning), caption))
+    return found
+
+
 def _figures(run: RunFiles) -> list[Figure]:
     found = [
         _layer_phases(run),
@@ -260,6 +296,7 @@ def _figures(run: RunFiles) -> list[Figure]:
         _joint(run),
         _together(run),
         _baselines(run),
+        *_steering(run),
     ]
     predictions = run.table("predictions")
     if predictions is not None:

@@ -105,7 +105,7 @@ def cross_validated(
     model: LanguageModel, saes: SaeStack, data: FitData, plans: Sequence[Plan], seed: int
 ) -> Iterator[Trial]:
     """Every plan at every snapshot, each example and anchor answered by a fit that had not seen it."""
-    rows = list(_folds(data, seed))
+    rows = list(folds(data, seed))
     n_anchors = len(Rows.whole(data).anchors)
     for plan in plans if rows else ():
         guesses = {s: np.zeros(len(data.gold), int) for s in SNAPSHOTS}
@@ -137,16 +137,16 @@ def cross_validated(
             )
 
 
-def _folds(data: FitData, seed: int) -> Iterator[tuple[Rows, Rows]]:
-    """(learnt from, predicted); none where an emotion has a single example."""
+def folds(data: FitData, seed: int) -> Iterator[tuple[Rows, Rows]]:
+    """(what may be learnt from, what is predicted); none where an emotion has a single example."""
     gold = data.gold.numpy()
     smallest = int(np.bincount(gold)[np.unique(gold)].min())
     if smallest < 2:
         return
     n_folds = min(FOLDS, smallest)
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    stratified = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     order = np.random.default_rng(seed).permutation(len(Rows.whole(data).anchors))
-    for k, (train, test) in enumerate(folds.split(gold, gold)):
+    for k, (train, test) in enumerate(stratified.split(gold, gold)):
         inside = np.arange(len(order)) % n_folds == k
         yield (
             Rows(torch.from_numpy(train), torch.from_numpy(np.sort(order[~inside]))),
@@ -167,7 +167,7 @@ def nested(
     """
     gold = data.gold.numpy()
     picked = trials[0].answers.copy()
-    for train, test in _folds(data, seed + 1):
+    for train, test in folds(data, seed + 1):
         learnt = train.examples.numpy()
         scores = [_macro_f1(gold[learnt], t.answers[learnt], data.n_labels) for t in trials]
         picked[test.examples] = trials[int(np.argmax(scores))].answers[test.examples]

@@ -61,7 +61,7 @@ def _portable(steering: Steering, model: LanguageModel, saes: SaeStack, folder: 
     for layer in steering.layers:
         vector = steering.vectors.get(layer, torch.zeros(model.d_model))
         own = {"vector": vector.float()} | _encoder(steering, layer, saes)
-        tensors |= {f"{layer}.{name}": t.detach().cpu().contiguous() for name, t in own.items()}
+        tensors |= {f"{layer}.{name}": t.detach().cpu().clone().contiguous() for name, t in own.items()}
     with writing(folder / PORTABLE) as part:
         save_file(tensors, part, {"positions": steering.positions, "method": steering.method})
     source = Path(__file__).with_name("portable.py")

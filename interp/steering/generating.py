@@ -54,4 +54,4 @@ def stream(
             return
         written.append(token)
         step = torch.tensor([[token]], device=model.device)
-        yield model.tokenizer.decode(written)
+        yield str(model.tokenizer.decode(written))

@@ -50,7 +50,7 @@ def placed(edit, where):
 def hooks(folder=Path(__file__).parent):
     """(name, function) pairs for TransformerLens."""
     steer, where = edits(folder)
-    return [(f"blocks.{k}.hook_out", lambda x, hook, e=placed(e, where): e(x)) for k, e in steer.items()]
+    return [(f"blocks.{k}.hook_out", lambda x, hook, e=e: placed(e, where)(x)) for k, e in steer.items()]
 
 
 @contextlib.contextmanager

@@ -191,7 +191,7 @@ class Steering:
             tensors[f"gates.{k}.bias"] = torch.tensor([gate.bias], dtype=torch.float64)
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder / TENSORS) as part:
-            save_file({k: v.detach().cpu().contiguous() for k, v in sorted(tensors.items())}, part)
+            save_file({k: v.detach().cpu().clone().contiguous() for k, v in sorted(tensors.items())}, part)
         facts = {"format": 2, "method": self.method, "positions": self.positions}
         write_json(folder / FACTS, {**facts, **self.provenance})
 

@@ -1,0 +1,166 @@
+"""Figures of steering: what changes for each emotion, how much is too much, at what price, from how many examples."""
+
+from collections.abc import Collection, Sequence
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.report.figures import FURTHER, colours, styled
+
+METHOD_COLOURS = {
+    "steered": "#D55E00",
+    "gated": "#D55E00",
+    "global": "#0072B2",
+    "targeted": "#009E73",
+    "amplify": "#E6A700",
+    "vector": "#9467BD",
+    "random_features": "#8C8C8C",
+    "mean_difference": "#A6761D",
+    "probe_direction": "#56B4E9",
+}
+
+
+def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
+    """Recall of every emotion before and after, with the paired interval of the change, a column per test corpus."""
+    corpora = [c for c in dict.fromkeys(evaluation["corpus"]) if c != "plain text"]
+    figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
+    own = colours(labels)
+    for column, corpus in enumerate(corpora, 1):
+        part = evaluation[evaluation["corpus"] == corpus]
+        before = part[part["method"] == "unsteered"].set_index("metric")["value"]
+        steered = part[part["method"] == "steered"].set_index("metric")
+        for label in labels:
+            if f"recall_gain_{label}" not in steered.index:
+                continue
+            change = steered.loc[f"recall_gain_{label}"]
+            start = before[f"recall_{label}"]
+            figure.add_scatter(
+                x=[start, start + change["value"]],
+                y=[label, label],
+                mode="lines+markers",
+                line={"color": own[label], "width": 2},
+                marker={"symbol": ["circle-open", "circle"], "size": 9, "color": own[label]},
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [0, change["ci_high"] - change["value"]],
+                    "arrayminus": [0, change["value"] - change["ci_low"]],
+                    "thickness": 1,
+                    "color": own[label],
+                },
+                showlegend=False,
+                row=1,
+                col=column,
+                hovertemplate="recall %{x:.3f}<extra>" + label + "</extra>",
+            )
+        figure.update_xaxes(title_text="recall", range=[-0.05, 1.05], row=1, col=column)
+    return styled(figure, 330)
+
+
+def dose_response(dose: pd.DataFrame) -> go.Figure:
+    """Change of macro-F1 of the chosen steering over its strength, by corpus; below, what it costs in language."""
+    figure = make_subplots(
+        2, 1, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=["change of macro-F1", "perplexity ratio"]
+    )
+    mine = dose[(dose["method"] == "steered") & (dose["corpus"] != "plain text")]
+    for i, (corpus, part) in enumerate(mine.groupby("corpus", sort=False)):
+        _band(figure, part.sort_values("strength"), "strength", str(corpus), FURTHER[i % len(FURTHER)], 1)
+    cost = dose[(dose["corpus"] == "plain text") & (dose["method"] == "perplexity_ratio")].sort_values("strength")
+    if len(cost):
+        _band(figure, cost, "strength", "plain text", "#666666", 2)
+    figure.update_xaxes(title_text="strength (1: as chosen)", type="log", row=2, col=1)
+    figure.add_hline(y=0, line={"color": "#7d8590", "width": 1}, row=1, col=1)
+    return styled(figure, 520)
+
+
+def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) -> go.Figure:
+    """Every method from mild to strong: mean rise on the other corpora against the largest fall on a handled one."""
+    figure = go.Figure()
+    table = prices(dose, handled)
+    for method in methods:
+        part = table[table["method"] == method].sort_values("strength")
+        if part.empty:
+            continue
+        figure.add_scatter(
+            x=part["price"],
+            y=part["rise"],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": part["rise_high"] - part["rise"],
+                "arrayminus": part["rise"] - part["rise_low"],
+                "thickness": 0.7,
+            },
+            mode="lines+markers",
+            name=method.replace("_", " "),
+            line={"color": METHOD_COLOURS.get(method, "#1B9E77"), "width": 3 if method == "steered" else 1.5},
+            text=[f"strength {s:g}" for s in part["strength"]],
+            hovertemplate="%{text}: rise %{y:+.3f}, price %{x:.3f}<extra>" + method + "</extra>",
+        )
+    figure.add_hline(y=0, line={"color": "#7d8590", "width": 1})
+    figure.add_vline(x=0.01, line={"color": "#7d8590", "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text="price: largest fall of macro-F1 on a corpus the model handles")
+    figure.update_yaxes(title_text="rise of macro-F1 elsewhere")
+    return styled(figure, 430)
+
+
+def prices(dose: pd.DataFrame, handled: Collection[str]) -> pd.DataFrame:
+    """method, strength, price, rise, rise_low, rise_high: the rise is a mean over corpora, its interval likewise."""
+    scored = dose[dose["corpus"] != "plain text"]
+    inside = scored["corpus"].isin(handled)
+    key = ["method", "strength"]
+    fall = (-scored[inside].groupby(key)["value"].min()).clip(lower=0).rename("price")
+    rise = scored[~inside].groupby(key)[["value", "ci_low", "ci_high"]].mean()
+    rise.columns = ["rise", "rise_low", "rise_high"]
+    return rise.join(fall, how="inner").reset_index()
+
+
+def learning_curve(learning: pd.DataFrame) -> go.Figure:
+    """Change of macro-F1 by number of labelled examples, a column per corpus."""
+    corpora = list(dict.fromkeys(learning["corpus"]))
+    figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
+    for column, corpus in enumerate(corpora, 1):
+        for method, part in learning[learning["corpus"] == corpus].groupby("method", sort=False):
+            colour = METHOD_COLOURS.get(str(method), "#1B9E77")
+            _band(figure, part.sort_values("examples"), "examples", str(method), colour, 1, column, column == 1)
+        figure.update_xaxes(type="log", title_text="labelled examples", row=1, col=column)
+    figure.update_yaxes(title_text="change of macro-F1", row=1, col=1)
+    return styled(figure, 360)
+
+
+def _band(
+    figure: go.Figure,
+    part: pd.DataFrame,
+    over: str,
+    name: str,
+    colour: str,
+    row: int,
+    column: int = 1,
+    legend: bool = True,
+) -> None:
+    """A line with its interval."""
+    figure.add_scatter(
+        x=[*part[over], *part[over][::-1]],
+        y=[*part["ci_high"], *part["ci_low"][::-1]],
+        fill="toself",
+        fillcolor=colour,
+        opacity=0.15,
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=name,
+        row=row,
+        col=column,
+    )
+    figure.add_scatter(
+        x=part[over],
+        y=part["value"],
+        mode="lines+markers",
+        name=name.replace("_", " "),
+        line={"color": colour},
+        legendgroup=name,
+        showlegend=legend,
+        row=row,
+        col=column,
+    )
