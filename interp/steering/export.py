@@ -62,8 +62,10 @@ def _portable(steering: Steering, model: LanguageModel, saes: SaeStack, folder: 
         vector = steering.vectors.get(layer, torch.zeros(model.d_model))
         own = {"vector": vector.float()} | _encoder(steering, layer, saes)
         tensors |= {f"{layer}.{name}": t.detach().cpu().clone().contiguous() for name, t in own.items()}
+    first = next(name for name, module in model.hf.named_modules() if module is model.blocks[0])
+    blocks = first.rpartition(".")[0]
     with writing(folder / PORTABLE) as part:
-        save_file(tensors, part, {"positions": steering.positions, "method": steering.method})
+        save_file(tensors, part, {"positions": steering.positions, "method": steering.method, "blocks": blocks})
     source = Path(__file__).with_name("portable.py")
     shutil.copyfile(source, folder / "portable.py")
     _check_portable(steering, model, saes, folder)

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 
 def edits(folder=Path(__file__).parent):
-    """({layer: function of the residual [*, d_model]}, where it acts)."""
+    """({layer: function of the residual [*, d_model]}, facts: where it acts, and the name of the list of blocks)."""
     with safe_open(Path(folder) / "steering_portable.safetensors", "pt") as file:
         t, facts = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118
 
@@ -36,7 +36,7 @@ def edits(folder=Path(__file__).parent):
 
         return steer
 
-    return {layer: edit(layer) for layer in sorted({int(k.split(".")[0]) for k in t})}, facts["positions"]
+    return {layer: edit(layer) for layer in sorted({int(k.split(".")[0]) for k in t})}, facts
 
 
 def placed(edit, where):
@@ -49,18 +49,18 @@ def placed(edit, where):
 
 def hooks(folder=Path(__file__).parent):
     """(name, function) pairs for TransformerLens."""
-    steer, where = edits(folder)
-    return [(f"blocks.{k}.hook_out", lambda x, hook, e=e: placed(e, where)(x)) for k, e in steer.items()]
+    steer, facts = edits(folder)
+    return [(f"blocks.{k}.hook_out", lambda x, hook, e=e: placed(e, facts["positions"])(x)) for k, e in steer.items()]
 
 
 @contextlib.contextmanager
 def steered(model, folder=Path(__file__).parent):
     """Every forward and `generate` of a transformers model inside is steered."""
-    steer, where = edits(folder)
-    blocks = next(m for _, m in model.named_modules() if isinstance(m, torch.nn.ModuleList))
+    steer, facts = edits(folder)
+    blocks = model.get_submodule(facts["blocks"])
     handles = []
     for layer, edit in steer.items():
-        e = placed(edit, where)
+        e = placed(edit, facts["positions"])
         handles.append(
             blocks[layer].register_forward_hook(
                 lambda m, i, out, e=e: (e(out[0]), *out[1:]) if isinstance(out, tuple) else e(out)
