@@ -106,7 +106,7 @@ def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(lla
 
     def gains(pull: float, note=None) -> torch.Tensor:
         return (
-            fit(llama, stack, data, Plan("global", "x", features, pull=pull), Rows.whole(data), 15, note).gains[1].gains
+            fit(llama, stack, data, Plan("global", "x", features, pull=pull), Rows.whole(data), 20, note).gains[1].gains
         )
 
     free, held = gains(0.0, note), gains(100.0)

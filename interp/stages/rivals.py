@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from interp.session import Session
 from interp.signals import probe_right
-from interp.steering.choosing import GATED_PULL, SNAPSHOTS, Trial, gated_plans, score, weakest
+from interp.steering.choosing import GATED_PULL, Trial, gated_plans, score, weakest
 from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, answers, fit
 from interp.steering.steering import Gains, Steering
 
@@ -31,7 +31,7 @@ def rivals(
     """By name: `random_features`, `vector` (fitted, ungated), `mean_difference` and `probe_direction`."""
     found = {"mean_difference": _mean_difference(session, data), "probe_direction": _probe_direction(session, data)}
     whole = Rows.whole(data)
-    found["vector"] = fit(session.model, session.saes, data, fitted_vector_plan(session), whole, SNAPSHOTS[-1])
+    found["vector"] = fit(session.model, session.saes, data, fitted_vector_plan(session), whole)
     if reference is not None and steering is not None:
         found["random_features"] = _random(session, data, features, reference, steering)
     return found

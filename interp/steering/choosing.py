@@ -12,17 +12,15 @@ from interp.evaluation.recognition import paired_gains
 from interp.evaluation.statistics import Estimate, confusion_draws, macro_f1, recalls
 from interp.model import LanguageModel
 from interp.saes import SaeStack
-from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, answers, fit, gains_on
+from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, SteeredFeature, answers, fit, gains_on
 from interp.steering.steering import Steering
 
 AMPLIFY = (1.25, 1.5, 2.0, 3.0)
 TARGETED = (1.5, 2.0, 4.0, 6.0)
-PULLS = (0.003, 0.03)
+PULLS = (0.01,)
 GATED_PULL = 0.001
 DEPTHS = (0.4, 0.55, 0.75)
 """Relative depths of the layers at which a gated direction is fitted: all of them together, or the middle one."""
-SNAPSHOTS = (10, 20, 40)
-"""Steps of a fit that are compared: early stopping."""
 FOLDS = 3
 
 Array = np.ndarray

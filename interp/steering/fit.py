@@ -12,17 +12,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.capture import Captured
+from interp.capture import Captured, PromptCache
 from interp.model import LanguageModel
 from interp.saes import SaeStack
 from interp.steering.gates import fit_gate
 from interp.steering.steering import Gains, Gate, Steering
-from interp.tracing.ablation import ResidualEdit, answers_under
+from interp.tracing.ablation import ResidualEdit, answers_under, select_prompts
 from interp.tracing.suffix import answer_scores
 
-STEPS, RATE = 40, 0.05
+SNAPSHOTS = (10, 20, 40)
+"""Steps of a fit that are compared: early stopping."""
+STEPS, RATE = SNAPSHOTS[-1], 0.05
 UNIT = 0.1
 """Vectors are fitted in units of this share of the layer's mean residual norm."""
+ANCHORS = 300
+"""Anchor texts that a fit learns from, at most."""
 KEEP = 3.0
 """Weight of KL(unsteered || steered) on the anchor texts, beside the cross-entropy of the fit examples."""
 
@@ -120,7 +124,7 @@ def fit(
 
     Args:
         rows: what may be learnt from, gates included.
-        note: called before each step and after the last with the answer logits of all examples and all anchors.
+        note: called after each of `SNAPSHOTS` steps with the answer logits of all examples and all anchors.
     """
     gates = _gates(saes, data, plan, rows) if plan.gated else {}
     index = {k: torch.tensor([f.feature for f in plan.features if f.layer == k]) for k in plan.layers}
@@ -153,27 +157,28 @@ def fit(
         return change
 
     edits = {layer: edit(layer) for layer in plan.layers}
-    parameters = [*log_gain.values(), *vector.values()]
-    optimiser = torch.optim.Adam(parameters, lr=RATE)
-    gold = data.gold.to(model.device)
+    optimiser = torch.optim.Adam([*log_gain.values(), *vector.values()], lr=RATE)
+    gold = data.gold.to(model.device)[rows.examples]
     anchors = [c for parts in data.anchors.values() for c in parts]
-    before = torch.cat([c.answer_logits for c in anchors]).log_softmax(-1) if anchors else None
+    spread = rows.anchors[:: -(-len(rows.anchors) // ANCHORS)] if len(rows.anchors) else rows.anchors
+    learnt, kept = _chosen(data.wanted, rows.examples), _chosen(anchors, spread)
+    before = torch.cat([c.answer_logits for c in anchors]).log_softmax(-1)[spread] if anchors else None
     for step in range(steps + 1):
+        if note is not None and step in SNAPSHOTS:
+            with torch.no_grad():
+                none = gold.new_zeros(0, data.n_labels, dtype=torch.float32)
+                note(step, answers(model, data.wanted, edits), answers(model, anchors, edits) if anchors else none)
+        if step == steps:
+            break
         with torch.enable_grad():
-            logits = _differentiable(model, data.wanted, edits)
-            loss = torch.nn.functional.cross_entropy(logits[rows.examples], gold[rows.examples])
-            loss = loss + plan.pull * _size(log_gain, vector)
-            kept = logits.new_zeros(0, data.n_labels)
+            logits = _differentiable(model, learnt, edits, len(gold))
+            loss = torch.nn.functional.cross_entropy(logits, gold) + plan.pull * _size(log_gain, vector)
             if before is not None:
-                kept = _differentiable(model, anchors, edits)
-                gap = before - kept.log_softmax(-1)
-                loss = loss + KEEP * (before.exp() * gap).sum(-1)[rows.anchors].mean()
-        if note is not None:
-            note(step, logits.detach(), kept.detach())
-        if step < steps:
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+                after = _differentiable(model, kept, edits, len(spread)).log_softmax(-1)
+                loss = loss + KEEP * (before.exp() * (before - after)).sum(-1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     gains = {k: Gains(index[k], g.detach().exp().cpu()) for k, g in log_gain.items()}
     vectors = {k: (v.detach() * unit[k]).cpu() for k, v in vector.items()}
     return Steering(plan.method, gains, vectors, gates)
@@ -195,22 +200,38 @@ def _gates(saes: SaeStack, data: FitData, plan: Plan, rows: Rows) -> dict[int, G
     return gates
 
 
+Chosen = Sequence[tuple[Captured, PromptCache, Int[Tensor, " prompt"]]]
+"""Captures with the prompts of a cache that are wanted, and their places among all that are."""
+
+
+def _chosen(captured: Sequence[Captured], rows: Int[Tensor, " row"]) -> Chosen:
+    place = {row: i for i, row in enumerate(rows.tolist())}
+    found, start = [], 0
+    for one in captured:
+        for cache in one.caches:
+            columns = [c for c, example in enumerate(cache.examples) if start + example in place]
+            if columns:
+                places = torch.tensor([place[start + cache.examples[c]] for c in columns])
+                found.append((one, select_prompts(cache, columns), places))
+        start += len(one.n_tokens)
+    return found
+
+
 def _differentiable(
-    model: LanguageModel, captured: Sequence[Captured], edits: Mapping[int, ResidualEdit]
-) -> Float[Tensor, "example answer"]:
-    """Answer logits under edits, with their gradients."""
+    model: LanguageModel, chosen: Chosen, edits: Mapping[int, ResidualEdit], n: int
+) -> Float[Tensor, "row answer"]:
+    """Answer logits of `n` rows under edits, with their gradients."""
     first = min(edits)
     above = {k: e for k, e in edits.items() if k > first}
-    parts = []
-    for one in captured:
-        logits = torch.empty_like(one.answer_logits)
-        for cache in one.caches:
-            examples = torch.tensor(cache.examples, device=logits.device)
-            rows = edits[first](one.residuals[first, examples][:, None])
-            out = answer_scores(model, one, cache, rows, first, edits=above)[:, 0]
-            logits = logits.index_put((examples,), out)
-        parts.append(logits)
-    return torch.cat(parts)
+    parts, order = [], []
+    for captured, cache, places in chosen:
+        examples = torch.tensor(cache.examples, device=model.device)
+        rows = edits[first](captured.residuals[first, examples][:, None])
+        parts.append(answer_scores(model, captured, cache, rows, first, edits=above)[:, 0])
+        order.append(places)
+    back = torch.empty(n, dtype=torch.long)
+    back[torch.cat(order)] = torch.arange(n)
+    return torch.cat(parts)[back.to(parts[0].device)]
 
 
 def gains_on(features: Sequence[SteeredFeature], gain: Sequence[float], method: str) -> Steering:
