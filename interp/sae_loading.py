@@ -62,7 +62,8 @@ def load_saes(
     stack = SaeStack(sources, name, identity, resident=1)
     check_saes(stack, model, force=force)
     stack.resident = _most_resident(stack, model) if resident is None else max(1, resident)
-    warn_partial(stack, model.n_layers)
+    if layers is None:
+        warn_partial(stack, model.n_layers)
     return stack
 
 

@@ -1,7 +1,7 @@
 """Which option a model answers: from first-token probabilities, whole-answer probabilities, or generated text."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from interp.model import LanguageModel
 from interp.prompts import Prompt, answer_text
 from interp.reliability.prefixes import next_tokens
 from interp.reliability.variations import Asked
+from interp.tracing.ablation import ResidualEdit
 
 CASINGS: tuple[Callable[[str], str], ...] = (str.lower, str.capitalize, str.upper)
 REPLY_TOKENS = 24
@@ -69,7 +70,12 @@ def option_tokens(tokenizer: PreTrainedTokenizerBase, options: Sequence[str]) ->
 
 
 def answer(
-    model: LanguageModel, asked: Sequence[Asked], *, share_prefixes: bool = True, whole_answers: bool = False
+    model: LanguageModel,
+    asked: Sequence[Asked],
+    *,
+    share_prefixes: bool = True,
+    whole_answers: bool = False,
+    edits: Mapping[int, ResidualEdit] | None = None,
 ) -> Answered:
     """Probabilities of every prompt's options, from one pass per prompt.
 
@@ -80,6 +86,7 @@ def answer(
     Args:
         share_prefixes: pass what prompts have in common only once; the result is the same up to rounding.
         whole_answers: score whole answers throughout.
+        edits: by layer, what replaces the residual at the answer position (a steering).
 
     Raises:
         UserError: a prompt too long for the context.
@@ -99,7 +106,7 @@ def answer(
         for sequence, tokens in _steps(model.tokenizer, a, e.ids, known[a.options]):
             sequences.append(sequence)
             wanted.append(torch.tensor(tokens))
-    log_probabilities, likeliest = next_tokens(model, sequences, wanted, share_prefixes=share_prefixes)
+    log_probabilities, likeliest = next_tokens(model, sequences, wanted, share_prefixes=share_prefixes, edits=edits)
     at = 0
     probabilities, top = [], []
     for a, e in zip(asked, encoded, strict=True):

@@ -66,6 +66,7 @@ def run(
     variations: Words = None,
     limit: int | None = None,
     out: Path | None = None,
+    steering: Path | None = None,
     generate: Annotated[bool, Parameter(negative=())] = False,
     json_: Annotated[Json, Parameter(name="--json")] = False,
     resamples: int = 1000,
@@ -100,6 +101,9 @@ def run(
         At most this many questions, and texts.
     out
         Folder of the run; the default is runs/reliability-MODEL.
+    steering
+        A run folder, or any folder that holds a steering: the same is asked of the steered model as well, and the
+        measures are compared, paired by question.
     generate
         Read answers from generated text, for models that only chat.
     resamples
@@ -108,7 +112,7 @@ def run(
     from interp.corpora import load_corpus
     from interp.emotions import EKMAN
     from interp.loading import load_model
-    from interp.reliability import problems, running, tables
+    from interp.reliability import problems, running, steered, tables
     from interp.reliability.questionnaires import BUNDLED
     from interp.reliability.variations import FACTORS, resolve_personas
 
@@ -124,18 +128,22 @@ def run(
         texts = load_corpus(emotions, split=split, path=emotions_path, labels=names, limit=limit, seed=seed)
         emotional = running.emotions(emotions, texts, names, seed=seed)
     loaded = load_model(model, device=device, dtype=dtype)
-    outcome = running.run(
-        loaded,
-        out or Path("runs") / f"reliability-{Path(model).name}",
-        asked=asked,
-        emotional=emotional,
-        settings=running.Settings(generate=generate, resamples=resamples, seed=seed),
-        progress=_bars,
-    )
+    folder = out or Path("runs") / f"reliability-{Path(model).name}"
+    settings = running.Settings(generate=generate, resamples=resamples, seed=seed)
+    prepared = None if steering is None else steered.settings_of(steering, loaded, settings)
+    options: dict = {"asked": asked, "emotional": emotional, "progress": _bars}
+    outcome = running.run(loaded, folder, settings=settings, **options)
+    changes = None
+    if prepared is not None:
+        after = running.run(loaded, folder / "steered", settings=prepared, **options)
+        changes = steered.write_changes(outcome, after, settings)
     if json_:
-        print(json.dumps(outcome.as_dict(), indent=1))
+        found = outcome.as_dict() | ({} if changes is None else {"steered": steered.as_dict(changes)})
+        print(json.dumps(found, indent=1))
     else:
         tables.print_outcome(outcome, model=model)
+        if changes is not None:
+            tables.print_changes(changes)
 
 
 @app.command

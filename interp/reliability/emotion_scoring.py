@@ -55,9 +55,9 @@ def score_emotions(
         table: question, cluster, gold, order, names, template, edit, p_<label>, top.
         orders: of `emotion_variations.label_orders`.
     """
-    answers = _answered(table, labels)
+    answers = answered(table, labels)
     options = {"resamples": resamples, "seed": seed}
-    varied = _at_reference(answers, "order")
+    varied = at_reference(answers, "order")
     grid = varied.pivot(index="question", columns="order", values="code")
     grid = grid[[order for order in orders if order in grid]].dropna().astype(int)
     facts = varied.drop_duplicates("question").set_index("question").loc[grid.index]
@@ -94,7 +94,7 @@ def score_emotions(
     return EmotionReliability(measures, _by_variation(answers, options), int((answers["code"] < 0).sum()))
 
 
-def _answered(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
+def answered(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     """Adds code, the number of the likeliest label (-1 where no label has any probability), and mass."""
     p = table[[f"p_{label}" for label in labels]].to_numpy()
     mass = p.sum(1)
@@ -105,7 +105,7 @@ def _codes(gold: pd.Series, labels: Sequence[str]) -> np.ndarray:
     return gold.map({label: i for i, label in enumerate(labels)}).to_numpy()
 
 
-def _at_reference(answers: pd.DataFrame, but: str) -> pd.DataFrame:
+def at_reference(answers: pd.DataFrame, but: str) -> pd.DataFrame:
     """Rows whose factors are all at their reference, `but` one."""
     keep = np.ones(len(answers), bool)
     for factor, level in EMOTION_REFERENCE.items():
@@ -136,7 +136,7 @@ def _places(varied: pd.DataFrame, labels: Sequence[str], orders: Mapping[str, Se
 def _by_variation(answers: pd.DataFrame, options: dict[str, int]) -> pd.DataFrame:
     rows = []
     for factor, reference in EMOTION_REFERENCE.items():
-        varied = _at_reference(answers, factor)
+        varied = at_reference(answers, factor)
         base = varied[varied[factor] == reference].set_index("question")["code"]
         for level, part in varied.groupby(factor, sort=False):
             clusters = part["cluster"].tolist()

@@ -4,7 +4,7 @@ Variations of a question share most of their prompt. The sequences of a batch fo
 once and attends to the keys and values that the branches above it left behind.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,8 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from interp.capture import TOKENS_PER_BATCH
-from interp.model import LanguageModel
+from interp.model import Edit, LanguageModel
+from interp.tracing.ablation import ResidualEdit
 
 LEAST_SHARED = 16
 """Tokens that a branch must save to be worth a pass of its own."""
@@ -52,18 +53,20 @@ def last_residuals(
     *,
     share_prefixes: bool = True,
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    edits: Mapping[int, ResidualEdit] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "sequence d_model"]]]:
     """(sequence numbers, residual after the last layer at each one's last token), a batch at a time, in any order.
 
     Args:
         share_prefixes: False passes every sequence whole; the result is the same up to rounding.
         tokens_per_batch: padded tokens per pass, those attended to included.
+        edits: by layer, what replaces the residual of each sequence's last token (a steering at the answer position).
     """
     branches = grow(sequences) if share_prefixes else [Branch(ids, None, [i]) for i, ids in enumerate(sequences)]
     for depth in range(max((b.depth for b in branches), default=-1) + 1):
         level = [b for b in branches if b.depth == depth]
         for chosen in _batches(level, tokens_per_batch):
-            residual = _one_pass(model, chosen)
+            residual = _one_pass(model, chosen, edits or {})
             ending = [(row, end) for row, branch in enumerate(chosen) for end in branch.ends]
             if ending:
                 yield [end for _, end in ending], residual[[row for row, _ in ending]]
@@ -129,7 +132,9 @@ def _batches(level: Sequence[Branch], tokens_per_batch: int) -> Iterator[list[Br
 
 
 @torch.no_grad()
-def _one_pass(model: LanguageModel, branches: Sequence[Branch]) -> Float[Tensor, "branch d_model"]:
+def _one_pass(
+    model: LanguageModel, branches: Sequence[Branch], edits: Mapping[int, ResidualEdit]
+) -> Float[Tensor, "branch d_model"]:
     """Residual after the last layer at every branch's last token; keeps keys and values where children need them.
 
     What comes before is padded on its left and the branch's own tokens on their right, so that real tokens are
@@ -146,8 +151,18 @@ def _one_pass(model: LanguageModel, branches: Sequence[Branch]) -> Float[Tensor,
     positions = (past[:, None] + step).clamp(max=model.context - 1)
     store = DynamicCache()
     store.layers = [ContinuedLayer(branches, layer, before) for layer in range(model.n_layers)]
+    ending = torch.tensor([row for row, b in enumerate(branches) if b.ends], dtype=torch.long, device=device)
+
+    def at_the_end(edit: ResidualEdit) -> Edit:
+        def change(x: Tensor) -> Tensor:
+            last = own[ending] - 1
+            return x.index_put((ending, last), edit(x[ending, last]))
+
+        return change
+
     seen: list[Tensor] = []
-    with model.edited({model.n_layers - 1: lambda residual: seen.append(residual)}):
+    hooks = {layer: at_the_end(edit) for layer, edit in edits.items()}
+    with model.edited(hooks), model.edited({model.n_layers - 1: lambda residual: seen.append(residual)}):
         model.backbone(
             input_ids=ids, attention_mask=mask.long(), position_ids=positions, past_key_values=store, use_cache=True
         )
@@ -197,16 +212,20 @@ def next_tokens(
     *,
     share_prefixes: bool = True,
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    edits: Mapping[int, ResidualEdit] | None = None,
 ) -> tuple[list[Float[Tensor, " token"]], Int[Tensor, " sequence"]]:
     """Log-probabilities of each sequence's wanted next tokens, and its likeliest next token.
 
     Args:
         wanted: token ids per sequence.
+        share_prefixes, tokens_per_batch, edits: see `last_residuals`.
     """
     found: list[Tensor] = [torch.empty(0)] * len(sequences)
     likeliest = torch.empty(len(sequences), dtype=torch.long)
     rows = max(1, 2**24 // len(model.head_weight))  # a slice of full logits stays below 64 MB
-    residuals = last_residuals(model, sequences, share_prefixes=share_prefixes, tokens_per_batch=tokens_per_batch)
+    residuals = last_residuals(
+        model, sequences, share_prefixes=share_prefixes, tokens_per_batch=tokens_per_batch, edits=edits
+    )
     with torch.no_grad():
         for numbers, residual in residuals:
             for start in range(0, len(numbers), rows):

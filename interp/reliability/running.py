@@ -24,6 +24,7 @@ from interp.reliability.questionnaires import load_questionnaire
 from interp.reliability.scoring import Reliability, score
 from interp.reliability.variations import FACTORS, Asked, expand, one_at_a_time
 from interp.session import Progress, silent
+from interp.tracing.ablation import ResidualEdit
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class Settings:
     """What `around` does to the model, in a word; runs of different states do not mix in one folder."""
     around: Callable[[], AbstractContextManager] = field(default=nullcontext)
     """Entered around the model's answers, for instance `lambda: steering.applied(model, saes)`."""
+    edits: Mapping[int, ResidualEdit] | None = None
+    """What replaces the residual at the answer position, by layer: `steering.edits(saes)`."""
 
 
 def run(
@@ -146,7 +149,7 @@ def run(
             "answers": "generated" if settings.generate else "probabilities",
         },
     )
-    answerer: Answerer = lambda some: answer(model, some)  # noqa: E731
+    answerer: Answerer = lambda some: answer(model, some, edits=settings.edits)  # noqa: E731
     if settings.generate:
         write = chat(model)
         answerer = lambda some: generated_answer(write, some)  # noqa: E731

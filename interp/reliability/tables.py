@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +56,17 @@ def print_outcome(outcome: Outcome, *, model: str) -> None:
     if outcome.cut:
         screen.print(f"{outcome.cut} prompts had their text cut to fit the context.")
     screen.print(str(outcome.folder))
+
+
+def print_changes(changes: pd.DataFrame) -> None:
+    """Measures of the steered model beside the unsteered one, paired by question."""
+    table = Table(title="steered", caption="change [95 % interval], paired by question", box=SIMPLE, pad_edge=False)
+    for column in ("measure", "unsteered", "steered", "change", "questions"):
+        table.add_column(column, no_wrap=True)
+    for row in changes.itertuples():
+        change = interval(row.change, row.ci_low, row.ci_high)
+        table.add_row(NAMES.get(row.measure, row.measure), f"{row.before:.3f}", f"{row.after:.3f}", change, str(row.n))
+    _screen().print(table)
 
 
 def print_comparison(runs: Sequence[ComparedRun]) -> None:
