@@ -53,6 +53,8 @@ class Stage:
     fields: tuple[str, ...] = ()
 
 
+SCORED = ("fluency", "resamples", "seed")
+
 STAGES = (
     Stage("capture", capture.run, ["activations", "examples.parquet"], (), ("labels", "prompt", "seed")),
     Stage("features", features.run_features, ["features"], ("capture",)),
@@ -87,23 +89,23 @@ STAGES = (
         steer.run,
         ["steering.safetensors", "steering.json", "trials.parquet", "steerings"],
         ("trace",),
-        ("steering", "fluency", "resamples", "seed"),
+        ("steering.method", "steering.features", "steering.perplexity_budget", "steering.harm_budget", *SCORED),
     ),
     Stage(
         "evaluate",
         evaluate.run,
         ["evaluation.parquet", "predictions.parquet"],
         ("steer",),
-        ("fluency", "resamples", "seed"),
+        SCORED,
     ),
     Stage(
         "side_effects",
         side_effects.run,
         ["dose.parquet", "side_effects.parquet"],
         ("steer",),
-        ("fluency", "resamples", "seed"),
+        SCORED,
     ),
-    Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering", "seed")),
+    Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering.learning_curve", "seed")),
 )
 
 LAST_STAGE = {"trace": "why", "steer": "learning", "run": "learning"}

@@ -8,6 +8,8 @@ from plotly.subplots import make_subplots
 
 from interp.report.figures import FURTHER, colours, styled
 
+SEEN = 0.06
+"""Prices and rises shown at first; beyond them nobody wants a steering (zoom out to see)."""
 METHOD_COLOURS = {
     "steered": "#D55E00",
     "gated": "#D55E00",
@@ -69,9 +71,11 @@ def dose_response(dose: pd.DataFrame) -> go.Figure:
     cost = dose[(dose["corpus"] == "plain text") & (dose["method"] == "perplexity_ratio")].sort_values("strength")
     if len(cost):
         _band(figure, cost, "strength", "plain text", "#666666", 2)
-    figure.update_xaxes(title_text="strength (1: as chosen)", type="log", row=2, col=1)
+    strengths = sorted(set(mine["strength"]))
+    figure.update_xaxes(type="log", tickvals=strengths, ticktext=[f"{s:g}" for s in strengths])
+    figure.update_xaxes(title_text="strength (1: as chosen)", row=2, col=1)
     figure.add_hline(y=0, line={"color": "#7d8590", "width": 1}, row=1, col=1)
-    return styled(figure, 520)
+    return styled(figure, 540).update_layout(legend_y=-0.2)
 
 
 def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) -> go.Figure:
@@ -100,9 +104,9 @@ def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) 
         )
     figure.add_hline(y=0, line={"color": "#7d8590", "width": 1})
     figure.add_vline(x=0.01, line={"color": "#7d8590", "width": 1, "dash": "dot"})
-    figure.update_xaxes(title_text="price: largest fall of macro-F1 on a corpus the model handles")
-    figure.update_yaxes(title_text="rise of macro-F1 elsewhere")
-    return styled(figure, 430)
+    figure.update_xaxes(title_text="price: largest fall of macro-F1 on a corpus the model handles", range=[-0.002, SEEN])
+    figure.update_yaxes(title_text="rise of macro-F1 elsewhere", range=[-SEEN, SEEN])
+    return styled(figure, 480).update_layout(legend_y=-0.25)
 
 
 def prices(dose: pd.DataFrame, handled: Collection[str]) -> pd.DataFrame:
@@ -124,9 +128,11 @@ def learning_curve(learning: pd.DataFrame) -> go.Figure:
         for method, part in learning[learning["corpus"] == corpus].groupby("method", sort=False):
             colour = METHOD_COLOURS.get(str(method), "#1B9E77")
             _band(figure, part.sort_values("examples"), "examples", str(method), colour, 1, column, column == 1)
+        sizes = sorted(set(learning["examples"]))
         figure.update_xaxes(type="log", title_text="labelled examples", row=1, col=column)
+        figure.update_xaxes(tickvals=sizes[::2], ticktext=[str(s) for s in sizes[::2]], row=1, col=column)
     figure.update_yaxes(title_text="change of macro-F1", row=1, col=1)
-    return styled(figure, 360)
+    return styled(figure, 380).update_layout(legend_y=-0.35)
 
 
 def _band(
@@ -143,6 +149,7 @@ def _band(
     figure.add_scatter(
         x=[*part[over], *part[over][::-1]],
         y=[*part["ci_high"], *part["ci_low"][::-1]],
+        mode="lines",
         fill="toself",
         fillcolor=colour,
         opacity=0.15,
