@@ -147,6 +147,59 @@ def run(
 
 
 @app.command
+def bias(
+    *,
+    model: str = "tiny",
+    saes: str = "tiny",
+    emotions: str = "vignettes",
+    emotions_path: Path | None = None,
+    split: str = "all",
+    labels: Words = None,
+    limit: int = 150,
+    out: Path = Path("runs/position-bias"),
+    resamples: int = 1000,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> None:
+    """Trace the preference for the label listed first to features, and make a steering that removes it.
+
+    Features are found on a third of the texts, their number chosen on another, and the outcome measured on the last.
+    `interp reliability run --emotions CORPUS --steering OUT` asks the steered model everything again.
+
+    Parameters
+    ----------
+    model
+        Bundled name, folder in Hugging Face format, or hub id.
+    saes
+        Bundled name, release of SAELens' registry, or folder.
+    emotions
+        A corpus; emotions_path its released file or folder.
+    limit
+        At most this many texts, each asked under every rotation of the labels.
+    out
+        Folder for features.parquet, bias.json and the steering.
+    resamples
+        Bootstrap resamples of texts behind every interval.
+    """
+    from interp.corpora import load_corpus
+    from interp.emotions import EKMAN
+    from interp.loading import load_model
+    from interp.reliability.bias import find_bias, write_bias
+    from interp.reliability.tables import print_bias
+    from interp.sae_loading import load_saes
+
+    names = labels or list(EKMAN)
+    texts = load_corpus(emotions, split=split, path=emotions_path, labels=names, limit=limit, seed=seed)
+    loaded = load_model(model, device=device, dtype=dtype)
+    stack = load_saes(saes, loaded)
+    found = find_bias(loaded, stack, texts, names, resamples=resamples, seed=seed, progress=_bars)
+    write_bias(found, loaded, stack, {"name": saes}, out)
+    print_bias(found)
+    print(out)
+
+
+@app.command
 def compare(*folders: Path, out: Path = Path("reliability.html")) -> None:
     """One table and one figure over several runs, as a page that opens offline.
 

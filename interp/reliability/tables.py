@@ -8,6 +8,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from interp.reliability.bias import Bias
 from interp.reliability.comparing import NAMES, ComparedRun, common_measures
 from interp.reliability.emotion_scoring import EmotionReliability
 from interp.reliability.measures import Share
@@ -67,6 +68,23 @@ def print_changes(changes: pd.DataFrame) -> None:
         change = interval(row.change, row.ci_low, row.ci_high)
         table.add_row(NAMES.get(row.measure, row.measure), f"{row.before:.3f}", f"{row.after:.3f}", change, str(row.n))
     _screen().print(table)
+
+
+def print_bias(found: Bias) -> None:
+    """The preference for the first place before and after, and the features behind it."""
+    screen = _screen()
+    table = Table(title="features of position bias", box=SIMPLE, pad_edge=False)
+    for column in ("layer", "feature", "order effect", "bias it makes (nats)", "removed"):
+        table.add_column(column, no_wrap=True)
+    for row in found.features.head(12).itertuples():
+        effect = interval(row.effect, row.ci_low, row.ci_high)
+        removed = "yes" if row.chosen else ""
+        table.add_row(str(row.layer), str(row.feature), f"{row.firing_difference:+.3f}", effect, removed)
+    screen.print(table)
+    for name, e in (("before", found.before), ("after", found.after), ("change of its size", found.change)):
+        screen.print(f"preference for the first place (nats), {name}: {interval(*e[:3])}, n = {e.n} held-out texts")
+    if not found.steering.layers:
+        screen.print("No set of features lowered the bias on the texts for choosing: the steering is none.")
 
 
 def print_comparison(runs: Sequence[ComparedRun]) -> None:

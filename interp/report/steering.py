@@ -104,7 +104,8 @@ def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) 
         )
     figure.add_hline(y=0, line={"color": "#7d8590", "width": 1})
     figure.add_vline(x=0.01, line={"color": "#7d8590", "width": 1, "dash": "dot"})
-    figure.update_xaxes(title_text="price: largest fall of macro-F1 on a corpus the model handles", range=[-0.002, SEEN])
+    title = "price: largest fall of macro-F1 on a corpus the model handles"
+    figure.update_xaxes(title_text=title, range=[-0.002, SEEN])
     figure.update_yaxes(title_text="rise of macro-F1 elsewhere", range=[-SEEN, SEEN])
     return styled(figure, 480).update_layout(legend_y=-0.25)
 
