@@ -4,15 +4,19 @@ import csv
 import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 from interp import emotions
 from interp.errors import InterpWarning, UserError, nearest
+
+EXPRESS_MASK = "<mask>"
 
 
 @dataclass(frozen=True)
@@ -210,8 +214,8 @@ def _from_files(name: str, corpus: Corpus, path: Path) -> Iterator[Row]:
 
 
 def _from_hub(name: str, corpus: Corpus) -> Iterator[Row]:
-    if corpus.hub is None and name == "vignettes":
-        yield from corpus.read(Path(str(files("interp") / "data" / "vignettes.jsonl")))
+    if name in BUNDLED_TEXTS:
+        yield from corpus.read(Path(str(files("interp") / "data" / BUNDLED_TEXTS[name])))
         return
     if corpus.hub is None:
         raise UserError(
@@ -417,6 +421,39 @@ def _aipsy_row(r: Mapping) -> Row:
     return Row(r["id"], r["text"], (r["emotion"],), None, pair, not r.get("has_emotion_keyword"))
 
 
+def _read_express(path: Path) -> Iterator[Row]:
+    """EXPRESS segments with a single mask; the label is the basic emotion that its word is made of most."""
+    for file in _released(path, ".csv"):
+        reader = csv.DictReader(io.StringIO(_text(file)))
+        _need_columns(file, reader.fieldnames or (), ("segment", "labels"))
+        for number, r in enumerate(reader, 2):
+            yield _express_row(r, f"row{number}")
+
+
+def _express_row(r: Mapping, number: str = "") -> Row:
+    """Without a label where there are several masks, or a word that is made of several emotions alike or of none."""
+    words = re.findall(r"[^\W\d_]+(?:[-' ][^\W\d_]+)*", str(r["labels"]))
+    text = str(r["segment"] or "")
+    emotion = _dominant().get(words[0].lower()) if len(words) == 1 else None
+    labels = (emotion,) if emotion is not None and text.count(EXPRESS_MASK) == 1 else ()
+    id_ = str(r.get("index") or number)
+    return Row(id_, text.replace(EXPRESS_MASK, "____"), labels, None, str(r.get("original_index") or id_), True)
+
+
+@cache
+def _dominant() -> dict[str, str]:
+    """Emotion words that ship, with the one basic emotion that is strongest in each; ties are left out."""
+    found = {}
+    table = csv.DictReader(_text(Path(str(files("interp") / "data" / "emotion_words.csv"))).splitlines())
+    basic = [c for c in table.fieldnames or () if c not in ("word", "positive", "negative")]
+    for r in table:
+        values = {b: float(r[b]) for b in basic}
+        top = [b for b, v in values.items() if v == max(values.values()) > 0]
+        if len(top) == 1:
+            found[r["word"].lower()] = top[0]
+    return found
+
+
 def _read_table(path: Path, text_column: str, label_column: str) -> Iterator[Row]:
     import pandas as pd
 
@@ -441,6 +478,8 @@ def _read_table(path: Path, text_column: str, label_column: str) -> Iterator[Row
             yield Row(str(r.get("id", i)), text, (str(label),), split if isinstance(split, str) else None)
 
 
+BUNDLED_TEXTS = {"vignettes": "vignettes.jsonl", "express-small": "express_segments.csv"}
+"""Corpora that ship with the package."""
 _OFFICIAL = {"discover": "validation", "fit": "validation"}
 
 CORPORA: dict[str, Corpus] = {
@@ -512,6 +551,13 @@ CORPORA: dict[str, Corpus] = {
         ),
         mapping=emotions.AIPSY_TO_EKMAN,
     ),
+    "express": Corpus(
+        _read_express,
+        "self-disclosed experiences, the emotion word masked; by what the word is made of (Shu et al. 2025)",
+        "see authors",
+        HubSource("bangzhao/express-emotion-recognition", None, lambda r, names: _express_row(r)),
+    ),
+    "express-small": Corpus(_read_express, "88 segments in EXPRESS' format, written for this project", "MIT"),
     "aipsy-affect-words": Corpus(
         lambda path: _read_aipsy(path, ("A_standard", "B_clinical", "neutral")),
         "the same with AIPsy-Affect's standard set, most of whose texts name the emotion: for the keyword test",

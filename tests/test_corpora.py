@@ -165,6 +165,22 @@ def test_aipsy_affect_takes_keyword_free_vignettes_and_their_controls(tmp_path):
     assert [(e.text, e.keyword_free) for e in words] == [("He broke it.", True), ("So angry.", False)]
 
 
+def test_express_takes_single_masks_whose_word_is_made_of_one_emotion_most(tmp_path):
+    lines = [
+        "index,original_index,segment,number_of_labels,labels",
+        "1,7,I felt so <mask> today.,1,['happy']",
+        "2,7,I was <mask> and <mask>.,2,\"['happy', 'sad']\"",
+        "3,8,It made me <mask>.,1,['abandoned']",  # fear and sadness alike
+        "4,9,It left me <mask>.,1,['zzz']",
+    ]
+    write(tmp_path / "express.csv", "\n".join(lines))
+    found = load_corpus("express", split="all", path=tmp_path / "express.csv", labels=EKMAN)
+    assert [(e.id, e.group, e.text, e.gold) for e in found] == [
+        ("express/1", "express/7", "I felt so ____ today.", "joy")
+    ]
+    assert {e.gold for e in load_corpus("express-small", split="all", labels=EKMAN)} <= set(EKMAN)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_local_tables(tmp_path, suffix):
     table = pd.DataFrame({"body": ["one, two", "None", "three"], "feel": ["mad", "joy", "odd"]})

@@ -91,6 +91,7 @@ def run(
     lexicon: LexiconPath = None,
     words: str | None = None,
     out: Path | None = None,
+    steering: Path | None = None,
     seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
@@ -121,6 +122,9 @@ def run(
         Words to choose from: a JSON list, a CSV with a word column, or one word a line; default: the lexicon's.
     out
         Folder for the answers and scores; default: runs/express/MODEL-SETTING.
+    steering
+        A run folder, or any folder that holds a steering: the steered model is asked as well (the steering acts at
+        every position), and compared with the unsteered one, segment by segment.
     resamples
         Bootstrap resamples over posts; 0: no intervals.
     quiet
@@ -144,7 +148,17 @@ def run(
         dtype=dtype,
         resamples=_resamples(resamples),
     )
-    done = run_express(options, say=(lambda line: None) if quiet else _say, show_progress=not quiet)
+    say: Callable[[str], None] = (lambda line: None) if quiet else _say
+    if steering is not None:
+        from interp.express.steered import run_steered
+
+        plain, steered, page = run_steered(options, steering, say=say, show_progress=not quiet)
+        if not quiet:
+            show(plain.scores, str(plain.folder))
+            show(steered.scores, str(steered.folder))
+        print(page)
+        return
+    done = run_express(options, say=say, show_progress=not quiet)
     if not quiet:
         show(done.scores, str(done.folder))
     print(done.folder)
