@@ -47,7 +47,8 @@ from interp.saes import SaeStack
 from interp.selectivity import Q_LEVEL
 from interp.session import Session
 from interp.stages import capture, features, signals, steer, trace
-from interp.steering.fit import SteeredFeature, amplify, targeted
+from interp.steering.choosing import amplified, targeted
+from interp.steering.fit import SteeredFeature
 from interp.steering.steering import Steering
 from interp.tracing import answers_under
 from tests.planted import FILLERS, LABELS, Planted, build_planted
@@ -151,10 +152,10 @@ def _gains(session: Session, effects: pd.DataFrame) -> dict[str, tuple[float, fl
     own = effects[~effects["control"] & (effects["split"] == "discover")].nlargest(10, "effect")
     own = own.drop_duplicates(["layer", "feature"])
     chosen_from = [SteeredFeature(r.layer, r.feature, r.emotion, r.effect) for r in own.itertuples()]
-    data = steer.fit_data(session, session.role("fit"))
-    trials = amplify(session.model, session.saes, data, chosen_from)
+    data = steer.fit_data(session)
+    trials = amplified(session.model, session.saes, data, chosen_from)
     trials += targeted(session.model, session.saes, data, chosen_from, session.labels)
-    chosen = max(trials, key=lambda t: t.macro_f1).steering
+    chosen = max(trials, key=lambda t: t.macro_f1).make(session.model, session.saes, data)
     rows = session.role("test")
     place = {row: i for i, row in enumerate(rows)}
     before, after = (np.zeros(len(rows), dtype=int) for _ in range(2))

@@ -18,8 +18,11 @@ SAMPLE = 16
 FEATURES = 8
 PHASES = 3
 """Phases assumed where the estimate needs their number."""
-TRIALS = 60
-"""Passes over the fit examples that choosing a steering takes, about."""
+PASSES = 3 * 40 * 4
+"""Passes of one token (backward ones count double) over the fit examples that a fitted method takes: 40 steps, 3 folds
+and all examples."""
+STRENGTHS = 9 * 7
+"""Methods times strengths at which the test examples are answered."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,15 @@ def _estimates(
     discover, fit, everything = counts["discover"], counts["fit"], sum(counts.values())
     traced = discover * 2 * config.tracing.candidates * PHASES / 4  # about a quarter of the candidates are active
     emotions = len(config.labels)
+    fitted = 3 if config.corpora.anchors else 1  # global; and gated, twice
     return [
         StageEstimate("capture", everything * per_prompt),
         StageEstimate("features", 2 * everything * n_layers * per_encode),
         StageEstimate("attribution and signals", discover * (3 * per_prompt + n_layers * per_row)),
         StageEstimate("tracing", discover * 2 * per_prompt + traced * per_row),
         StageEstimate("causes", discover * (2 * per_prompt + 4 * emotions * per_row)),
-        StageEstimate("steering", fit * (per_prompt + TRIALS * per_row)),
-        StageEstimate("evaluation", counts["test"] * (3 * per_prompt + 3 * per_row)),
+        StageEstimate("steering", fit * (per_prompt + fitted * PASSES * per_row)),
+        StageEstimate("evaluation", counts["test"] * (4 * per_prompt + STRENGTHS * per_row)),
     ]
 
 
