@@ -159,6 +159,11 @@ class Config:
             raise ValueError(f"labels must be at least two different words; got {self.labels}")
         if not self.name or any(c in self.name for c in "/\\"):
             raise ValueError(f"name must be usable as a folder name; got {self.name!r}")
+        if self.steering.method == "gated" and not self.corpora.anchors:
+            raise ValueError(
+                "steering.method gated needs texts to leave alone: name some under corpora.anchors, such as"
+                " --corpora.anchors.0.name goemotions (their labels are not used)"
+            )
         if self.resamples < 100:
             raise ValueError(f"resamples must be at least 100; got {self.resamples}")
 

@@ -270,7 +270,7 @@ def _steering(run: RunFiles) -> list[Figure]:
                 " 95 % intervals. Where the curves fall, it is too much."
             )
             found.append(_drawn("dose", "Dose and response", steering.dose_response(dose), caption))
-    handled = {c["name"] for c in run.record["config"]["corpora"].get("anchors", [])}
+    handled = {c["name"] for c in run.record["config"].get("corpora", {}).get("anchors", [])}
     if dose is not None and handled:
         methods = [m for m in dict.fromkeys(dose["method"]) if m in steering.METHOD_COLOURS]
         caption = (

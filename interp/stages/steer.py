@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 
 from interp.capture import Captured
-from interp.errors import UserError
 from interp.evaluation.fluency import fluency, load_plain_text
 from interp.evaluation.recognition import paired_gains
 from interp.evaluation.statistics import Estimate, resample_weights
@@ -67,11 +66,6 @@ def run(session: Session) -> None:
 
 def _methods(session: Session, any_causal: bool) -> list[str]:
     wanted = session.config.steering.method
-    if wanted == "gated" and not session.anchors:
-        raise UserError(
-            "steering.method gated needs texts to leave alone: name some under corpora.anchors, such as"
-            " --corpora.anchors.0.name goemotions (their labels are not used)."
-        )
     possible = (["amplify", "targeted", "global"] if any_causal else []) + (["gated"] if session.anchors else [])
     return [m for m in possible if wanted in ("best", m)]
 
