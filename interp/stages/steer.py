@@ -121,11 +121,14 @@ def _choose(
     whole: Estimate,
     made: dict[str, Steering],
 ) -> tuple[Trial, Steering, float, int]:
-    """The best trial that helps beyond doubt and does no harm; its steering, perplexity ratio, and how many failed."""
+    """The best trial that helps beyond doubt and does no harm; its steering, perplexity ratio, and how many failed.
+
+    Beyond doubt: its own interval and that of choosing as such (`nested`) are above zero.
+    """
     config = session.config.steering
     sure = [t for t, gain in zip(trials, gains, strict=True) if gain.low > 0 and t.changed <= config.harm_budget]
     refused = 0
-    for trial in sorted(sure if whole.value > 0 else [], key=lambda t: -t.macro_f1):
+    for trial in sorted(sure if whole.low > 0 else [], key=lambda t: -t.macro_f1):
         is_best = trial is _best_of_each(trials, config.harm_budget)[trial.method]
         steering = made[trial.method] if is_best else trial.make(session.model, session.saes, data)
         ratio = language_quality(session, steering)["perplexity_ratio"].value
@@ -172,7 +175,7 @@ def _reason(trials: list[Trial], chosen: Trial, ratio: float, refused: int, any_
     if chosen.method == "none":
         best = max((t.macro_f1 for t in trials[1:]), default=plain)
         compared = f"macro-F1 {plain:.3f}, best of {len(trials) - 1} settings {best:.3f}, n = {n}"
-        return f"Nothing beat the unsteered model beyond doubt and harm on the fit split ({compared}).{over}"
+        return f"Nothing beat the unsteered model beyond doubt and without harm on the fit split ({compared}).{over}"
     return (
         f"{chosen.method} ({chosen.setting}): macro-F1 on the fit split {plain:.3f} -> {chosen.macro_f1:.3f}"
         f" (n = {n}, {len(trials) - 1} settings tried), perplexity ratio {ratio:.3f}.{over}"
