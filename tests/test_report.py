@@ -168,7 +168,7 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path):
 
 def test_every_figure_says_its_n(tmp_path):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page_of(make_run(tmp_path)), re.DOTALL)
-    assert len(captions) == 7 and all(re.search(r"n = \d+", c) for c in captions)
+    assert len(captions) == 8 and all(re.search(r"n = \d+", c) for c in captions)
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path):

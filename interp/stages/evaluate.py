@@ -144,7 +144,7 @@ def _with_prior(session: Session, rows: Array) -> Array:
 def _with_bias(session: Session, rows: Array) -> Array:
     """A constant per answer, fitted on the labelled fit examples by gradient, with a light pull towards none."""
     fit = session.role("fit")
-    log_probs, gold = torch.from_numpy(_log_probabilities(session, fit)), torch.from_numpy(session.gold(fit))
+    log_probs, gold = torch.tensor(_log_probabilities(session, fit)), torch.tensor(session.gold(fit))
     bias = torch.zeros(len(session.labels), dtype=log_probs.dtype, requires_grad=True)
     optimiser = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
 
