@@ -74,19 +74,57 @@ def steer(*arguments: Arguments, quiet: Quiet = False) -> None:
 
 
 @app.command
-def plot(folder: Path) -> None:
+def plot(folder: Path, *, text: bool = True) -> None:
     """Make the report of a run again, from its files alone.
+
+    For example: `interp plot runs/tiny --no-text`, to pass on a report without texts of the corpora.
 
     Parameters
     ----------
     folder
         A run folder, such as runs/tiny.
+    text
+        Whether feature cards show the texts on which a feature is most active.
     """
     from interp.report import write_report
 
     if not (folder / "run.json").is_file():
         raise UserError(f"{folder} is no run folder (it holds no run.json); give one such as runs/tiny.")
-    print(write_report(folder))
+    print(write_report(folder, text=text))
+
+
+@app.command
+def inspect(run: Path, *, text: str, out: Path | None = None, json: bool = False) -> None:
+    """One text through the model of a run: emotion evidence by layer and token, and the features behind the answer.
+
+    For example: `interp inspect runs/tiny --text "The milk had gone sour and lumps slid into my cup."`
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    text
+        The text, as it would stand in a corpus.
+    out
+        Where the page goes; RUN/inspect.html if left out.
+    json
+        Print what was found as JSON instead, and write no page.
+    """
+    from interp.folder import writing
+    from interp.inspecting import inspect as run_inspect
+    from interp.report.inspecting import inspection_lines, inspection_page
+
+    found = run_inspect(run, text)
+    if json:
+        from json import dumps
+
+        print(dumps(asdict(found) | {"evidence": found.evidence.round(5).tolist()}, ensure_ascii=False))
+        return
+    errors.print(inspection_lines(found))
+    path = out or run / "inspect.html"
+    with writing(path) as part:
+        part.write_text(inspection_page(found, run.resolve().name), encoding="utf-8")
+    print(path)
 
 
 @app.command

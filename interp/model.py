@@ -254,6 +254,24 @@ class LanguageModel:
             raise UserError(f"{self.name}: the residual of the last layer does not lead to the model's own logits.")
 
 
+def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text; of a character spread over several tokens, the last one has all of it."""
+    pieces: list[str] = []
+    held: list[int] = []
+    for token in ids:
+        held.append(token)
+        text = str(tokenizer.decode(held))
+        if text.endswith("\ufffd") and len(held) < 8:
+            pieces.append("")
+            continue
+        begins_word = str(tokenizer.convert_ids_to_tokens(held[0])).startswith("\u2581")  # SentencePiece's blank
+        pieces.append(f" {text}" if begins_word and not text.startswith(" ") else text)
+        held = []
+    if held:
+        pieces[-1] = str(tokenizer.decode(held))
+    return pieces
+
+
 def _as_pre_hook(edit: Edit) -> Callable:
     def hook(module: nn.Module, inputs: tuple) -> tuple | None:
         new = edit(inputs[0])

@@ -18,6 +18,7 @@ from interp.session import Progress, Session, silent
 from interp.stages import (
     baselines,
     capture,
+    cards,
     causes,
     evaluate,
     features,
@@ -84,6 +85,7 @@ STAGES = (
     ),
     Stage("baselines", baselines.run, ["baselines.parquet"], ("capture",), ("resamples", "seed")),
     Stage("why", why.run, ["why.parquet"], ("causes", "selectivity")),
+    Stage("cards", cards.run, ["cards.json"], ("trace",)),
     Stage(
         "steer",
         steer.run,
@@ -108,7 +110,7 @@ STAGES = (
     Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering.learning_curve", "seed")),
 )
 
-LAST_STAGE = {"trace": "why", "steer": "learning", "run": "learning"}
+LAST_STAGE = {"trace": "cards", "steer": "learning", "run": "learning"}
 """The stage with which each command ends (all of them write the report)."""
 
 

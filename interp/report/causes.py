@@ -1,4 +1,4 @@
-"""Figures of causal features together: whose place they take, whether answers follow, the field's own ablations."""
+"""Figures of causes: features one by one, how concentrated, together; confusions; the field's own ablations."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.report.figures import colours, styled
+from interp.report.figures import PHASES, colours, faded, styled
 
 BASELINES = {
     "mean difference direction": "#0072B2",
@@ -18,6 +18,118 @@ BASELINES = {
     "mlp, zero": "#CC79A7",
     "mlp, mean": "#9467BD",
 }
+
+
+SHOWN = 40
+"""Features of an emotion that its ladder shows, those of largest effect."""
+COLUMNS = 3
+CONTROL_QUANTILE = 0.99
+
+
+def ladder(effects: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
+    """Per emotion, exact effects in order: phase in colour, causal ones filled, controls as a band.
+
+    The first two entries of every point's `customdata` are its layer and feature.
+    """
+    found = effects[effects["split"] == "discover"]
+    shown = [label for label in labels if ((found["emotion"] == label) & ~found["control"].astype(bool)).any()]
+    rows = max(1, -(-len(shown) // COLUMNS))
+    figure = make_subplots(
+        rows=rows,
+        cols=min(COLUMNS, max(1, len(shown))),
+        subplot_titles=shown,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.16 / rows,
+    )
+    phases = sorted(found["phase"].unique())
+    named: set[int] = set()
+    for i, label in enumerate(shown):
+        at = {"row": i // COLUMNS + 1, "col": i % COLUMNS + 1}
+        own = found[found["emotion"] == label]
+        control = own[own["control"].astype(bool)]["effect"]
+        best = own[~own["control"].astype(bool)].sort_values("effect", ascending=False, kind="stable").head(SHOWN)
+        if len(control):
+            low, high = control.quantile(1 - CONTROL_QUANTILE), control.quantile(CONTROL_QUANTILE)
+            figure.add_hrect(y0=low, y1=high, fillcolor="rgba(140,140,140,.28)", line_width=0, layer="below", **at)
+        place = np.arange(1, len(best) + 1)
+        for number, phase in enumerate(phases):
+            mine = (best["phase"] == phase).to_numpy()
+            part = best[mine]
+            if part.empty:
+                continue
+            colour = PHASES[number % len(PHASES)]
+            figure.add_scatter(
+                x=place[mine],
+                y=part["effect"],
+                error_y={
+                    "type": "data",
+                    "array": part["ci_high"] - part["effect"],
+                    "arrayminus": part["effect"] - part["ci_low"],
+                    "thickness": 0.8,
+                    "width": 0,
+                    "color": faded(colour, 0.6),
+                },
+                mode="markers",
+                marker={
+                    "color": colour,
+                    "size": 8,
+                    "symbol": ["circle" if c else "circle-open" for c in part["causal"]],
+                },
+                name=f"phase {phase}",
+                legendgroup=f"phase {phase}",
+                showlegend=phase not in named,
+                customdata=part[["layer", "feature", "ci_low", "ci_high", "n", "flip_rate"]],
+                hovertemplate=f"{label}: layer %{{customdata[0]}}, feature %{{customdata[1]}}<br>"
+                "effect %{y:.3f} [%{customdata[2]:.3f}, %{customdata[3]:.3f}] nats, n = %{customdata[4]}, "
+                "answer flips in %{customdata[5]:.0%}<extra></extra>",
+                **at,
+            )
+            named.add(phase)
+    figure.update_yaxes(title_text="effect (nats)", col=1)
+    figure.update_xaxes(title_text="rank", row=rows)
+    return styled(figure, 110 + 230 * rows)
+
+
+def concentration(table: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
+    """Share of the summed effect held by the strongest causal features, and their effective number."""
+    whole = table[(table["phase"] == "all") & (table["n_causal"] > 0)].set_index("emotion")
+    shown = [label for label in labels if label in whole.index]
+    palette = colours(labels)
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        column_widths=[0.6, 0.4],
+        subplot_titles=["share of the summed effect", "effective number of features"],
+    )
+    for k, opacity in ((1, 1.0), (5, 0.65), (10, 0.35)):
+        figure.add_bar(
+            x=shown,
+            y=[whole.loc[label, f"share_top_{k}"] for label in shown],
+            name=f"top {k}",
+            marker={"color": [palette[label] for label in shown], "opacity": opacity},
+            hovertemplate=f"%{{x}}: top {k} hold %{{y:.0%}}<extra></extra>",
+            showlegend=False,
+            text=[f"top {k}"] * len(shown),
+            textposition="inside",
+            textangle=-90,
+            row=1,
+            col=1,
+        )
+    figure.add_bar(
+        x=shown,
+        y=[whole.loc[label, "effective_number"] for label in shown],
+        marker_color=[palette[label] for label in shown],
+        text=[f"{int(whole.loc[label, 'n_causal'])} causal" for label in shown],
+        textposition="outside",
+        cliponaxis=False,
+        showlegend=False,
+        hovertemplate="%{x}: effectively %{y:.1f} features<extra></extra>",
+        row=1,
+        col=2,
+    )
+    figure.update_yaxes(range=[0, 1], tickformat=".0%", row=1, col=1)
+    return styled(figure, 380)
 
 
 def together(moved: pd.DataFrame, inserted: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
@@ -100,7 +212,7 @@ def joint_removal(joint: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
             )
     figure.update_xaxes(type="log", title_text="features removed together", tickvals=[1, 2, 4, 8, 16, 32])
     figure.update_yaxes(title_text="effect (nats)")
-    return styled(figure, 400).update_layout(legend_y=-0.2)
+    return styled(figure, 400)
 
 
 def baselines(table: pd.DataFrame) -> go.Figure:
@@ -112,4 +224,36 @@ def baselines(table: pd.DataFrame) -> go.Figure:
             figure.add_scatter(x=means.index, y=means[method], mode="lines+markers", name=method, line_color=colour)
     figure.update_xaxes(title_text="layer", dtick=1 if len(means) < 20 else None)
     figure.update_yaxes(title_text="effect (nats)")
-    return styled(figure, 400).update_layout(legend_y=-0.2)
+    return styled(figure, 400)
+
+
+def confusion(predictions: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
+    """Gold against predicted, as shares of each gold emotion, before and after steering."""
+    methods = [m for m in ("unsteered", "steered") if (predictions["method"] == m).any()]
+    figure = make_subplots(rows=1, cols=len(methods), subplot_titles=methods, horizontal_spacing=0.16)
+    for column, method in enumerate(methods, 1):
+        mine = predictions[predictions["method"] == method]
+        count = pd.crosstab(mine["gold"], mine["predicted"]).reindex(index=labels, columns=labels, fill_value=0)
+        total = count.sum(axis=1)
+        rows = [label for label in labels if total[label] > 0]
+        share = count.loc[rows].div(total[rows], axis=0)
+        figure.add_heatmap(
+            z=share.to_numpy(),
+            x=list(labels),
+            y=rows,
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
+            showscale=False,
+            text=[[f"{v:.0%}" if v >= 0.005 else "" for v in line] for line in share.to_numpy()],
+            texttemplate="%{text}",
+            customdata=count.loc[rows].to_numpy(),
+            hovertemplate="gold %{y}, answered %{x}: %{customdata} (%{z:.0%})<extra></extra>",
+            xgap=1,
+            ygap=1,
+            row=1,
+            col=column,
+        )
+        figure.update_yaxes(autorange="reversed", title_text="gold" if column == 1 else None, row=1, col=column)
+        figure.update_xaxes(title_text="answer", row=1, col=column)
+    return styled(figure, 400)

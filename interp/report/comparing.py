@@ -142,7 +142,7 @@ def _signal(names: dict[str, Path], records: dict[str, dict], signal: str) -> st
             figure.add_vline(x=(boundary - 0.5) / depth, line={"color": colour, "dash": "dot", "width": 1})
     figure.update_xaxes(title_text="relative depth")
     figure.update_layout(title_text=NAMES.get(signal, signal))
-    styled(figure, 320).update_layout(legend_y=-0.25)
+    styled(figure, 320)
     return figure.to_html(include_plotlyjs=False, full_html=False, config={"displaylogo": False})
 
 

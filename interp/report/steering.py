@@ -60,6 +60,45 @@ def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure
     return styled(figure, 330)
 
 
+def gains(evaluation: pd.DataFrame) -> go.Figure:
+    """Change of macro-F1 of every method with its paired interval, a column per test corpus."""
+    found = evaluation[evaluation["metric"] == "macro_f1_gain"]
+    corpora, methods = list(dict.fromkeys(found["corpus"])), list(dict.fromkeys(found["method"]))
+    names = [m.replace("_", " ") for m in methods]
+    figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
+    for column, corpus in enumerate(corpora, 1):
+        own = found[found["corpus"] == corpus].set_index("method").reindex(methods)
+        figure.add_scatter(
+            x=own["value"],
+            y=names,
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": own["ci_high"] - own["value"],
+                "arrayminus": own["value"] - own["ci_low"],
+                "thickness": 1.2,
+                "width": 0,
+                "color": "#7d8590",
+            },
+            mode="markers",
+            marker={
+                "color": [METHOD_COLOURS.get(m, "#666666") for m in methods],
+                "size": [11 if m == "steered" else 7 for m in methods],
+                "symbol": ["diamond" if m == "steered" else "circle" for m in methods],
+            },
+            showlegend=False,
+            customdata=own[["ci_low", "ci_high", "n"]],
+            hovertemplate="%{y}: %{x:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}],"
+            " n = %{customdata[2]}<extra></extra>",
+            row=1,
+            col=column,
+        )
+        figure.add_vline(x=0, line={"color": "#7d8590", "width": 1}, row=1, col=column)
+        figure.update_xaxes(title_text="change of macro-F1", row=1, col=column)
+    figure.update_yaxes(autorange="reversed")
+    return styled(figure, 130 + 24 * len(methods))
+
+
 def dose_response(dose: pd.DataFrame) -> go.Figure:
     """Change of macro-F1 of the chosen steering over its strength, by corpus; below, what it costs in language."""
     figure = make_subplots(
@@ -75,7 +114,7 @@ def dose_response(dose: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(type="log", tickvals=strengths, ticktext=[f"{s:g}" for s in strengths])
     figure.update_xaxes(title_text="strength (1: as chosen)", row=2, col=1)
     figure.add_hline(y=0, line={"color": "#7d8590", "width": 1}, row=1, col=1)
-    return styled(figure, 540).update_layout(legend_y=-0.2)
+    return styled(figure, 540)
 
 
 def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) -> go.Figure:
@@ -107,7 +146,7 @@ def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) 
     title = "price: largest fall of macro-F1 on a corpus the model handles"
     figure.update_xaxes(title_text=title, range=[-0.002, SEEN])
     figure.update_yaxes(title_text="rise of macro-F1 elsewhere", range=[-SEEN, SEEN])
-    return styled(figure, 480).update_layout(legend_y=-0.25)
+    return styled(figure, 480)
 
 
 def prices(dose: pd.DataFrame, handled: Collection[str]) -> pd.DataFrame:
@@ -133,7 +172,7 @@ def learning_curve(learning: pd.DataFrame) -> go.Figure:
         figure.update_xaxes(type="log", title_text="labelled examples", row=1, col=column)
         figure.update_xaxes(tickvals=sizes[::2], ticktext=[str(s) for s in sizes[::2]], row=1, col=column)
     figure.update_yaxes(title_text="change of macro-F1", row=1, col=1)
-    return styled(figure, 380).update_layout(legend_y=-0.35)
+    return styled(figure, 380)
 
 
 def _band(

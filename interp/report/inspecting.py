@@ -1,0 +1,197 @@
+"""The token view of one text: as a page, and in the terminal."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table as Lines
+from rich.text import Text
+
+from interp.inspecting import Inspection
+from interp.report.figures import colours, styled
+from interp.report.page import render
+from interp.report.sections import Figure, Section
+from interp.report.tables import Column, Table
+
+MOST_TOKENS = 120
+"""Tokens that are drawn, up to the answer position."""
+TERMINAL_TOKENS = 40
+BLOCKS = " ▁▂▃▄▅▆▇█"
+MOST_TEXT = 400
+
+
+def inspection_page(found: Inspection, name: str) -> str:
+    """The page: one heat map per emotion behind a switch, answers by condition, features with exact effects."""
+    maps = [
+        Figure(f"evidence-{i}", label, _evidence(found, i), _caption(found, label), group="emotion")
+        for i, label in _by_probability(found)
+    ]
+    bars = Figure(
+        "answers",
+        "Answers",
+        _answers(found),
+        "Probability of each label as answer: the model as it is; with the features that support its answer most"
+        " removed together; and steered, if the run found a steering. n = 1 text: no interval, and no claim beyond it.",
+    )
+    text = found.text if len(found.text) <= MOST_TEXT else f"{found.text[:MOST_TEXT]} … ({len(found.text)} characters)"
+    cut = [f"{found.cut} tokens of the text did not fit the context and were cut from its left."] if found.cut else []
+    plain = found.probabilities["plain"]
+    return render(
+        title=f"{name}: one text",
+        lead=text,
+        labels=found.labels,
+        answer=[f"The model answers {found.answer} (probability {max(plain):.2f} among the labels)."],
+        sections=[
+            Section("Layers and tokens", "evidence", maps),
+            Section("What edits change", "answers", [bars]),
+            Section("Features behind the answer", "features", [], ("features",)),
+        ],
+        tables={"features": _features(found)},
+        notices=cut,
+    )
+
+
+def _by_probability(found: Inspection) -> list[tuple[int, str]]:
+    order = np.argsort(found.probabilities["plain"], kind="stable")[::-1]
+    return [(int(i), found.labels[i]) for i in order]
+
+
+def _caption(found: Inspection, label: str) -> str:
+    return (
+        f"Columns: tokens of the prompt (the last {MOST_TOKENS}); rows: layers; colour: probability of {label} among"
+        " the labels if that layer's residual at that token were read out by the final norm and unembedding (logit"
+        " lens), n = 1 text. Only the last column is where the model answers; elsewhere it shows what is there to be"
+        " read, not what is used."
+    )
+
+
+def _evidence(found: Inspection, label: int) -> go.Figure:
+    values = found.evidence[:, -MOST_TOKENS:, label]
+    tokens = [t.replace("\n", "⏎").strip() or "·" for t in found.tokens[-MOST_TOKENS:]]
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.round(values, 4),
+            x=list(range(len(tokens))),
+            y=list(range(len(values))),
+            customdata=[tokens] * len(values),
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
+            colorbar={"thickness": 10, "tickformat": ".0%"},
+            xgap=1,
+            ygap=1,
+            hovertemplate="layer %{y}, token %{customdata}: %{z:.0%}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(tickvals=list(range(len(tokens))), ticktext=[t[:14] for t in tokens], tickangle=-60)
+    figure.update_yaxes(title_text="layer", dtick=1 if len(values) <= 16 else None)
+    return styled(figure, 180 + 22 * len(values))
+
+
+def _answers(found: Inspection) -> go.Figure:
+    palette = colours(found.labels)
+    figure = go.Figure()
+    names = list(found.probabilities)
+    for i, label in enumerate(found.labels):
+        figure.add_bar(
+            y=names,
+            x=[found.probabilities[n][i] for n in names],
+            name=label,
+            orientation="h",
+            marker_color=palette[label],
+            hovertemplate=f"%{{y}}: {label} %{{x:.1%}}<extra></extra>",
+        )
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(autorange="reversed")
+    return styled(figure, 150 + 50 * len(names))
+
+
+def _features(found: Inspection) -> Table:
+    columns = [
+        Column("layer, feature", "feature"),
+        Column("activation", "number"),
+        Column(f"effect on {found.answer} (nats)", "number", sign=True),
+        Column("answer without it"),
+        Column(f"{found.answer} without it", "share", 1),
+        Column("found causal for"),
+    ]
+    rows = [list(line) for line in _lines(found)]
+    note = (
+        "Proposed by attribution, decided by exact ablation at the answer position, one feature at a time. Positive:"
+        " the feature supports the answer; negative: it works against it. n = 1 text. The last column is what the run"
+        " found on its discover examples."
+    )
+    return Table("features", "Features behind the answer", columns, [[[r[0], r[1]], *r[2:]] for r in rows], note)
+
+
+def _lines(found: Inspection) -> list[tuple[int, int, float, float, str, float, str]]:
+    """layer, feature, activation, effect, answer without it, probability of the answer without it, causal for."""
+    at = found.labels.index(found.answer)
+    return [
+        (
+            f.layer,
+            f.feature,
+            f.activation,
+            f.effect,
+            found.labels[int(np.argmax(f.without))],
+            f.without[at],
+            ", ".join(f.causal_for) or "-",
+        )
+        for f in found.features
+    ]
+
+
+# ------------------------------------------------------------------------------------------ terminal
+
+
+def inspection_lines(found: Inspection) -> RenderableType:
+    """What a terminal shows: answers by condition, a block per token and layer, features."""
+    parts: list[RenderableType] = [_answer_lines(found), _token_lines(found), _feature_lines(found)]
+    if found.cut:
+        parts.insert(0, Text(f"{found.cut} tokens of the text did not fit the context and were cut from its left."))
+    return Group(*parts)
+
+
+def _answer_lines(found: Inspection) -> Lines:
+    table = Lines(title=f"answers: {found.answer}")
+    table.add_column("")
+    for label in found.labels:
+        table.add_column(label, justify="right")
+    for name, values in found.probabilities.items():
+        table.add_row(name, *(_strong(f"{v:.2f}", v == max(values)) for v in values))
+    return table
+
+
+def _token_lines(found: Inspection) -> Lines:
+    """A row per token, a block per layer: how high, the probability of the answer there."""
+    at = found.labels.index(found.answer)
+    values = found.evidence[:, -TERMINAL_TOKENS:, at]
+    cut = len(found.tokens) > TERMINAL_TOKENS
+    table = Lines(
+        title=f"{found.answer} at every token, layer 0 to {len(values) - 1}",
+        caption=f"the last {TERMINAL_TOKENS} of {len(found.tokens)} tokens" if cut else None,
+        box=None,
+    )
+    table.add_column("token", justify="right")
+    table.add_column("0 to 1", no_wrap=True)
+    for token, column in zip(found.tokens[-TERMINAL_TOKENS:], values.T, strict=True):
+        shown = token.replace("\n", "⏎").strip() or "·"
+        table.add_row(Text(shown[:24]), Text("".join(BLOCKS[round(8 * float(v))] for v in column), style="blue"))
+    return table
+
+
+def _feature_lines(found: Inspection) -> Lines:
+    table = Lines(title="features behind the answer (exact, one at a time)")
+    for column in ("layer", "feature", "activation", "effect (nats)", "answer without", "probability", "causal for"):
+        table.add_column(column, justify="right" if column not in ("answer without", "causal for") else "left")
+    for layer, feature, activation, effect, answer, share, causal in _lines(found):
+        cells: Sequence[str] = (f"{layer}", f"{feature}", f"{activation:.2f}", f"{effect:+.3f}", answer, f"{share:.2f}")
+        table.add_row(*(escape(c) for c in cells), escape(causal))
+    return table
+
+
+def _strong(text: str, strong: bool) -> Text:
+    return Text(text, style="bold" if strong else "")
