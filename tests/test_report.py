@@ -4,171 +4,64 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from fake_runs import make_run
 
 from interp.report import write_report
-from interp.stages.trace import concentration
 
 
-def write_causes(folder: Path, causal: tuple[str, ...], labels: tuple[str, ...]) -> None:
-    """What the stages after tracing leave; emotions without a causal feature have no rows."""
-    interval = {"effect": 0.4, "ci_low": 0.2, "ci_high": 0.6, "n": 10}
-    tables = {
-        "joint": [
-            {"emotion": a, "phase": "all", "k": k, "control": c, **interval}
-            for a in causal
-            for k in (1, 2)
-            for c in (False, True)
-        ],
-        "overshadowing": [{"emotion": a, "answer": b, "moved": 0.1, **interval} for a in causal for b in labels],
-        "insertion": [
-            {"emotion": a, "target": b, "control": c, "n_answered_otherwise": 9, "follows": 0.5, **interval}
-            for a in causal
-            for b in (*labels, "neutral")
-            for c in (False, True)
-            if a != b
-        ],
-        "baselines": [{"layer": k, "method": "mlp, zero", "emotion": a, **interval} for a in labels for k in (0, 1)],
-    }
-    columns = ["emotion", "phase", "k", "control", "answer", "target", "follows", "moved", *interval]
-    for name, lines in tables.items():
-        pd.DataFrame(lines, columns=None if lines else columns).to_parquet(folder / f"{name}.parquet")
-    none = dict.fromkeys(("taken_for", "overshadowed_by", "fires_with"))
-    counts = {"n": 10, "n_traced": 10, "n_causal": 2 if causal else 0, "n_selective": 3}
-    measured = (
-        "recall taken_for_share effective_number share_top_1 share_top_5 share_top_10 summed_effect removed_together"
-        " controls_removed_together answers_moved follows_in_neutral follows_in_others follows_in_others_control"
-        " fires_with_share lexical"
-    )
-    shares = dict.fromkeys(measured.split(), 0.5 if causal else np.nan)
-    pd.DataFrame([{"emotion": a, **none, **counts, **shares} for a in labels]).to_parquet(folder / "why.parquet")
-
-
-def make_run(folder: Path, labels=("anger", "fear"), layers=4, causal=True, name="demo", corpus="mine") -> Path:
-    """The files that a run leaves, made by hand."""
-    rng = np.random.default_rng(0)
-    config = {"name": name, "labels": list(labels), "seed": 0, "out": "runs"}
-    model = {"name": "m", "identity": "x", "n_layers": layers, "d_model": 8, "device": "cpu", "dtype": "float32"}
-    record = {
-        "name": name,
-        "config": config,
-        "versions": {"interp": "0.1.0"},
-        "model": model,
-        "saes": {"name": "s", "identity": "y", "layers": list(range(layers))},
-        "git": {},
-        "stages": {},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "run.json").write_text(json.dumps(record))
-    gold = np.resize(labels, 20)
-    pd.DataFrame(
-        {
-            "role": "test",
-            "corpus": corpus,
-            "split": "test",
-            "gold": gold,
-            "predicted": gold[::-1],
-            "cut": 0,
-            "text": "t",
-        }
-    ).to_parquet(folder / "examples.parquet")
-    signals = ["probe_residuals", "probe_features", "probe_shuffled", "selective_features", "joint_ablation"]
-    signals += ["direct_evidence", "format_share", "content_overlap", "fvu", "l0"]
-    lines = [
-        {"layer": k, "signal": s, "value": v, "ci_low": v - 0.1, "ci_high": v + 0.1, "n": 20}
-        for k in range(layers)
-        for s in signals
-        for v in (rng.random(),)
-    ]
-    pd.DataFrame(lines).to_parquet(folder / "signals.parquet")
-    spans = [{"phase": 1, "first": 0, "last": layers - 1}]
-    phases = {"n_phases": 1, "phases": spans, "boundaries": [], "intervals": [], "verdict": "1 phase fits best."}
-    (folder / "phases.json").write_text(json.dumps(phases))
-    effects = pd.DataFrame(
-        [
-            {
-                "layer": k % layers,
-                "phase": 1,
-                "feature": k,
-                "emotion": label,
-                "split": "discover",
-                "n": 10,
-                "n_active": 5,
-                "effect": 0.1 * (k + 1),
-                "ci_low": 0.01,
-                "ci_high": 1.0,
-                "flip_rate": 0.1,
-                "attribution": 0.1,
-                "control": k > 2,
-                "causal": causal and k < 2,
-            }
-            for label in labels
-            for k in range(5)
-        ]
-    )
-    effects.to_parquet(folder / "effects.parquet")
-    concentration(effects, list(labels)).to_parquet(folder / "concentration.parquet")
-    write_causes(folder, labels if causal else (), labels)
-    facts = {"method": "amplify" if causal else "none", "setting": "gain 2", "reason": "Nothing to steer."}
-    (folder / "steering.json").write_text(json.dumps(facts))
-    metrics = ["accuracy", "macro_f1", "macro_f1_gain", *(f"recall_{x}" for x in labels)]
-    lines = [
-        {
-            "corpus": corpus,
-            "split": "test",
-            "method": m,
-            "metric": k,
-            "value": 0.5,
-            "ci_low": 0.4,
-            "ci_high": 0.6,
-            "n": 20,
-        }
-        for m in ("unsteered", "steered")
-        for k in metrics
-        if not (m == "unsteered" and k == "macro_f1_gain")
-    ]
-    lines += [
-        {
-            "corpus": "plain text",
-            "split": "all",
-            "method": "steered",
-            "metric": k,
-            "value": 1,
-            "ci_low": 1,
-            "ci_high": 1,
-            "n": 9,
-        }
-        for k in ("perplexity_ratio", "kl")
-    ]
-    pd.DataFrame(lines).to_parquet(folder / "evaluation.parquet")
-    answers = [
-        {"corpus": corpus, "method": m, "gold": g, "predicted": g} for m in ("unsteered", "steered") for g in gold
-    ]
-    pd.DataFrame(answers).to_parquet(folder / "predictions.parquet")
-    return folder
-
-
-def page_of(folder: Path) -> str:
+def page_of(folder: Path, **options: bool) -> str:
     """The page without plotly's own source."""
-    text = write_report(folder).read_text(encoding="utf-8")
+    text = write_report(folder, **options).read_text(encoding="utf-8")
     return re.sub(r"<script>/\*\*.*?</script>", "", text, flags=re.DOTALL)
+
+
+def figures_of(page: str) -> set[str]:
+    return set(re.findall(r'id="figure-([\w-]+)"', page))
+
+
+def table_of(page: str, name: str) -> dict:
+    found = re.search(rf'id="table-{name}">.*?<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])
+
+
+def cards_of(page: str) -> list[dict]:
+    return json.loads(re.search(r'<script type="application/json" id="cards">(.*?)</script>', page, re.DOTALL)[1])
 
 
 def test_the_page_is_whole_and_needs_no_network(tmp_path):
     page = page_of(make_run(tmp_path))
-    for title in ("layer-phases", "effects", "concentration", "joint", "together", "baselines", "confusion-mine"):
-        assert f'id="figure-{title}"' in page
+    expected = "layers-representational layers-causal map ladder concentration joint together sets baselines"
+    assert figures_of(page) == {*expected.split(), "gains", "recalls", "dose", "confusion-0"}
+    for table in ("effects", "why", "methods", "language", "side_effects", "examples", "signals"):
+        assert table_of(page, table)["rows"]
     assert "Causal features per emotion: anger 2, fear 2." in page
     assert "macro-F1 on test: mine +0.500 [+0.400, +0.600], n = 20" in page
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page)
-    assert "stopped early" not in page and not re.search(r"\bnan\b", page, re.IGNORECASE)
+    assert 'class="missing">This' not in page and not re.search(r"\bnan\b", page, re.IGNORECASE)
 
 
 def test_every_figure_says_its_n(tmp_path):
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page_of(make_run(tmp_path)), re.DOTALL)
-    assert len(captions) == 8 and all(re.search(r"n = \d+", c) for c in captions)
+    page = page_of(make_run(tmp_path))
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
+    assert len(captions) == len(figures_of(page)) == 13 and all(re.search(r"n = \d+", c) for c in captions)
+
+
+def test_all_traced_features_are_in_the_table_causal_ones_first(tmp_path):
+    table = table_of(page_of(make_run(tmp_path, traced=40)), "effects")
+    roles = [row[3] for row in table["rows"]]
+    assert len(roles) == 80 and roles[:4] == ["causal"] * 4 and roles.count("control") == 4
+    assert table["rows"][0][4] == [1.0, 0.01, 1.0]
+
+
+def test_cards_come_with_exact_effects_and_without_texts_if_asked(tmp_path):
+    make_run(tmp_path, text="Nobody must read this")
+    cards = cards_of(page_of(tmp_path))
+    assert [e[0] for e in cards[0]["effects"]] == ["anger", "fear"] and cards[0]["effects"][0][2] == 1.0
+    assert cards[0]["texts"][0]["tokens"][0] == "Nobody "
+    page = page_of(tmp_path, text=False)
+    assert "Nobody" not in page and cards_of(page)[0]["texts"] == []
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path):
@@ -176,21 +69,52 @@ def test_the_same_files_give_the_same_bytes(tmp_path):
     assert write_report(tmp_path).read_bytes() == first
 
 
-@pytest.mark.parametrize("gone", ["effects", "evaluation", "signals", "concentration", "predictions"])
+@pytest.mark.parametrize("gone", ["effects", "evaluation", "signals", "concentration", "predictions", "selectivity"])
 def test_a_run_that_stopped_early_shows_what_there_is(tmp_path, gone):
-    (make_run(tmp_path) / f"{gone}.parquet").unlink()
+    whole = figures_of(page_of(make_run(tmp_path)))
+    (tmp_path / f"{gone}.parquet").unlink()
     page = page_of(tmp_path)
+    assert figures_of(page) <= whole and len(figures_of(page)) >= 9
     assert (gone == "predictions") or (f"{gone}.parquet" in page and "stopped early" in page)
     assert "How to reproduce" in page
+
+
+def test_a_run_that_only_began_has_a_page(tmp_path):
+    make_run(tmp_path)
+    for file in tmp_path.iterdir():
+        if file.name != "run.json":
+            file.unlink()
+    page = page_of(tmp_path)
+    assert figures_of(page) == set() and "signals.parquet" in page and "How to reproduce" in page
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "figure"), [("effects", "n_active", "ladder"), ("selectivity", "lexical", "sets")]
+)
+def test_columns_that_an_older_version_did_not_write_are_named(tmp_path, name, column, figure):
+    path = make_run(tmp_path) / f"{name}.parquet"
+    pd.read_parquet(path).drop(columns=column).to_parquet(path)
+    page = page_of(tmp_path)
+    assert f"{name}.parquet (written by interp 0.1.0) has no column {column}" in page
+    assert figure not in figures_of(page) and "joint" in figures_of(page)
 
 
 def test_a_run_with_one_layer_one_label_and_no_causal_feature(tmp_path):
     page = page_of(make_run(tmp_path, labels=("envy",), layers=1, causal=False))
     assert "no causal feature was found" in page and "Steering: none. Nothing to steer." in page
-    assert 'id="figure-concentration"' not in page and not re.search(r"\bnan\b", page, re.IGNORECASE)
+    assert figures_of(page).isdisjoint({"concentration", "recalls", "dose"})
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
 
 
 def test_names_are_escaped(tmp_path):
-    page = page_of(make_run(tmp_path, name="<script>alert(1)</script>", corpus="<b>bold</b>"))
+    page = page_of(make_run(tmp_path, name="<script>alert(1)</script>", corpus="</script><b>bold</b>"))
     assert "<script>alert(1)" not in page and "&lt;script&gt;alert(1)" in page
-    assert "<td><b>bold" not in page
+    assert "</script><b>" not in page and "<td><b>" not in page
+
+
+def test_a_large_run_stays_small(tmp_path):
+    """5,000 examples, 26 layers, 64 candidates and as many controls for six emotions in three phases."""
+    labels = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
+    make_run(tmp_path, labels=labels, layers=26, examples=5000, traced=384, text="word " * 1000)
+    assert write_report(tmp_path).stat().st_size < 15e6
+    assert len(table_of(page_of(tmp_path), "effects")["rows"]) == 6 * 384
