@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint wheel clean
+.PHONY: demo test bench docs lint wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/interp run experiments/tiny.yaml
@@ -17,6 +17,9 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.express
 	$(BIN)/python -m benchmarks.reliability
+
+docs: $(VENV)/installed-docs
+	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -37,5 +40,9 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist runs
+	rm -rf $(VENV) build dist runs site

@@ -7,6 +7,7 @@ from interp.loading import load_model
 from interp.model import LanguageModel
 from interp.sae_loading import load_saes
 from interp.saes import SaeStack
+from interp.steering.steering import Steering
 
 __version__ = "0.1.0"
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Example",
     "LanguageModel",
     "SaeStack",
+    "Steering",
     "UserError",
     "capture",
     "load_corpus",

@@ -5,7 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -263,7 +263,7 @@ def generate(
     run: A run folder.
     prompt: Text to go on from.
     emotion: Push towards this emotion: its causal features' directions, added at every position. Without it, the run's
-        own steering.
+        own steering, at the prompt's last token and at all that is generated.
     strength: 1: as much as the emotion's own texts have, or the steering as it was fitted; 0: nothing; negative: away.
     tokens: How many to write at most.
     temperature: 0: always the likeliest token.
@@ -275,6 +275,7 @@ def generate(
     from interp.steering.steering import Steering
 
     model, saes, steering = _steering_of(run, emotion, strength)
+    steering = replace(steering, positions="all" if emotion else "generated")
     options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed}
     streams = {
         "plain": stream(model, prompt, Steering("none"), **options),

@@ -70,7 +70,7 @@ class TracingConfig:
     position: Literal["answer", "all"] = "answer"
     """Where a feature is removed: at the answer position, or at every position but the first."""
     controls: Literal["matched"] = "matched"
-    """As many random active features, matched in the norm of what they add to the residual."""
+    """As many random active features, matched in strength (norm of what they add to the residual) and firing rate."""
     examples: Literal["all", "correct"] = "all"
     """Trace on all examples, or on the correctly answered ones alone (the protocol of 2604.25866)."""
 

@@ -100,7 +100,8 @@ def load_corpus(
         path: the released file or folder; without it the corpus comes from the Hugging Face hub.
         labels: the run's label set; rows with none of them, or more than one, do not count.
         limit: at most this many examples, drawn with `seed` and stratified by gold emotion.
-        text_column, label_column: for `local` only.
+        text_column: for `local` only.
+        label_column: for `local` only.
         mapping: the corpus' own labels to names of `labels`; None uses the corpus' published one.
 
     Raises:

@@ -11,7 +11,7 @@ from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from interp.config import Config, CorpusConfig
-from interp.corpora import load_corpus
+from interp.corpora import BUNDLED_TEXTS, load_corpus
 from interp.errors import UserError
 from interp.loading import explain_hub_error, model_source
 from interp.model import BUNDLED
@@ -60,7 +60,7 @@ def needs(config: Config) -> list[Need]:
             cached = any(_where(release.repo_id, name) == "cached" for name in names)
             out.append(Need("SAE", f"{saes.name} {choice.sae_id}", "cached" if cached else "hub"))
     for corpus in _corpora(config):
-        local = corpus.path is not None or corpus.name == "vignettes"
+        local = corpus.path is not None or corpus.name in BUNDLED_TEXTS
         out.append(Need("corpus", corpus.name, "local" if local else "hub"))
     return list(dict.fromkeys(out))
 
@@ -108,7 +108,8 @@ def fetch(config: Config, say: Callable[[str], None]) -> None:
 
 
 def _corpora(config: Config) -> list[CorpusConfig]:
-    return [config.corpora.discover, config.corpora.fit, *config.corpora.test]
+    corpora = config.corpora
+    return [corpora.discover, corpora.fit, *corpora.test, *corpora.anchors]
 
 
 def _where(repository: str, file: str) -> str:

@@ -123,8 +123,9 @@ class LanguageModel:
             whole, text = len(ids), parts.text
             while len(ids) > limit and text:
                 offsets = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
-                drop = min(len(ids) - limit, len(offsets))
-                text = text[offsets[drop][0] :] if drop < len(offsets) else ""
+                drop = len(ids) - limit
+                # a character spread over several tokens goes whole
+                text = text[next((begin for begin, _ in offsets[drop:] if begin > 0), len(text)) :]
                 ids = self.tokenizer(parts.before + text + parts.after)["input_ids"]
             if not ids or len(ids) > limit:
                 raise UserError(

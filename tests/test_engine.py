@@ -13,6 +13,7 @@ from interp import capture
 from interp.answers import Answers
 from interp.errors import InterpWarning, UserError
 from interp.model import LanguageModel
+from interp.prompts import Prompt
 from interp.saes import SaeStack
 from interp.tracing import (
     EngineError,
@@ -301,6 +302,15 @@ def test_a_long_text_is_cut_from_its_left_and_the_question_stays(llama):
     text = llama.tokenizer.decode(encoded.ids)
     assert len(encoded.ids) <= llama.context and encoded.cut > 0
     assert text.startswith("<|endoftext|>Text:") and text.endswith("It stopped.\nEmotion:")
+
+
+@pytest.mark.parametrize("text", ["🤢" * 300, "a" + "🤢" * 300, "🤢 rain " * 200])
+def test_characters_of_several_tokens_are_cut_whole(llama, text):
+    prompt = Prompt("Text: ", text, "\nEmotion:")
+    encoded = llama.encode([prompt])[0]
+    kept = llama.tokenizer.decode(encoded.ids)
+    assert encoded.cut > 0 and len(encoded.ids) <= llama.context
+    assert "\ufffd" not in kept and kept.endswith("\nEmotion:") and "🤢" in kept
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,8 @@ def _table(trials: list[Trial], gains: list[Estimate], chosen: Trial, n: int) ->
 def _reason(trials: list[Trial], chosen: Trial, ratio: float, refused: int, any_causal: bool, n: int) -> str:
     plain = trials[0].macro_f1
     if len(trials) == 1:
-        return "No causal feature was found, so there is nothing to steer."
+        lacking = "too few fit examples to compare settings" if any_causal else "no causal feature was found"
+        return f"There is nothing to steer: {lacking}."
     over = f" {refused} better settings exceeded the perplexity budget." if refused else ""
     if chosen.method == "none":
         best = max((t.macro_f1 for t in trials[1:]), default=plain)

@@ -173,7 +173,9 @@ def _gguf(steering: Steering, model: LanguageModel, folder: Path) -> Path:
     """`direction.N`, added by llama.cpp after its block N, which cannot be the first (block 0)."""
     gguf = _gguf_package()
     if 0 in steering.vectors:
-        raise UserError("llama.cpp's control vectors cannot act on layer 0; leave it out (--layers).")
+        raise UserError(
+            "llama.cpp's control vectors cannot act on layer 0, where this one does; choose another --emotion or --to."
+        )
     with writing(folder / "steering.gguf") as part:
         writer = gguf.GGUFWriter(str(part), "controlvector")
         writer.add_string("controlvector.model_hint", model.hf.config.model_type)
