@@ -36,12 +36,17 @@ screen = Console()
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 app.command("interp.reliability.cli:app", name="reliability", help="Does the answer survive the way of asking?")
 
+app.register_install_completion_command(
+    help="Install shell completion (bash, zsh, fish) for this user; with --output FILE, write the script there."
+)
+
 Arguments = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Quiet = Annotated[bool, Parameter(negative=(), help="No progress, only the path of the report.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
 
 
 @app.command
-def run(*arguments: Arguments, quiet: Quiet = False) -> None:
+def run(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
     """Run everything: capture, features, phases, causal effects, steering, evaluation, report.
 
     Usage: interp run [CONFIG.yaml] [--any.field VALUE ...]
@@ -52,25 +57,29 @@ def run(*arguments: Arguments, quiet: Quiet = False) -> None:
     For example: `interp run experiments/tiny.yaml --tracing.candidates 32`, or
     `interp run --name isear --corpora.discover.name isear --corpora.discover.path isear.csv`.
     """
-    _run("run", arguments, quiet)
+    _run("run", arguments, quiet, json)
 
 
 @app.command
-def trace(*arguments: Arguments, quiet: Quiet = False) -> None:
+def trace(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
     """Run up to the causal effects: which features, in which phase, carry which emotion's recognition.
 
     Usage: interp trace [CONFIG.yaml] [--any.field VALUE ...]
+
+    For example: `interp trace experiments/tiny.yaml --tracing.position all --name everywhere`.
     """
-    _run("trace", arguments, quiet)
+    _run("trace", arguments, quiet, json)
 
 
 @app.command
-def steer(*arguments: Arguments, quiet: Quiet = False) -> None:
+def steer(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
     """Run up to steering and its evaluation.
 
     Usage: interp steer [CONFIG.yaml] [--any.field VALUE ...]
+
+    For example: `interp steer experiments/tiny.yaml --steering.method targeted --name targeted`.
     """
-    _run("steer", arguments, quiet)
+    _run("steer", arguments, quiet, json)
 
 
 @app.command
@@ -94,7 +103,7 @@ def plot(folder: Path, *, text: bool = True) -> None:
 
 
 @app.command
-def inspect(run: Path, *, text: str, out: Path | None = None, json: bool = False) -> None:
+def inspect(run: Path, *, text: str, out: Path | None = None, json: Json = False) -> None:
     """One text through the model of a run: emotion evidence by layer and token, and the features behind the answer.
 
     For example: `interp inspect runs/tiny --text "The milk had gone sour and lumps slid into my cup."`
@@ -106,9 +115,7 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: bool = False
     text
         The text, as it would stand in a corpus.
     out
-        Where the page goes; RUN/inspect.html if left out.
-    json
-        Print what was found as JSON instead, and write no page.
+        Where the page goes; RUN/inspect.html if left out. With --json, no page is written.
     """
     from interp.folder import writing
     from interp.inspecting import inspect as run_inspect
@@ -116,9 +123,7 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: bool = False
 
     found = run_inspect(run, text)
     if json:
-        from json import dumps
-
-        print(dumps(asdict(found) | {"evidence": found.evidence.round(5).tolist()}, ensure_ascii=False))
+        print(_as_json(asdict(found) | {"evidence": found.evidence.round(5).tolist()}))
         return
     errors.print(inspection_lines(found))
     path = out or run / "inspect.html"
@@ -128,7 +133,7 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: bool = False
 
 
 @app.command
-def compare(*folders: Path, out: Path = Path("comparison")) -> None:
+def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) -> None:
     """Put runs side by side: models, corpora, templates, seeds; layers aligned by relative depth.
 
     For example: `interp compare runs/crowd runs/isear --out runs/both`.
@@ -143,6 +148,9 @@ def compare(*folders: Path, out: Path = Path("comparison")) -> None:
     from interp.report.comparing import compare as run_compare
 
     tidy, page = run_compare(folders, out)
+    if json:
+        print(_as_json({"page": page, "measures": _records(tidy)}))
+        return
     wide = tidy[tidy["measure"] == "effective_number"].pivot(index="emotion", columns="run", values="value")
     table = Table(title="effective number of causal features")
     for column in ("emotion", *wide.columns):
@@ -154,25 +162,22 @@ def compare(*folders: Path, out: Path = Path("comparison")) -> None:
 
 
 @app.command
-def models(*, all: bool = False, json: bool = False) -> None:
+def models(*, all: bool = False, json: Json = False) -> None:
     """List models with public residual-stream SAEs: layers, widths, sizes, gating, and what is in the local cache.
+
+    For example: `interp models`, or `interp models --json | jq '.[].release'`.
 
     Parameters
     ----------
     all
         Also releases for models whose architecture is not supported.
-    json
-        Print JSON instead of a table.
     """
-    from dataclasses import asdict
-    from json import dumps
-
     from interp.catalogue import catalogue
     from interp.memory import gigabytes
 
     entries = catalogue(everything=all)
     if json:
-        print(dumps([asdict(e) for e in entries], indent=1))
+        print(_as_json([asdict(e) for e in entries]))
         return
     table = Table(caption="weights in bfloat16, each layer's narrowest SAE in float32; interp fetch CONFIG downloads")
     for column in ("model", "size", "gated", "SAE release", "layers", "widths", "SAE size", "cached"):
@@ -192,10 +197,12 @@ def models(*, all: bool = False, json: bool = False) -> None:
 
 
 @app.command
-def check(*arguments: Arguments) -> None:
+def check(*arguments: Arguments, json: Json = False) -> None:
     """Check a configuration before a long run: downloads, model, SAEs, corpora, memory and time. Changes nothing.
 
     Usage: interp check CONFIG.yaml [--any.field VALUE ...]
+
+    For example: `interp check experiments/models/gemma-2-2b.yaml --saes.width 65k`.
     """
     config = load_config(*_parse(arguments))
     from tempfile import TemporaryDirectory
@@ -207,7 +214,10 @@ def check(*arguments: Arguments) -> None:
 
     wanted = [with_size(need, config) for need in needs(config)]
     absent = [need for need in wanted if need.where == "hub"]
-    for need in absent:
+    if json and any(need.kind != "corpus" for need in absent):
+        print(_as_json({"downloads": [asdict(need) for need in absent]}))
+        return
+    for need in () if json else absent:
         size = f" ({gigabytes(need.size)})" if need.size else ""
         print(f"would download {need.kind} {need.name}{size}")
     if any(need.kind != "corpus" for need in absent):
@@ -215,6 +225,9 @@ def check(*arguments: Arguments) -> None:
         return
     with TemporaryDirectory() as folder:
         found = run_check(config, RunFolder(Path(folder)), lambda line: errors.print(f"[bold]{line}[/bold]"))
+    if json:
+        print(_as_json({"downloads": [asdict(need) for need in absent], **asdict(found)}))
+        return
     table = Table(title=f"{config.name}: ready to run", show_header=False)
     for name, fact in found.facts.items():
         table.add_row(name, fact)
@@ -237,6 +250,8 @@ def fetch(*arguments: Arguments) -> None:
 
     What is already there is not downloaded again; an interrupted download goes on where it stopped. For a gated
     model, accept its licence on its page and log in first (hf auth login).
+
+    For example: `interp fetch experiments/models/gpt2-small.yaml`.
     """
     config = load_config(*_parse(arguments))
     from interp.fetch import fetch as run_fetch
@@ -257,6 +272,8 @@ def generate(
     seed: int = 0,
 ) -> None:
     """Plain and steered text side by side.
+
+    For example: `interp generate runs/tiny --prompt "When I opened the door" --emotion disgust --strength 1.5`.
 
     Parameters
     ----------
@@ -299,6 +316,8 @@ def generate(
 @app.command
 def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: float = 1.0) -> None:
     """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
+
+    For example: `interp export runs/tiny --to lm-eval --emotion joy`.
 
     Parameters
     ----------
@@ -358,10 +377,22 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _run(command: str, arguments: Sequence[str], quiet: bool) -> None:
+def _as_json(value: Any) -> str:
+    from json import dumps
+
+    return dumps(value, indent=1, ensure_ascii=False, default=str)
+
+
+def _records(table: Any) -> list[dict[str, Any]]:
+    """Rows of a data frame, None for what is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> None:
     config = load_config(*_parse(arguments))
     from interp import pipeline  # loads torch: not before the configuration is known to be right
 
+    quiet = quiet or json
     say = (lambda line: None) if quiet else (lambda line: errors.print(f"[bold]{line}[/bold]"))
     outcome = pipeline.run(config, command=command, progress=_plain if quiet else _bars, say=say)
     if not quiet:
@@ -371,6 +402,13 @@ def _run(command: str, arguments: Sequence[str], quiet: bool) -> None:
             errors.print(f"done again, because something they depend on changed: {', '.join(outcome.stale)}")
         _summary(config, outcome.folder)
         errors.print(f"{outcome.seconds:.0f} s")
+    if json:
+        import pandas as pd
+
+        scores = outcome.folder / "evaluation.parquet"
+        table = _records(pd.read_parquet(scores)) if scores.exists() else []
+        print(_as_json({"report": outcome.report, "ran": outcome.ran, "evaluation": table}))
+        return
     print(outcome.report)
 
 

@@ -11,7 +11,8 @@ from sae_lens import SAE
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
 from interp.config import Config, CorpusConfig
-from interp.corpora import BUNDLED_TEXTS, load_corpus
+from interp.corpora import load_corpus
+from interp.corpus_formats import BUNDLED_TEXTS
 from interp.errors import UserError
 from interp.loading import explain_hub_error, model_source
 from interp.model import BUNDLED

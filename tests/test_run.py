@@ -21,6 +21,7 @@ from interp.errors import InterpWarning
 from interp.folder import RunFolder
 
 LABELS = ["anger", "fear", "joy"]
+COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
 AFTER_STEERING = ["evaluate", "side_effects", "learning"]
 
 
@@ -208,7 +209,7 @@ def test_a_changed_config_redoes_only_what_depends_on_it(world, tmp_path):
     changed = start(world, tmp_path, **{"steering.features": "3"})
     assert changed.stale == changed.ran == ["steer", *AFTER_STEERING]
     changed = start(world, tmp_path, **{"steering.features": "3", "tracing.candidates": "5"})
-    assert changed.ran == ["trace", "causes", "why", "steer", *AFTER_STEERING]
+    assert changed.ran == ["trace", "causes", "why", "cards", "steer", *AFTER_STEERING]
     changed = start(world, tmp_path, **{"prompt.template": "question"})
     assert changed.ran[0] == "capture" and len(changed.ran) == len(pipeline.STAGES)
 
@@ -323,7 +324,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     assert stopped.value.code == 2 and "No space left on device" in capfd.readouterr().err
     monkeypatch.undo()
     resumed = start(world, tmp_path)
-    assert "capture" in resumed.skipped and resumed.ran[:5] == ["trace", "causes", "baselines", "why", "steer"]
+    assert "capture" in resumed.skipped and resumed.ran[:6] == ["trace", "causes", "baselines", "why", "cards", "steer"]
 
 
 def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):
@@ -392,3 +393,25 @@ def test_a_run_with_few_saes_and_answers_scored_whole(tmp_path, tokenizer, world
     assert set(effects["layer"]) <= {1, 3} and effects["effect"].abs().max() > 0
     assert set(pd.read_parquet(outcome.folder / "signals.parquet")["layer"]) == {1, 3}
     assert outcome.report.stat().st_size > 100_000
+
+
+def test_tables_come_as_json(world, finished, tmp_path):
+    done = interp("run", str(world / "small.yaml"), "--out", str(finished.parent), "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert done.stderr.count("note:") == len(done.stderr.splitlines())  # no progress beside it
+    assert found["report"].endswith("report.html") and found["ran"] == []
+    gains = [r for r in found["evaluation"] if r["metric"] == "macro_f1_gain" and r["method"] == "steered"]
+    assert gains and gains[0]["corpus"] == "local"
+    checked = json.loads(interp("check", str(world / "small.yaml"), "--json", cwd=tmp_path).stdout)
+    assert checked["downloads"] == [] and checked["peak_bytes"] > 0 and checked["stages"]
+
+
+def test_completion_for_the_shell_is_written(tmp_path):
+    done = interp("--install-completion", "--shell", "bash", "--output", "interp.sh", cwd=tmp_path, HOME=str(tmp_path))
+    assert done.returncode == 0 and "interp" in (tmp_path / "interp.sh").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, tmp_path):
+    done = interp(command, "--help", cwd=tmp_path, COLUMNS="200")
+    assert done.returncode == 0 and "For example:" in done.stdout
