@@ -89,14 +89,16 @@ class SteeringConfig:
     """Largest allowed perplexity ratio on plain text with steering on at every position."""
     harm_budget: float = 0.03
     """Largest allowed share of changed answers on held-out anchor texts, of any anchor corpus."""
+    low_rank: int = 0
+    """Rank of a low-rank fine-tuning of the weights on the fit examples, as an outside reference; 0: none."""
     learning_curve: int = 0
     """Draws per number of labelled examples (8 to 256) for the curve of gain against examples; 0: no curve."""
 
     def __post_init__(self) -> None:
         if self.features < 1 or self.perplexity_budget < 1:
             raise ValueError("features must be at least 1 and perplexity_budget at least 1")
-        if not 0 <= self.harm_budget <= 1 or self.learning_curve < 0:
-            raise ValueError("harm_budget must lie between 0 and 1, learning_curve must not be negative")
+        if not 0 <= self.harm_budget <= 1 or min(self.learning_curve, self.low_rank) < 0:
+            raise ValueError("harm_budget must lie between 0 and 1; learning_curve and low_rank must not be negative")
 
 
 @dataclass(frozen=True, config=_strict)

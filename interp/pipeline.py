@@ -98,7 +98,7 @@ STAGES = (
         evaluate.run,
         ["evaluation.parquet", "predictions.parquet"],
         ("steer",),
-        SCORED,
+        ("steering.low_rank", *SCORED),
     ),
     Stage(
         "side_effects",

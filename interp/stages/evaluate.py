@@ -1,5 +1,6 @@
 """Stage `evaluate`: the chosen steering scored once on the test corpora, beside other methods, prompts and probes."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from interp.capture import capture
 from interp.corpora import Example
+from interp.errors import InterpWarning
 from interp.evaluation.recognition import calibration_scores, paired_gains, recognition_scores
 from interp.evaluation.statistics import Estimate, resample_weights
 from interp.folder import write_table
@@ -19,7 +21,8 @@ from interp.prompts import build_prompts, choose_shots
 from interp.reliability.prefixes import last_residuals
 from interp.session import Session
 from interp.signals import probe_right
-from interp.stages.steer import FOLDER, language_quality
+from interp.stages.steer import FOLDER, language_quality, steering_quality
+from interp.stages.tuning import tuned
 from interp.steering.steering import Steering
 from interp.tracing import answers_under
 
@@ -39,6 +42,9 @@ def run(session: Session) -> None:
     rows = session.role("test")
     logits = _steered_logits(session, rows, steerings) | _others(session, rows)
     lines: list[dict[str, Any]] = []
+    if _can_be_tuned(session):
+        logits["low_rank_tuning"], price = _tuned(session, rows)
+        lines += [_line(session, "plain text", "all", "low_rank_tuning", k, e) for k, e in price.items()]
     table = session.table.iloc[rows]
     for (corpus, split), part in table.groupby(["corpus", "split"], sort=False):
         at = np.flatnonzero((table["corpus"] == corpus) & (table["split"] == split))
@@ -52,7 +58,7 @@ def run(session: Session) -> None:
         ]
     for method, steering in session.progress(list(steerings.items()), "plain text", "method"):
         lines += [
-            _line(session, "plain text", "all", method, k, e) for k, e in language_quality(session, steering).items()
+            _line(session, "plain text", "all", method, k, e) for k, e in steering_quality(session, steering).items()
         ]
     write_table(session.folder / "predictions.parquet", _predictions(session, table, logits))
     write_table(session.folder / "evaluation.parquet", pd.DataFrame(lines))
@@ -130,6 +136,30 @@ def _others(session: Session, rows: Array) -> dict[str, Array]:
         answered = _few_shot(session, rows, n)
         found |= {} if answered is None else {f"few_shot_{n}": answered}
     return found | {"probe": _probe(session, rows)}
+
+
+def _can_be_tuned(session: Session) -> bool:
+    """Whether low-rank fine-tuning was asked for and is possible."""
+    config = session.config
+    if not config.steering.low_rank:
+        return False
+    if session.answers.whole or config.quantization is not None:
+        reason = "labels are scored as whole words" if session.answers.whole else "the model is quantized"
+        warnings.warn(f"No low-rank tuning: {reason}.", InterpWarning, stacklevel=2)
+        return False
+    return True
+
+
+def _tuned(session: Session, rows: Array) -> tuple[Array, dict[str, Estimate]]:
+    """Answers of the fine-tuned model, and what the tuning costs in language."""
+    tuning = tuned(session, session.config.steering.low_rank)
+    try:
+        prompts = session.prompts([session.examples[r][1].text for r in rows])
+        with tuning.applied():
+            found = capture(session.model, prompts, answers=session.labels).answer_logits
+        return found.float().cpu().numpy(), language_quality(session, tuning.applied)
+    finally:
+        tuning.remove()
 
 
 def _log_probabilities(session: Session, rows: Array) -> Array:

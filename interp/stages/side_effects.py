@@ -14,7 +14,7 @@ from interp.folder import write_table
 from interp.model import LanguageModel
 from interp.session import Session
 from interp.stages.evaluate import load_steerings
-from interp.stages.steer import language_quality
+from interp.stages.steer import steering_quality
 from interp.steering.steering import Steering
 from interp.tracing import answers_under
 
@@ -45,7 +45,7 @@ def run(session: Session) -> None:
                 )
     chosen = steerings["steered"]
     for strength in session.progress(STRENGTHS if chosen.layers else (), "language", "strength"):
-        quality = language_quality(session, chosen.scaled(strength))
+        quality = steering_quality(session, chosen.scaled(strength))
         lines += [
             {"corpus": "plain text", "method": name, "strength": strength} | _values(estimate)
             for name, estimate in quality.items()

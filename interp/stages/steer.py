@@ -131,7 +131,7 @@ def _choose(
     for trial in sorted(sure if whole.low > 0 else [], key=lambda t: -t.macro_f1):
         is_best = trial is _best_of_each(trials, config.harm_budget)[trial.method]
         steering = made[trial.method] if is_best else trial.make(session.model, session.saes, data)
-        ratio = language_quality(session, steering)["perplexity_ratio"].value
+        ratio = steering_quality(session, steering)["perplexity_ratio"].value
         if ratio <= config.perplexity_budget:
             made[trial.method] = steering
             return trial, steering, ratio, refused
@@ -183,10 +183,14 @@ def _reason(trials: list[Trial], chosen: Trial, ratio: float, refused: int, any_
     )
 
 
-def language_quality(session: Session, steering: Steering) -> dict[str, Estimate]:
+def steering_quality(session: Session, steering: Steering) -> dict[str, Estimate]:
     """perplexity_ratio and kl on plain text, steering on at every position."""
+    return language_quality(session, lambda: steering.applied(session.model, session.saes, positions="all"))
+
+
+def language_quality(session: Session, apply: Callable[[], Any]) -> dict[str, Estimate]:
+    """perplexity_ratio and kl on plain text of what `apply()` does to the model."""
     documents = load_plain_text(session.config.fluency.path)
     weights = resample_weights(range(len(documents)), FLUENCY_RESAMPLES, session.seed("fluency"))
-    apply: Callable[[], Any] = lambda: steering.applied(session.model, session.saes, positions="all")  # noqa: E731
     found = fluency(session.model, documents, apply, weights)
     return {"perplexity_ratio": found.perplexity_ratio, "kl": found.kl}
