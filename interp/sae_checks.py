@@ -29,7 +29,8 @@ def check_saes(stack: SaeStack, model: LanguageModel, *, force: bool = False) ->
     token, and reconstruction.
 
     Args:
-        force: go on, with a warning, where the SAE declares another model or reconstructs worse than the mean does.
+        force: go on, with a warning, where the SAE declares another model or layer, or reconstructs worse than the
+            mean does.
 
     Raises:
         UserError: an SAE that does not belong on this model's residual stream.
@@ -47,7 +48,7 @@ def check_saes(stack: SaeStack, model: LanguageModel, *, force: bool = False) ->
             )
         if layer >= model.n_layers:
             raise UserError(f"{stack.name} has an SAE for layer {layer}; {model.name} has {model.n_layers} layers.")
-        _check_hook(where, sae.cfg.metadata)
+        notes += _check_hook(where, sae.cfg.metadata, layer, force)
         notes += _check_declared(where, sae.cfg.metadata, model, force)
         generator = torch.Generator().manual_seed(layer)
         x = (torch.randn(4, model.d_model, generator=generator) * 4).to(stack.device(layer), sae.dtype)
@@ -100,10 +101,20 @@ def _judge(stack: SaeStack, found: dict[int, float], force: bool) -> list[str]:
     return notes
 
 
-def _check_hook(where: str, metadata: Any) -> None:
+def _check_hook(where: str, metadata: Any, layer: int, force: bool) -> list[str]:
+    """The SAE's own word on what it reads: a residual, and that of this layer."""
     hook = str(metadata.hook_name or "")
-    if hook and not re.search(r"resid_(post|pre)|hook_out$|^model\.layers\.\d+$", hook):
+    if not hook:
+        return []
+    if not re.search(r"resid_(post|pre)|hook_out$|^model\.layers\.\d+$", hook):
         raise UserError(f"{where} reads {hook!r}, not the residual between blocks.")
+    number = re.search(r"(?:blocks|layers)\.(\d+)", hook)
+    if number is None or int(number[1]) - ("resid_pre" in hook) == layer:
+        return []
+    text = f"{where} says that it reads {hook!r}, which is another layer's residual."
+    if not force:
+        raise UserError(f"{text} Check the names of the folders, or set saes.force: true.")
+    return [text]
 
 
 def _check_declared(where: str, metadata: Any, model: LanguageModel, force: bool) -> list[str]:

@@ -1,6 +1,9 @@
 """Tiny random models of every supported family, with a tokenizer trained on the spot and random SAEs."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads cost such small models time
 
 import pytest
 import torch

@@ -1,6 +1,7 @@
 """Steering as mathematics: gains of one are the identity, what is applied is what was fitted, files come back whole."""
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -133,6 +134,30 @@ def test_an_sae_of_another_place_is_refused(llama):
     sae = build_sae(metadata={"sae_lens_version": "6.54.12", "hook_name": "blocks.0.hook_mlp_out"})
     with pytest.raises(UserError, match="not the residual"):
         check_saes(SaeStack({0: sae}, "test", "x"), llama)
+
+
+@pytest.mark.parametrize(
+    ("hook", "layer", "fits"),
+    [
+        ("blocks.1.hook_resid_post", 1, True),
+        ("blocks.2.hook_resid_pre", 1, True),
+        ("model.layers.1", 1, True),
+        ("blocks.2.hook_resid_post", 1, False),
+        ("blocks.1.hook_resid_pre", 1, False),
+        ("model.layers.0", 1, False),
+    ],
+)
+def test_an_sae_of_another_layer_is_refused(llama, hook, layer, fits):
+    sae = build_sae(metadata={"sae_lens_version": "6.54.12", "hook_name": hook})
+    for force in (False, True):
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            try:
+                check_saes(SaeStack({layer: sae}, "test", "x"), llama, force=force)
+                said = " ".join(str(n.message) for n in notes)
+            except UserError as error:
+                said = str(error)
+        assert ("another layer" in said) != fits
 
 
 def test_steering_files_hold_no_pickle(tmp_path):

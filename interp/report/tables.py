@@ -119,6 +119,7 @@ def _methods(run: RunFiles) -> Table | None:
         ' unsteered model on the same examples. "steered" is the choice made on the fit split; amplify, targeted,'
         ' global and gated are the best setting of each method; "random features" went through the same procedure with'
         " random features; vectors, answer prior, answer bias and few-shot examples come from discover or fit examples;"
+        ' "low rank tuning" changes the weights themselves;'
         ' "probe" is logistic regression on residuals of the best layer, trained on the fit split. No method saw a'
         " test label. McNemar p is not corrected for the number of methods."
     )
