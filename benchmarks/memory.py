@@ -11,7 +11,7 @@ import transformers as tf
 
 from benchmarks.results import hardware, write
 from benchmarks.worlds import SHAPE, number_tokenizer, random_saes
-from interp.capture import TOKENS_PER_BATCH
+from interp.capture import HIDDEN_AT_ONCE
 
 SIZES = (1_000, 10_000, 100_000)
 LABELS = ["10", "11", "12"]
@@ -56,7 +56,7 @@ def _many_large_saes() -> dict[str, float]:
         command = [sys.executable, "-m", "benchmarks.memory", folder, "1000"]
         before, after = map(int, subprocess.check_output(command, text=True).split())
     sae = 2 * d_sae * 256 * 4 / 2**20
-    batch = TOKENS_PER_BATCH * (layers * 2 * 2 * 64 + 4 * 768 + 2 * 256) * 4 / 2**20
+    batch = HIDDEN_AT_ONCE // 768 * (layers * 2 * 2 * 64 + 4 * 768 + 2 * 256) * 4 / 2**20
     return {
         "all_saes_mb": layers * sae,
         "one_sae_mb": sae,

@@ -17,7 +17,10 @@ from interp.model import Edit, LanguageModel, Tokens
 from interp.prompts import Prompt, answer_text
 
 TOKENS_PER_BATCH = 8192
-"""Prompt tokens in flight in one pass, padding included."""
+"""Prompt tokens in flight in one pass, padding included, at most."""
+HIDDEN_AT_ONCE = 2**21
+"""On a CPU, activations of an MLP's hidden layer that are held together: larger blocks of memory are given back to the
+system after each use, and cost more to get anew than larger passes save."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def capture(
     answers: Sequence[str],
     keep_cache: bool = False,
     everywhere: Collection[int] = (),
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
 ) -> Captured:
     """Residuals of every layer at the answer position, and the answers' logits there.
 
@@ -91,7 +94,7 @@ def capture(
         answers: label words (`joy`) or answers as they continue a prompt (` joy`).
         keep_cache: also keep keys and values, as the passes above an edit (tracing, steering) need.
         everywhere: layers whose residuals at all positions are kept in the cache as well.
-        tokens_per_batch: padded prompt tokens per pass.
+        tokens_per_batch: padded prompt tokens per pass; None: `tokens_in_flight`.
 
     Raises:
         UserError: an empty prompt, answers that no token tells apart.
@@ -102,7 +105,7 @@ def capture(
     residuals = torch.empty(model.n_layers, len(prompts), model.d_model, dtype=model.dtype, device=model.device)
     logits = torch.empty(len(prompts), len(answers), device=model.device)
     caches = []
-    waiting = list(batches([len(e.ids) for e in encoded], tokens_per_batch))
+    waiting = list(batches([len(e.ids) for e in encoded], tokens_per_batch or tokens_in_flight(model)))
     while waiting:
         batch = waiting[0]
         try:
@@ -121,6 +124,13 @@ def capture(
         if cache is not None:
             caches.append(cache)
     return Captured(residuals, logits, words, [len(e.ids) for e in encoded], [e.cut for e in encoded], tuple(caches))
+
+
+def tokens_in_flight(model: LanguageModel) -> int:
+    """Prompt tokens per pass that are fastest: few on a CPU, many elsewhere."""
+    if model.device.type != "cpu":
+        return TOKENS_PER_BATCH
+    return min(TOKENS_PER_BATCH, max(256, HIDDEN_AT_ONCE // model.d_hidden))
 
 
 def batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]]:

@@ -138,6 +138,6 @@ def _batch_bytes(session: Session) -> int:
     model, config = session.model, session.model.backbone.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     d_head = getattr(config, "head_dim", None) or model.d_model // config.num_attention_heads
-    wide = max(getattr(config, "intermediate_size", None) or 4 * model.d_model, model.d_model)
+    wide = model.d_hidden
     per_token = model.n_layers * 2 * heads * d_head + 4 * wide + 2 * model.d_model
     return session.tokens_per_batch * per_token * model.dtype.itemsize

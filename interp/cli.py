@@ -226,7 +226,8 @@ def check(*arguments: Arguments, json: Json = False) -> None:
     with TemporaryDirectory() as folder:
         found = run_check(config, RunFolder(Path(folder)), lambda line: errors.print(f"[bold]{line}[/bold]"))
     if json:
-        print(_as_json({"downloads": [asdict(need) for need in absent], **asdict(found)}))
+        peak = {"peak_bytes": found.peak_bytes}
+        print(_as_json({"downloads": [asdict(need) for need in absent], **asdict(found), **peak}))
         return
     table = Table(title=f"{config.name}: ready to run", show_header=False)
     for name, fact in found.facts.items():

@@ -74,6 +74,7 @@ class LanguageModel:
     Attributes:
         hf: the Hugging Face module itself, raw weights, in eval mode.
         blocks: its decoder blocks; "the residual of layer i" is what `blocks[i]` returns (`resid_post`).
+        d_hidden: width of the MLPs' hidden layer, the widest that a pass holds.
         device: where token ids go in and answers come out; blocks may be elsewhere (`device_of`).
         chat: whether prompts are put into the tokenizer's chat template.
     """
@@ -95,6 +96,7 @@ class LanguageModel:
         self.head_bias: Float[Tensor, " vocabulary"] | None = getattr(head, "bias", None)
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.n_layers, self.d_model = len(self.blocks), config.hidden_size
+        self.d_hidden = max(getattr(config, "intermediate_size", None) or 4 * self.d_model, self.d_model)
         self.context: int = config.max_position_embeddings
         embedding: Any = hf.get_input_embeddings()
         self.device: torch.device = embedding.weight.device

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from interp.answers import Answers
-from interp.capture import TOKENS_PER_BATCH, Captured, batches, capture
+from interp.capture import Captured, batches, capture, tokens_in_flight
 from interp.config import Config, CorpusConfig
 from interp.corpora import Example, load_corpus
 from interp.emotions import EKMAN
@@ -148,7 +148,7 @@ class Session:
 
     @property
     def tokens_per_batch(self) -> int:
-        return TOKENS_PER_BATCH if self.config.batch_size == "auto" else self.config.batch_size
+        return tokens_in_flight(self.model) if self.config.batch_size == "auto" else self.config.batch_size
 
     # ---------------------------------------------------------------------------------- files
 

@@ -17,7 +17,9 @@ from interp.model import Encoded, LanguageModel, Tokens
 BATCH = 8
 WINDOW = 256
 """Tokens per window of text, at most (and never more than the context)."""
-LOGITS_IN_FLIGHT = 2**28
+LOGITS_IN_FLIGHT = {"cpu": 2**21}
+"""Logits over the vocabulary that are held together; elsewhere `MOST_LOGITS`. On a CPU larger blocks are slower."""
+MOST_LOGITS = 2**28
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def fluency(
     Every token of a document counts once, predicted from up to `WINDOW` tokens before it in its window.
     """
     windows = [(i, e) for i, d in enumerate(documents) for e in _windows(model, d)]
-    size = max(1, min(BATCH, LOGITS_IN_FLIGHT // (WINDOW * model.head_weight.shape[0])))
+    logits = LOGITS_IN_FLIGHT.get(model.device.type, MOST_LOGITS)
+    size = max(1, min(BATCH, logits // (WINDOW * model.head_weight.shape[0])))
     loss, steered_loss, divergence, count = (np.zeros(len(documents)) for _ in range(4))
     for start in range(0, len(windows), size):
         batch = windows[start : start + size]

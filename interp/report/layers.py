@@ -127,7 +127,7 @@ def emotion_map(
         form = "{:.0f}" if z.dtype.kind in "iu" else "{:.1f}"
         figure.add_heatmap(
             z=z,
-            x=list(layers),
+            x=[str(k) for k in layers],
             y=list(labels),
             customdata=extra,
             text=[[form.format(v) if v else "" for v in line] for line in z] if len(layers) <= 16 else None,
@@ -142,6 +142,6 @@ def emotion_map(
             row=1,
             col=column,
         )
-        figure.update_xaxes(title_text="layer", dtick=1 if len(layers) <= 16 else None, row=1, col=column)
+        figure.update_xaxes(title_text="layer", type="category", row=1, col=column)
     figure.update_yaxes(autorange="reversed")
     return styled(figure, 90 + 46 * max(len(labels), 3))

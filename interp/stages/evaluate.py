@@ -30,6 +30,8 @@ SHOTS = (1, 3)
 """Solved examples per label in the few-shot prompts."""
 SHOT_FRAME = 16
 """Tokens that a template adds to each solved example, about."""
+FRAME_SHARE = 0.8
+"""How much of the context solved examples may take; the rest is for the text."""
 BIAS_PENALTY = 0.01
 PROMPTS = ("unsteered", *(f"few_shot_{n}" for n in SHOTS))
 
@@ -211,7 +213,7 @@ def _few_shot(session: Session, rows: Array, n_shots: int) -> Array | None:
 
 
 def _shots_that_fit(session: Session, n_shots: int) -> list[Example] | None:
-    """Solved examples, drawn among the texts short enough for all of them to take two thirds of the context."""
+    """Solved examples, drawn among the texts short enough for all of them to take about two thirds of the context."""
     room = session.model.context * 2 // 3 // (n_shots * len(session.labels)) - SHOT_FRAME
     fit = [e for role, e in session.examples if role == "fit"]
     lengths = session.model.tokenizer([e.text for e in fit], add_special_tokens=False)["input_ids"]
@@ -219,7 +221,10 @@ def _shots_that_fit(session: Session, n_shots: int) -> list[Example] | None:
     present = [label for label in session.labels if any(e.gold == label for e in fit)]
     if any(sum(e.gold == label for e in short) < n_shots for label in present):
         return None
-    return choose_shots(short, present, n_shots, session.seed("few shot"))
+    shots = choose_shots(short, present, n_shots, session.seed("few shot"))
+    (frame,) = build_prompts([""], session.labels, template=session.config.prompt.template, shots=shots)
+    taken = len(session.model.tokenizer(str(session.model.framed(frame)))["input_ids"])
+    return shots if taken <= session.model.context * FRAME_SHARE else None
 
 
 def _probe(session: Session, rows: Array) -> Array:

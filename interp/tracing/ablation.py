@@ -152,7 +152,7 @@ def rows_that_fit(model: LanguageModel, captured: Captured) -> int:
     """Edited tokens that a tenth of the free memory holds, between 16 and `ROWS_IN_FLIGHT`."""
     tokens = max(cache.mask.shape[1] for cache in captured.caches)
     config = model.backbone.config
-    wide = 4 * max(getattr(config, "intermediate_size", None) or 4 * model.d_model, model.d_model)
+    wide = 4 * model.d_hidden
     # bytes: hidden layers of the MLP, attention scores
     per_row = 4 * (wide + 3 * config.num_attention_heads * tokens) * len(captured.answers.offsets)
     return int(min(ROWS_IN_FLIGHT, max(16, free_memory(model.device) // 10 // per_row)))
