@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/interp run experiments/tiny.yaml
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks

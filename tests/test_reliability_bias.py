@@ -9,7 +9,7 @@ from test_engine import LABELS
 from interp import load_model
 from interp.corpora import Example
 from interp.errors import UserError
-from interp.reliability.bias import ask, find_bias, write_bias
+from interp.reliability.bias import Bias, ask, find_bias, write_bias
 from interp.saes import SaeStack
 from interp.steering import Gains, Steering
 from interp.tracing import answers_under
@@ -38,10 +38,13 @@ def random_saes() -> SaeStack:
     return SaeStack({layer: build_sae("standard", seed=layer) for layer in range(4)}, "test", "test:saes")
 
 
-def test_effects_are_those_of_removing_the_feature_in_the_whole_model(llama):
-    saes = random_saes()
-    found = find_bias(llama, saes, texts(24), NAMES, resamples=100, seed=0)
-    rows = found.features
+@pytest.fixture(scope="module")
+def found(models_by_family) -> Bias:
+    return find_bias(models_by_family["llama"], random_saes(), texts(24), NAMES, resamples=100, seed=0)
+
+
+def test_effects_are_those_of_removing_the_feature_in_the_whole_model(llama, found):
+    saes, rows = random_saes(), found.features
     assert len(rows) and (rows["q"] < 0.05).all()
     order = np.random.default_rng(0).permutation(24)
     asked = ask(llama, [texts(24)[i] for i in order[0::3]], NAMES)
@@ -52,13 +55,12 @@ def test_effects_are_those_of_removing_the_feature_in_the_whole_model(llama):
         assert row.effect == pytest.approx(plain - without, abs=1e-4)
 
 
-def test_removing_the_makers_lowers_the_bias_where_it_was_chosen(llama, tmp_path):
+def test_removing_the_makers_lowers_the_bias_where_it_was_chosen(llama, found, tmp_path):
     saes = random_saes()
-    found = find_bias(llama, saes, texts(36), NAMES, resamples=100)
     chosen = found.features[found.features["chosen"]]
     assert len(chosen) == sum(len(g.features) for g in found.steering.gains.values())
     assert chosen["makes"].all()
-    assert found.change.low <= found.change.value <= found.change.high and found.before.n == 12
+    assert found.change.low <= found.change.value <= found.change.high and found.before.n == 8
     write_bias(found, llama, saes, {"name": "test"}, tmp_path)
     back = Steering.load(tmp_path)
     assert back.layers == found.steering.layers and back.positions == "answer"
