@@ -293,7 +293,8 @@ def generate(
     from interp.steering.steering import Steering
 
     model, saes, steering = _steering_of(run, emotion, strength)
-    steering = replace(steering, positions="all" if emotion else "generated")
+    if emotion is None:
+        steering = replace(steering, positions="generated")
     options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed}
     streams = {
         "plain": stream(model, prompt, Steering("none"), **options),

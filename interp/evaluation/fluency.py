@@ -17,9 +17,8 @@ from interp.model import Encoded, LanguageModel, Tokens
 BATCH = 8
 WINDOW = 256
 """Tokens per window of text, at most (and never more than the context)."""
-LOGITS_IN_FLIGHT = {"cpu": 2**21}
-"""Logits over the vocabulary that are held together; elsewhere `MOST_LOGITS`. On a CPU larger blocks are slower."""
-MOST_LOGITS = 2**28
+LOGITS_IN_FLIGHT, LOGITS_ON_CPU = 2**28, 2**21
+"""Logits over the vocabulary that are held together; on a CPU larger blocks are slower (see `interp.capture`)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def fluency(
     Every token of a document counts once, predicted from up to `WINDOW` tokens before it in its window.
     """
     windows = [(i, e) for i, d in enumerate(documents) for e in _windows(model, d)]
-    logits = LOGITS_IN_FLIGHT.get(model.device.type, MOST_LOGITS)
+    logits = LOGITS_ON_CPU if model.device.type == "cpu" else LOGITS_IN_FLIGHT
     size = max(1, min(BATCH, logits // (WINDOW * model.head_weight.shape[0])))
     loss, steered_loss, divergence, count = (np.zeros(len(documents)) for _ in range(4))
     for start in range(0, len(windows), size):

@@ -47,6 +47,11 @@ def faded(colour: str, opacity: float = 0.18) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
+def in_script(text: str) -> str:
+    """JSON as it may stand in a script element: without `<`, nothing in it can end the element or begin a comment."""
+    return text.replace("<", "\\u003c")
+
+
 def styled(figure: go.Figure, height: int) -> go.Figure:
     """What all figures share."""
     figure.update_layout(

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from interp.folder import writing
 from interp.report.answer import answer
-from interp.report.figures import colours
+from interp.report.figures import colours, in_script
 from interp.report.run_files import RunFiles
 from interp.report.sections import Section, sections
 from interp.report.tables import Table, tables
@@ -89,8 +89,7 @@ def _asset(name: str) -> str:
 
 
 def _embedded(value: Any) -> str:
-    """JSON for a script element: no text in it can end the element."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/").replace("<!--", "<\\!--")
+    return in_script(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _notices(run: RunFiles) -> list[str]:

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.report import causes, features, layers, steering
+from interp.report.figures import in_script
 from interp.report.run_files import RunFiles
 
 
@@ -38,8 +39,8 @@ class Figure:
 
     @property
     def json(self) -> str:
-        """What plotly draws; `</` is broken up, so that no text in it can end the script that holds it."""
-        return str(self.figure.to_json()).replace("</", "<\\/")
+        """What plotly draws."""
+        return in_script(str(self.figure.to_json()))
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,11 @@ def _unseen(run: RunFiles, scored: pd.DataFrame) -> str:
         return ""
     used = {c["name"] for c in (corpora["discover"], corpora["fit"], *corpora.get("anchors", []))}
     unseen = [c for c in dict.fromkeys(scored["corpus"]) if c not in used]
-    return f" Never used for choosing: {', '.join(unseen)}." if unseen else " All of these corpora were used before."
+    return (
+        f" Never used for choosing: {', '.join(unseen)}."
+        if unseen
+        else " Other splits of all these corpora were used before."
+    )
 
 
 def _recalls(run: RunFiles) -> list[Figure]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.report.figures import in_script
 from interp.report.run_files import RunFiles
 
 
@@ -40,10 +41,10 @@ class Table:
 
     @property
     def json(self) -> str:
-        """Broken up where it could end the script that holds it; what is not a number is null."""
+        """What is not a number is null."""
         value = {"name": self.name, "columns": [asdict(c) for c in self.columns], "rows": self.rows}
         text = json.dumps(_finite(value | {"strong": self.strong}), ensure_ascii=False, allow_nan=False)
-        return text.replace("</", "<\\/")
+        return in_script(text)
 
 
 def tables(run: RunFiles) -> dict[str, Table]:

@@ -145,7 +145,7 @@ def _top_texts(
     table = session.table.iloc[rows[wanted]]
     index = torch.tensor(list(features), device=session.model.device)
     tokens: dict[int, tuple[list[str], np.ndarray]] = {}
-    for chunk, captured in session.cached_texts(table["text"].tolist(), "", everywhere=[layer]):
+    for chunk, captured in session.cached_texts(table["text"].tolist(), f"texts of layer {layer}", everywhere=[layer]):
         for at, residual in zip(chunk, _by_example(captured, layer), strict=True):
             found = session.saes.encode_features(layer, residual, index).float().cpu().numpy()
             found[0] = 0  # the first token is a constant far from all others, which SAEs are not trained on
