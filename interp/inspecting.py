@@ -1,7 +1,5 @@
 """One text through the model: what each layer reads at each token, which features are behind the answer."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from interp.config import config_of
 from interp.errors import UserError
 from interp.folder import RunFolder
 from interp.model import token_pieces
+from interp.report.inspecting import BehindAnswer, Inspection
 from interp.session import Session
 from interp.steering.steering import Steering
 from interp.tracing import FeatureEdits, ablate_jointly, answer_gradients, answers_under, attribute, edited_logits
@@ -22,48 +21,6 @@ PROPOSED = 64
 """Features that attribution proposes for exact ablation, half of them for and half against the answer."""
 SHOWN = 10
 AGAINST = 5
-
-
-@dataclass(frozen=True)
-class BehindAnswer:
-    """A feature that is active at the answer position, and what the answers are without it.
-
-    Attributes:
-        effect: fall of the answer's log-probability when the feature is removed, in nats; negative: it works against.
-        without: probabilities of the labels without it.
-        causal_for: emotions for which the run found it causal.
-    """
-
-    layer: int
-    feature: int
-    activation: float
-    effect: float
-    without: list[float]
-    causal_for: list[str]
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What `inspect` found.
-
-    Attributes:
-        evidence: probabilities of the labels if a layer's residual at a token were read out directly (logit lens).
-        probabilities: of the labels, by condition; `plain` is the model as it is.
-        cut: tokens of the text that did not fit the context.
-    """
-
-    text: str
-    labels: list[str]
-    tokens: list[str]
-    evidence: Float[np.ndarray, "layer token label"]
-    probabilities: Mapping[str, list[float]]
-    features: list[BehindAnswer]
-    cut: int
-
-    @property
-    def answer(self) -> str:
-        plain = self.probabilities["plain"]
-        return self.labels[plain.index(max(plain))]
 
 
 def inspect(folder: Path, text: str) -> Inspection:

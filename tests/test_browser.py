@@ -163,5 +163,5 @@ def test_a_large_report_opens_soon(browser, tmp_path):
     began = time.perf_counter()
     page.goto(path.as_uri(), wait_until="load")
     page.locator("#figure-layers-representational .main-svg").first.wait_for()
-    assert time.perf_counter() - began < 10  # 3 s on a quiet machine
+    assert time.perf_counter() - began < 10  # for busy machines; not a measurement
     page.close()
