@@ -5,7 +5,7 @@ from importlib import import_module
 
 import torch
 
-NAMES = ("speed", "attribution", "memory")
+NAMES = ("speed", "real", "attribution", "memory")
 
 
 def main() -> None:

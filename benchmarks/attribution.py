@@ -1,5 +1,8 @@
 """How well first-order attribution orders features by their exact effects, on the bundled model."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.stats import spearmanr
@@ -7,22 +10,22 @@ from scipy.stats import spearmanr
 from benchmarks.results import hardware, write
 from interp import capture, load_corpus, load_model, load_saes
 from interp.emotions import EKMAN
+from interp.model import LanguageModel
 from interp.prompts import build_prompts
+from interp.saes import SaeStack
 from interp.tracing import FeatureEdits, answer_gradients, attribute, edited_logits
 
 EXAMPLES = 96
 
 
-def run() -> None:
-    """Writes results/attribution.md and .json: Spearman per layer over all active (example, feature) pairs."""
-    model = load_model("tiny")
-    saes = load_saes("tiny", model)
-    examples = load_corpus("vignettes", split="discover", limit=EXAMPLES)
+def by_layer(model: LanguageModel, saes: SaeStack, n_examples: int) -> list[dict[str, Any]]:
+    """Per layer, how well attribution orders all active (example, feature) pairs by their exact effects."""
+    examples = load_corpus("vignettes", split="discover", limit=n_examples)
     targets = torch.tensor([EKMAN.index(e.gold) for e in examples])
     captured = capture(model, build_prompts([e.text for e in examples], EKMAN), answers=EKMAN, keep_cache=True)
     gradients = answer_gradients(model, captured, targets)
     clean = captured.answer_log_probabilities.gather(1, targets[:, None])[:, 0]
-    found = []
+    rows = []
     for layer in saes.layers:
         proposed = attribute(model, saes, captured, layer=layer, targets=targets, gradients=gradients)
         acts = saes.encode(layer, captured.residuals[layer])
@@ -34,7 +37,7 @@ def run() -> None:
         within = [spearmanr(first_order[example == i], exact[example == i])[0] for i in range(len(examples))]
         strongest = np.argsort(-exact)[: len(exact) // 20]
         kept = np.isin(strongest, np.argsort(-first_order)[: len(exact) // 10]).mean()
-        found.append(
+        rows.append(
             {
                 "layer": layer,
                 "pairs": len(exact),
@@ -44,16 +47,29 @@ def run() -> None:
                 "largest_effect": float(exact.max()),
             }
         )
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows as Markdown."""
     lines = [
-        f"# Attribution against exact effects\n\n{hardware()}. Bundled model, {len(examples)} vignettes, every active"
-        " feature at the answer position, effect on the gold emotion's answer log-probability.\n",
         "| layer | pairs | Spearman, all pairs | mean Spearman within an example"
         " | strongest 5 % of effects found in the top 10 % of attribution | largest effect (nats) |",
         "|---|---|---|---|---|---|",
     ]
-    lines += [
+    return lines + [
         f"| {r['layer']} | {r['pairs']} | {r['spearman']:.3f} | {r['spearman_within_example']:.3f}"
         f" | {r['strongest_5_percent_among_proposed_10_percent']:.2f} | {r['largest_effect']:.2f} |"
-        for r in found
+        for r in rows
     ]
-    write("attribution", found, lines)
+
+
+def run() -> None:
+    """Writes results/attribution.md and .json."""
+    model = load_model("tiny")
+    rows = by_layer(model, load_saes("tiny", model), EXAMPLES)
+    title = (
+        f"# Attribution against exact effects\n\n{hardware()}. Bundled model, {EXAMPLES} vignettes, every active"
+        " feature at the answer position, effect on the gold emotion's answer log-probability.\n"
+    )
+    write("attribution", rows, [title, *table(rows)])

@@ -103,3 +103,39 @@ def pass_per_layer(world: World) -> None:
                 {layer: lambda x, layer=layer, kept=kept: kept.append(world.saes.encode(layer, x))}
             ):
                 world.model.hf(input_ids=tokens.ids, attention_mask=tokens.mask.long())
+
+
+def cached_with_saes(world: World) -> Callable[[], None]:
+    """(h) SAELens: the model wrapped once, then `run_with_cache_with_saes` with each layer's SAE, keeping its features.
+
+    SAEs are given the hook name that the wrapped model knows, since its alias `hook_resid_post` does nothing there.
+    """
+    from copy import deepcopy
+
+    from sae_lens.analysis.sae_transformer_bridge import SAETransformerBridge
+
+    model = world.model
+    shared = {id(t): t for t in (*model.hf.parameters(), *model.hf.buffers())}
+    clone = deepcopy(model.hf, shared)
+    clone.config.architectures = [type(model.hf).__name__]
+    bridge = SAETransformerBridge.boot_transformers(
+        model.name, hf_model=clone, tokenizer=model.tokenizer, device=str(model.device), dtype=model.dtype
+    )
+    saes = []
+    for layer in world.saes.layers:
+        sae = deepcopy(world.saes[layer])
+        sae.cfg.metadata.hook_name = f"blocks.{layer}.hook_out"
+        saes.append(sae)
+
+    @torch.no_grad()
+    def work() -> None:
+        for sae in saes:
+            name = f"{sae.cfg.metadata.hook_name}.hook_sae_acts_post"
+            for prompt in range(len(world.prompts)):
+                tokens = tokens_of(world, prompt)
+                _, cache = bridge.run_with_cache_with_saes(
+                    tokens.ids, saes=[sae], attention_mask=tokens.mask.long(), names_filter=name
+                )
+                assert cache[name].shape[-1] == sae.cfg.d_sae
+
+    return work

@@ -24,10 +24,16 @@ layers below the edit (here twice the layers) and the copies of keys and values,
 the memory allocator (5 to 8 seen). *Peak share*: the rest is attention's softmax, activations (GPT-2's tanh takes a
 tenth of the time) and matrix products of 256 rows being slower than the square ones that the peak is measured with.
 """
+SAE_LENS = "(h) SAELens run_with_cache_with_saes, one SAE at a time"
 WITH_CAPTURE = "interp, its share of capture included"
 
 
-def bench_capture(world: World) -> dict[str, float]:
+def bench_capture(world: World, *, sae_lens: bool = False) -> dict[str, float]:
+    """Seconds of every way to get all layers' features.
+
+    Args:
+        sae_lens: also SAELens' own `run_with_cache_with_saes`, one SAE at a time.
+    """
     model, tokens = world.model, [rivals.tokens_of(world, p) for p in range(len(world.prompts))]
 
     def lean() -> None:
@@ -45,12 +51,14 @@ def bench_capture(world: World) -> dict[str, float]:
         for t in tokens:
             model.run(t)
 
+    theirs = {SAE_LENS: seconds(rivals.cached_with_saes(world), 1)} if sae_lens else {}
     return {
         "capture of all layers + encodes": seconds(lean),
         "capture of all layers, no encodes": seconds(lambda: capture(model, world.prompts, answers=world.answers)),
         "(a) Hugging Face forward, full logits": seconds(full),
         "Hugging Face backbone alone": seconds(backbone),
         "(b) one pass per layer, SAE on every position": seconds(lambda: rivals.pass_per_layer(world)),
+        **theirs,
     }
 
 
@@ -195,7 +203,7 @@ def render(found: dict[str, Any]) -> list[str]:
     lines = [f"# Speed\n\n{found['hardware']}; measured matrix-product peak {peak:.0f} GFLOP/s. Medians of 5.\n"]
     lines += [*_targets(found["worlds"]), NOTES]
     for name, world in found["worlds"].items():
-        lines += _tables(name, world)
+        lines += tables(name, world)
     if found["growth"]:
         lines += [
             "\n## Growth (Qwen2 shape, 256 rows, layer 5)\n",
@@ -245,7 +253,8 @@ def _targets(worlds: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _tables(name: str, world: dict[str, Any]) -> list[str]:
+def tables(name: str, world: dict[str, Any]) -> list[str]:
+    """Capture, tracing and all positions of one model."""
     captures, rows, everywhere = world["capture_s"], world["tracing_s_per_row"], world["all_positions"]
     own = captures["capture of all layers + encodes"]
     shape = f"{world['n_layers']} layers, d_model {world['d_model']}, SAEs of {world['d_sae']:,} features"

@@ -11,6 +11,7 @@ from sae_lens import TopKSAE, TopKSAEConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from interp.model import LanguageModel
+from interp.prompts import Prompt
 from interp.saes import SaeStack
 
 SHAPE = {
@@ -44,7 +45,7 @@ class World:
     name: str
     model: LanguageModel
     saes: SaeStack
-    prompts: list[str]
+    prompts: list[Prompt | str]
     answers: list[str]
 
 
@@ -65,7 +66,9 @@ def random_world(
     model = LanguageModel(hf, number_tokenizer(vocabulary), f"{kind}, {vocabulary // 1000}k vocabulary", "random")
     generator = torch.Generator().manual_seed(0)
     lengths = torch.linspace(0.85 * length, length, n_prompts).long().tolist()
-    prompts = [" ".join(map(str, torch.randint(2, vocabulary, (n,), generator=generator).tolist())) for n in lengths]
+    prompts: list[Prompt | str] = [
+        " ".join(map(str, torch.randint(2, vocabulary, (n,), generator=generator).tolist())) for n in lengths
+    ]
     return World(model.name, model, random_saes(n_layers, 256, d_sae), prompts, [str(k) for k in range(10, 16)])
 
 
