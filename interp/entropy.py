@@ -106,7 +106,10 @@ def mixture_cut(entropies: Float[Array, " feature"], seed: int = 0) -> EntropyCu
     order = np.argsort(two.means_[:, 0])
     (low, high), scales = two.means_[order, 0], np.sqrt(two.covariances_[order, 0, 0])
     grid = np.linspace(low, high, 2001)
-    below, above = (two.weights_[k] * norm.pdf(grid, two.means_[k, 0], s) for k, s in zip(order, scales, strict=True))
+    below, above = (
+        np.log(two.weights_[k]) + norm.logpdf(grid, two.means_[k, 0], scale)
+        for k, scale in zip(order, scales, strict=True)
+    )
     likelier = np.flatnonzero(below >= above)
     return EntropyCut(float(grid[likelier[-1]]), float(low), float(high), len(values)) if len(likelier) else nothing
 

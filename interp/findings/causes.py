@@ -1,9 +1,6 @@
 """What the causal features of a run say: how many, how strong, how concentrated, whose place they take."""
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from statsmodels.stats.proportion import proportion_confint
 
@@ -12,252 +9,33 @@ from interp.findings.claims import (
     FEW,
     SPURIOUS,
     Finding,
+    Order,
     Verdict,
     above,
     below,
-    foremost,
-    probable,
+    order_of,
 )
+from interp.findings.concentration import NOTHING, Concentration, estimate
+from interp.findings.emotions import EmotionFindings, answer_shares
 from interp.findings.reading import Run
 
 Array = np.ndarray
-TOP = (1, 5, 10)
-STRONGEST = 5
-TOGETHER = 32
-"""Features of an emotion that are looked at for firing elsewhere, at most; as many as are removed together."""
-EFFECTS = "effects_by_example.parquet, examples.parquet"
-NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
-@dataclass(frozen=True)
-class Concentration:
-    """How an emotion's summed effect is spread over its causal features, with all examples and in resamples.
-
-    Attributes:
-        draws: by name, resamples of `effective`, `strongest` and `summed`, shifted to have the value as their mean: a
-            resample's own noise makes any spread look more concentrated.
-    """
-
-    effective: Estimate
-    strongest: Estimate
-    summed: Estimate
-    top: dict[int, Estimate]
-    draws: dict[str, Float[Array, " resample"]]
-
-
-@dataclass(frozen=True)
-class EmotionFindings:
-    """One emotion in one run; numbers that a run does not hold are NaN.
-
-    Attributes:
-        n: examples on which effects were measured.
-        recall: share of the discover examples answered rightly.
-        n_causal, n_traced: causal features, and candidates that were traced.
-        spread: concentration of the causal features' effects.
-        most_diffuse, weakest: probability over resamples.
-        taken_for: the wrong answer most often given, and its share of the emotion's examples.
-        fires_elsewhere: share of its causal features that is active on texts of other emotions.
-    """
-
-    emotion: str
-    n: int
-    recall: Estimate
-    n_causal: int
-    n_traced: int
-    spread: Concentration
-    most_diffuse: float
-    weakest: float
-    taken_for: str
-    taken_for_share: Estimate
-    fires_elsewhere: Estimate
-
-
-def concentrated(
-    effects: Float[Array, "example feature"], weights: Float[Array, "resample example"] | None
-) -> Concentration:
-    """Effective number (sum of effects squared over sum of their squares), top shares, strength and sum.
-
-    Effects below zero, which a causal feature may have in a resample, count 0. Intervals are conditional on which
-    features were found causal.
-
-    Args:
-        weights: bootstrap weights; None: no intervals.
-    """
-    n, n_features = effects.shape
-    if not n or not n_features:
-        zero = Estimate(0.0, 0.0, 0.0, n) if n else NOTHING
-        length = 1 if weights is None else len(weights)
-        flat = np.zeros(length) if n and weights is not None else np.full(length, np.nan)
-        draws = {"effective": np.full(length, np.nan), "strongest": flat, "summed": flat}
-        return Concentration(NOTHING._replace(n=n), zero, zero, dict.fromkeys(TOP, NOTHING._replace(n=n)), draws)
-    means = effects.mean(0, keepdims=True)
-    if weights is not None:
-        means = np.vstack([means, weights @ effects / np.maximum(weights.sum(1, keepdims=True), 1e-12)])
-    ordered = -np.sort(-np.maximum(means, 0.0), axis=1)
-    total = np.maximum(ordered.sum(1), 1e-12)
-    stats = {
-        "effective": total**2 / np.maximum(np.square(ordered).sum(1), 1e-24),
-        "strongest": ordered[:, :STRONGEST].sum(1) / STRONGEST,
-        "summed": total,
-        **{f"top {k}": ordered[:, :k].sum(1) / total for k in TOP},
-    }
-    shifted = {name: (s[1:] - s[1:].mean() + s[0] if weights is not None else s[1:]) for name, s in stats.items()}
-    found = {name: _estimate(float(stats[name][0]), draws, n) for name, draws in shifted.items()}
-    top = {k: _at_most_one(found[f"top {k}"]) for k in TOP}
-    kept = {name: shifted[name] if len(shifted[name]) else np.full(1, np.nan) for name in shifted}
-    return Concentration(found["effective"], found["strongest"], found["summed"], top, kept)
-
-
-def _estimate(value: float, draws: Float[Array, " resample"], n: int) -> Estimate:
-    return from_draws(value, draws, n) if len(draws) else Estimate(value, np.nan, np.nan, n)
-
-
-def _at_most_one(e: Estimate) -> Estimate:
-    return Estimate(e.value, float(np.clip(e.low, 0, 1)), float(np.clip(e.high, 0, 1)), e.n)
-
-
-def emotion_findings(run: Run) -> list[EmotionFindings]:
-    """One entry per label; empty where the run has not been traced."""
-    effects, examples = run.table("effects"), run.table("examples")
-    if effects is None or examples is None:
-        return []
-    found = effects[effects["split"] == "discover"]
-    causal = found[found["causal"].astype(bool)]
-    spreads = [_spread(run, causal, label) for label in run.labels]
-    diffuse = _probabilities(spreads, "effective", sign=1)
-    weakest = _probabilities(spreads, "strongest", sign=-1)
-    elsewhere = fires_elsewhere(run, causal)
-    out = []
-    for i, label in enumerate(run.labels):
-        own = found[found["emotion"] == label]
-        recall, taken_for, share = _answers(run, label)
-        out.append(
-            EmotionFindings(
-                emotion=label,
-                n=int(own["n"].max()) if len(own) else 0,
-                recall=recall,
-                n_causal=int(own["causal"].sum()),
-                n_traced=int((~own["control"].astype(bool)).sum()),
-                spread=spreads[i],
-                most_diffuse=diffuse[i],
-                weakest=weakest[i],
-                taken_for=taken_for,
-                taken_for_share=share,
-                fires_elsewhere=_estimate(float(elsewhere[0, i]), elsewhere[1:, i], len(run.rows("discover")))
-                if np.isfinite(elsewhere[:, i]).all()
-                else NOTHING,
-            )
-        )
-    return out
-
-
-def _spread(run: Run, causal: pd.DataFrame, label: str) -> Concentration:
-    """Concentration of an emotion's causal features, with intervals where effects by example were kept."""
-    own = causal[causal["emotion"] == label]
-    detail = run.table("effects_by_example")
-    members = run.traced[run.gold(run.traced) == run.labels.index(label)]
-    if detail is None or not len(members):
-        known = own["effect"].to_numpy(dtype=float)[None]
-        if not len(own) and not len(members):
-            return concentrated(np.zeros((0, 0)), None)
-        found = concentrated(known, None)
-        n = int(own["n"].max()) if len(own) else len(members)
-        same = {"effective": found.effective, "strongest": found.strongest, "summed": found.summed}
-        same = {name: e._replace(n=n) for name, e in same.items()}
-        return Concentration(**same, top={k: e._replace(n=n) for k, e in found.top.items()}, draws=found.draws)
-    part = detail[detail["emotion"] == label]
-    place = {row: i for i, row in enumerate(members.tolist())}
-    column = {key: j for j, key in enumerate(zip(own["layer"], own["feature"], strict=True))}
-    matrix = np.zeros((len(members), len(column)))
-    for row, layer, feature, effect in part[["row", "layer", "feature", "effect"]].itertuples(index=False):
-        if row in place and (layer, feature) in column:
-            matrix[place[row], column[layer, feature]] = effect
-    return concentrated(matrix, run.weights(members, f"concentration {label}"))
-
-
-def _probabilities(spreads: list[Concentration], name: str, *, sign: int) -> list[float]:
-    """Per emotion, the probability that its value is the highest (sign 1) or lowest (-1); NaN where it is not known."""
-    length = max(len(s.draws[name]) for s in spreads)
-    known = [len(s.draws[name]) == length and bool(np.isfinite(s.draws[name]).all()) for s in spreads]
-    if sum(known) < 2 or length < 2:
-        return [np.nan] * len(spreads)
-    table = np.stack([s.draws[name] if k else np.full(length, np.nan) for s, k in zip(spreads, known, strict=True)], 1)
-    return [foremost(sign * table, i) if known[i] else np.nan for i in range(len(spreads))]
-
-
-def _answers(run: Run, label: str) -> tuple[Estimate, str, Estimate]:
-    """Recall on the discover examples, the wrong answer given most often, and its share."""
-    rows = run.rows("discover")
-    members = rows[run.gold(rows) == run.labels.index(label)]
-    if not len(members):
-        return NOTHING, "", NOTHING
-    shares = _answer_shares(run, members)
-    recall = _estimate(float(shares[0, run.labels.index(label)]), shares[1:, run.labels.index(label)], len(members))
-    shares[:, run.labels.index(label)] = -1.0
-    first = int(np.argmax(shares[0]))
-    if shares[0, first] <= 0:
-        return recall, "", NOTHING
-    return recall, run.labels[first], _estimate(float(shares[0, first]), shares[1:, first], len(members))
-
-
-def _answer_shares(run: Run, members: Array) -> Float[Array, "draw answer"]:
-    """Share of each answer among some examples; first row: with all of them."""
-    examples = run.table("examples")
-    assert examples is not None
-    predicted = examples["predicted"].iloc[members].to_numpy()
-    given = np.stack([predicted == label for label in run.labels], 1).astype(float)
-    weights = run.weights(members, "answers")
-    return np.vstack([given.mean(0), weights @ given / weights.sum(1, keepdims=True)])
-
-
-def fires_elsewhere(run: Run, causal: pd.DataFrame) -> Float[Array, "draw emotion"]:
-    """Share of each emotion's causal features active on texts of the others, each of them counting alike.
-
-    Features that are causal for the text's own emotion too are left out. First row: with all examples; NaN where an
-    emotion has no causal feature or the run has no features.
-    """
-    rows = run.rows("discover")
-    gold, resamples = run.gold(rows), int(run.config.get("resamples", 1000))
-    out = np.full((1 + resamples, len(run.labels)), np.nan)
-    layers = set(run.layers)
-    strongest = causal[causal["layer"].isin(layers)].sort_values("effect", ascending=False, kind="stable")
-    keys = [
-        list(zip(own["layer"], own["feature"], strict=True))
-        for label in run.labels
-        for own in (strongest[strongest["emotion"] == label].head(TOGETHER),)
-    ]
-    wanted = sorted(set().union(*map(set, keys)))
-    active: dict[tuple[int, int], Array] = {}
-    for layer in sorted({k[0] for k in wanted}):
-        features = [f for k, f in wanted if k == layer]
-        part = run.features(layer)[rows][:, features].toarray() > 0
-        active |= {(layer, f): part[:, j] for j, f in enumerate(features)}
-    texts = [np.flatnonzero(gold == g) for g in range(len(run.labels))]
-    weights = {
-        g: np.vstack([np.ones(len(members)), run.weights(rows[members], f"fires {run.labels[g]}")])
-        for g, members in enumerate(texts)
-        if len(members)
-    }
-    for e in range(len(run.labels)):
-        shares = []
-        for g, w in weights.items():
-            chosen = [k for k in keys[e] if k not in set(keys[g])] if g != e else []
-            if chosen:
-                value = np.stack([active[k][texts[g]] for k in chosen], 1).mean(1)
-                shares.append(w @ value / w.sum(1))
-        if shares:
-            out[:, e] = np.mean(shares, 0)
-    return out
-
-
-def cause_findings(run: Run, emotions: list[EmotionFindings]) -> list[Finding]:
+def cause_findings(run: Run, emotions: list[EmotionFindings], elsewhere: Float[Array, "draw emotion"]) -> list[Finding]:
     """Findings about claims on features; claims that the run's files say nothing about are left out."""
     by_name = {e.emotion: e for e in emotions}
     found = [_kinds(run), _few(run, emotions), _strong(run), _unequal(emotions)]
     found += [_disgust_weak(by_name), _disgust_diffuse(by_name)]
     found += [_concentrated(by_name, "surprise"), _concentrated(by_name, "fear")]
-    found += [_overshadowed_answers(run), _overshadowed_effects(run), _fires_with(run)]
+    found += [_overshadowed_answers(run), _overshadowed_effects(run), _fires_with(run, elsewhere)]
     return [f for f in found if f is not None]
+
+
+def _source(*spreads: Concentration) -> str:
+    """The table that effects came from: means alone, or every example."""
+    known = all(np.isfinite(s.summed.low) for s in spreads)
+    return "effects_by_example.parquet, examples.parquet" if known else "effects.parquet"
 
 
 def _kinds(run: Run) -> Finding | None:
@@ -270,7 +48,7 @@ def _kinds(run: Run) -> Finding | None:
     if not n:
         return Finding("shared_and_specific", "", shown, *NOTHING, "features", "undecided", "selectivity.parquet")
     e = _share(specific, n)
-    inside, outside = SPURIOUS < e.low and e.high < 1 - SPURIOUS, e.high < SPURIOUS or e.low > 1 - SPURIOUS
+    inside, outside = e.low > SPURIOUS and e.high < 1 - SPURIOUS, e.high < SPURIOUS or e.low > 1 - SPURIOUS
     verdict: Verdict = "yes" if inside else "no" if outside else "undecided"
     return Finding("shared_and_specific", "", shown, *e, "features", verdict, "selectivity.parquet")
 
@@ -336,7 +114,8 @@ def _unequal(emotions: list[EmotionFindings]) -> Finding | None:
     verdict: Verdict = "yes" if low > high else "undecided"
     gap = most.spread.summed.value - least.spread.summed.value
     n = sum(e.n for e in known)
-    return Finding("unequal", "", shown, gap, np.nan, np.nan, n, "texts", verdict, EFFECTS)
+    source = _source(*(e.spread for e in known))
+    return Finding("unequal", "", shown, gap, np.nan, np.nan, n, "texts", verdict, source)
 
 
 def _disgust_weak(emotions: dict[str, EmotionFindings]) -> Finding | None:
@@ -346,7 +125,7 @@ def _disgust_weak(emotions: dict[str, EmotionFindings]) -> Finding | None:
     e = own.spread.strongest
     others = [x.spread.strongest.value for x in emotions.values() if x.emotion != "disgust" and x.n]
     shown = f"{e.value:.2f} nats{_beside(others)}{_chance('weakest', own.weakest)}"
-    return Finding("disgust_weak", "", shown, *e, "texts", _verdict(own.weakest), EFFECTS)
+    return Finding("disgust_weak", "", shown, *e, "texts", own.weakest.verdict, _source(own.spread))
 
 
 def _disgust_diffuse(emotions: dict[str, EmotionFindings]) -> Finding | None:
@@ -356,7 +135,7 @@ def _disgust_diffuse(emotions: dict[str, EmotionFindings]) -> Finding | None:
     e = own.spread.effective
     others = [x.spread.effective.value for x in emotions.values() if x.emotion != "disgust" and x.n_causal]
     shown = f"effective number {e.value:.1f}{_beside(others)}{_chance('most diffuse', own.most_diffuse)}"
-    return Finding("disgust_diffuse", "", shown, *e, "texts", _verdict(own.most_diffuse), EFFECTS)
+    return Finding("disgust_diffuse", "", shown, *e, "texts", own.most_diffuse.verdict, _source(own.spread))
 
 
 def _beside(others: list[float]) -> str:
@@ -364,12 +143,8 @@ def _beside(others: list[float]) -> str:
     return f" (others {min(known):.2f} to {max(known):.2f})" if known else ""
 
 
-def _chance(word: str, share: float) -> str:
-    return f"; {word} with probability {share:.2f}" if np.isfinite(share) else ""
-
-
-def _verdict(share: float) -> Verdict:
-    return probable(share) if np.isfinite(share) else "undecided"
+def _chance(word: str, order: Order) -> str:
+    return f"; {word} with probability {order.probability:.2f}" if np.isfinite(order.probability) else ""
 
 
 def _concentrated(emotions: dict[str, EmotionFindings], label: str) -> Finding | None:
@@ -387,7 +162,7 @@ def _concentrated(emotions: dict[str, EmotionFindings], label: str) -> Finding |
         e = from_draws(value, np.exp(draws - np.mean(beside, 0)), own.n)
     top = own.spread.top[1].value
     shown = f"ratio {value:.2f}: effective number {own.spread.effective.value:.1f}, its first feature holds {top:.0%}"
-    return Finding(f"{label}_concentrated", "", shown, *e, "texts", below(e, 1.0), EFFECTS)
+    return Finding(f"{label}_concentrated", "", shown, *e, "texts", below(e, 1.0), _source(own.spread))
 
 
 def _overshadowed_answers(run: Run) -> Finding | None:
@@ -398,15 +173,15 @@ def _overshadowed_answers(run: Run) -> Finding | None:
     members = rows[run.gold(rows) == own]
     if not len(members):
         return None
-    shares = _answer_shares(run, members)
-    e = _estimate(float(shares[0, rival]), shares[1:, rival], len(members))
-    shares[:, own] = np.nan
+    shares = answer_shares(run, members)
+    e = estimate(float(shares[0, rival]), shares[1:, rival], len(members))
+    shares[:, own] = np.nan  # takes no part in the order
     others = {i: shares[0, i] for i in range(len(run.labels)) if i not in (own, rival)}
     beside = max(others, key=lambda i: others[i]) if others else None
-    chance = foremost(shares[1:], rival) if others else np.nan
+    order = order_of(shares[1:], rival)
     next_one = f" ({run.labels[beside]} {others[beside]:.2f})" if beside is not None else ""
-    shown = f"anger in {e.value:.2f} of its texts{next_one}{_chance('first', chance)}"
-    return Finding("overshadowed_answers", "", shown, *e, "texts", _verdict(chance), "examples.parquet")
+    shown = f"anger in {e.value:.2f} of its texts{next_one}{_chance('first', order)}"
+    return Finding("overshadowed_answers", "", shown, *e, "texts", order.verdict, "examples.parquet")
 
 
 def _overshadowed_effects(run: Run) -> Finding | None:
@@ -430,12 +205,9 @@ def _overshadowed_effects(run: Run) -> Finding | None:
     return Finding("overshadowed_effects", "", shown, *e, "texts", verdict, "overshadowing.parquet")
 
 
-def _fires_with(run: Run) -> Finding | None:
-    effects = run.table("effects")
-    if effects is None or "surprise" not in run.labels:
+def _fires_with(run: Run, shares: Float[Array, "draw emotion"]) -> Finding | None:
+    if "surprise" not in run.labels:
         return None
-    causal = effects[(effects["split"] == "discover") & effects["causal"].astype(bool)]
-    shares = fires_elsewhere(run, causal)
     own = run.labels.index("surprise")
     others = [i for i in range(len(run.labels)) if i != own and np.isfinite(shares[:, i]).all()]
     if not np.isfinite(shares[:, own]).all() or not others:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -74,6 +74,13 @@ class Finding:
     source: str
 
 
+class Order(NamedTuple):
+    """How probably an emotion comes first, and what follows."""
+
+    probability: float
+    verdict: Verdict
+
+
 COUNTS: Mapping[str, int] = {"gemma-2-2b": 105, "gemma-2-9b": 256, "llama-3.1-8b": 92}
 """Causal features in all, by model, as the paper counts them."""
 
@@ -81,8 +88,12 @@ _ONLY = (
     f"yes: the interval of the ratio (mean before the last phase over mean in it) ends below {NONE_TO_SPEAK_OF:g}; no:"
     f" it begins above {NONE_TO_SPEAK_OF:g}; undecided otherwise, and where there is one phase only."
 )
-_ORDER = f"yes: the probability over resamples is at least {SURE:g}; no: at most {1 - SURE:g}; undecided between."
+_ORDER = (
+    f"yes: it comes first in at least {SURE:.0%} of the resamples; no: one other comes before it in at least that"
+    " share, corrected for the number of others (Bonferroni); undecided otherwise."
+)
 _BELOW_OTHERS = "yes: the interval of the ratio to the other emotions' geometric mean ends below 1; no: begins above 1."
+_GAIN = "Change against no steering on test texts, paired; the choice was made on other texts. "
 _ABOVE_ZERO = "yes: the interval lies above zero; no: it lies at or below zero; undecided otherwise."
 
 CLAIMS: tuple[Claim, ...] = (
@@ -153,8 +164,8 @@ CLAIMS: tuple[Claim, ...] = (
         ", ".join(f"{n} ({model})" for model, n in COUNTS.items()),
         "text",
         f"Share of all features of the dictionaries. yes: the interval ends below {FEW:g}; no: it begins above;"
-        " undecided otherwise, and where there is no causal feature at all. How many can be found is bounded by how many"
-        " are traced (tracing.candidates), so counts of different settings cannot be compared.",
+        " undecided otherwise, and where there is no causal feature at all. How many can be found is bounded by how"
+        " many are traced (tracing.candidates), so counts of different settings cannot be compared.",
     ),
     Claim(
         "strong",
@@ -220,8 +231,8 @@ CLAIMS: tuple[Claim, ...] = (
         "anger gaining without disgust's features",
         "in words",
         "text",
-        "Probability that moves to each other answer. yes: anger's interval lies above zero and anger gains most, beyond"
-        " the interval of every other; no: another's interval lies above anger's; undecided otherwise.",
+        "Probability that moves to each other answer. yes: anger's interval lies above zero and anger gains most,"
+        " beyond the interval of every other; no: another's interval lies above anger's; undecided otherwise.",
     ),
     Claim(
         "surprise_fires_with",
@@ -293,12 +304,20 @@ def below(e: Estimate, bound: float) -> Verdict:
     return "yes" if e.high < bound else "no" if e.low > bound else "undecided"
 
 
-def probable(share: float) -> Verdict:
-    """What a probability says."""
-    return "yes" if share >= SURE else "no" if share <= 1 - SURE else "undecided"
+def order_of(draws: Float[Array, "resample emotion"], emotion: int) -> Order:
+    """Whether one emotion has the highest value of all.
 
-
-def foremost(draws: Float[Array, "resample emotion"], emotion: int) -> float:
-    """Probability that one emotion has the highest value; a resample with equals counts for neither fully."""
-    highest = draws == np.nanmax(draws, 1, keepdims=True)
-    return float((highest[:, emotion] / highest.sum(1)).mean())
+    yes: it has in at least `SURE` of the resamples. no: one other emotion lies above it in so many that it would be
+    sure after allowing for the number of others (Bonferroni): so equal emotions are seldom called either. Equals count
+    for each in part; an emotion whose draws are NaN takes no part.
+    """
+    known = np.flatnonzero(np.isfinite(draws).all(0))
+    if len(draws) < 2 or emotion not in known or len(known) < 2:
+        return Order(np.nan, "undecided")
+    own, others = draws[:, [emotion]], draws[:, known[known != emotion]]
+    highest = draws[:, known] == draws[:, known].max(1, keepdims=True)
+    share = float((highest[:, known == emotion][:, 0] / highest.sum(1)).mean())
+    ahead = ((others > own) + 0.5 * (others == own)).mean(0).max()
+    if share >= SURE:
+        return Order(share, "yes")
+    return Order(share, "no" if ahead >= 1 - (1 - SURE) / others.shape[1] else "undecided")

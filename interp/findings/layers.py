@@ -1,5 +1,6 @@
 """What the layers of a run say: phases, where emotion shows, and where the format ends."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,7 @@ def _three(number: int, support: float) -> Verdict:
     return "yes" if number == 3 else "no"
 
 
-def _counted(number: int, support: float, places: list[tuple[int, tuple[int, ...]]], n_layers: int) -> str:
+def _counted(number: int, support: float, places: Sequence[tuple[int, tuple[int, ...]]], n_layers: int) -> str:
     where = ", ".join(f"{b} [{low}, {high}]" for b, (low, high) in places)
     agree = f" ({support:.0%} of resamples agree)" if np.isfinite(support) else ""
     begins = f"; begin at layer {where} of 0-{n_layers - 1}" if where else ""
@@ -163,7 +164,7 @@ def _format(run: Run) -> Finding | None:
     estimate = Estimate(first - last, np.nan, np.nan, n)
     if np.isfinite(change).all():
         estimate = from_draws(first - last, change, n)
-    shown = f"{first - last:+.2f}: {first:.2f} in the first third of the layers, {last:.2f} in the last"
+    shown = f"{first:.2f} in the first third of the layers, {last:.2f} in the last ({first - last:+.2f})"
     if first > last:
         places = [layers[i] for d in draws if np.isfinite(d).all() for i in (_falls(d),)]
         inside = f" [{np.quantile(places, 0.025):.0f}, {np.quantile(places, 0.975):.0f}]" if places else ""

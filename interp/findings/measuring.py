@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from interp.errors import UserError
-from interp.findings.causes import EmotionFindings, cause_findings, emotion_findings
+from interp.findings.causes import cause_findings
 from interp.findings.claims import CLAIMS, Finding
+from interp.findings.emotions import EmotionFindings, emotion_findings, fires_elsewhere
 from interp.findings.layers import EntropyPhases, layer_findings, read_entropy
 from interp.findings.reading import Run
 from interp.findings.recognition import chosen_method, recognition_findings
@@ -56,8 +57,9 @@ def measure(folders: Sequence[Path]) -> list[RunFindings]:
 
 
 def _measured(run: Run) -> RunFindings:
-    entropy, emotions = read_entropy(run), emotion_findings(run)
-    found = layer_findings(run, entropy) + cause_findings(run, emotions) + recognition_findings(run)
+    entropy, elsewhere = read_entropy(run), fires_elsewhere(run)
+    emotions = emotion_findings(run, elsewhere)
+    found = layer_findings(run, entropy) + cause_findings(run, emotions, elsewhere) + recognition_findings(run)
     complete = [
         f for claim in CLAIMS for f in ([x for x in found if x.claim == claim.key] or [_not_measured(claim.key)])
     ]

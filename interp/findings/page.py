@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from interp.evaluation.statistics import Estimate
-from interp.findings.causes import TOP, EmotionFindings
 from interp.findings.claims import CLAIM, CLAIMS, Claim, Finding, Verdict
+from interp.findings.concentration import TOP
+from interp.findings.emotions import EmotionFindings
 from interp.findings.measuring import RunFindings
 from interp.folder import writing
 
@@ -77,8 +78,8 @@ def _head(found: Sequence[RunFindings]) -> str:
         f"# What a paper claims, and what {many}\n\n"
         f"The claims are those of [{TITLE}]({PAPER}). Everything below was written by `interp findings` from the run"
         " folders' files. Brackets are 95 % intervals, bootstrap over texts unless a rule says otherwise. *agrees?* is"
-        " decided by the rule that stands for each claim at the [end](#rules): **yes**, **no**, or *undecided* where the"
-        " data allow both."
+        " decided by the rule that stands for each claim at the [end](#rules): **yes**, **no**, or *undecided* where"
+        " the data allow both."
     )
 
 
@@ -153,7 +154,8 @@ def _layers_said(one: RunFindings) -> str:
         "only_last_probe": "what a probe reads",
         "only_last_causal": "effects",
     }
-    early, more = [], []
+    early: list[str] = []
+    more: list[str] = []
     for claim, name in where.items():
         f = _first(one, claim)
         if f and math.isfinite(f.value):
@@ -164,7 +166,7 @@ def _layers_said(one: RunFindings) -> str:
         said.append(f"Not surely less than in the last phase: {', '.join(early)} of its value before it.")
     form = _first(one, "format")
     if form:
-        said.append(f"The share of features that are the same in every prompt changes by {form.shown}.")
+        said.append(f"Share of features that are the same in every prompt: {form.shown}.")
     return " ".join(said)
 
 
@@ -187,7 +189,7 @@ def _features_said(one: RunFindings) -> str:
         )
     taken = _first(one, "overshadowed_answers")
     if taken:
-        said.append(f"Texts of disgust are answered with {taken.shown}.")
+        said.append(f"Disgust is taken for {taken.shown}.")
     return " ".join(said)
 
 
@@ -242,7 +244,7 @@ def _emotions(one: RunFindings) -> str:
                 _number(e.spread.effective, 1),
                 *(_number(e.spread.top[k]) for k in TOP),
                 *(_number(e.spread.strongest), _number(e.spread.summed)),
-                *(NONE if math.isnan(p) else f"{p:.2f}" for p in (e.most_diffuse, e.weakest)),
+                *(NONE if math.isnan(o.probability) else f"{o.probability:.2f}" for o in (e.most_diffuse, e.weakest)),
                 _number(e.fires_elsewhere),
                 *(_number(gains[name][e.emotion]) if e.emotion in gains[name] else NONE for name in gains),
             ]
@@ -264,7 +266,7 @@ def _recall_gains(one: RunFindings) -> dict[str, dict[str, Estimate]]:
 
 
 def _rules() -> str:
-    lines = ["## Rules { #rules }", "A rule that speaks of an interval cannot be met without one.", ""]
+    lines = ["## Rules", "A rule that speaks of an interval cannot be met without one.", ""]
     lines += [f"- *{_cell(c.words)}* ({ORIGINS[c.origin]}): {_cell(c.rule)}" for c in CLAIMS]
     lines += [
         "",
@@ -327,8 +329,8 @@ def _emotion_json(e: EmotionFindings) -> dict[str, Any]:
         "n_causal": e.n_causal,
         "n_traced": e.n_traced,
         **{name: _estimate_json(x) for name, x in spread.items()},
-        "most_diffuse": _finite(e.most_diffuse),
-        "weakest": _finite(e.weakest),
+        "most_diffuse": _finite(e.most_diffuse.probability),
+        "weakest": _finite(e.weakest.probability),
         "taken_for": e.taken_for or None,
         "taken_for_share": _estimate_json(e.taken_for_share),
         "fires_elsewhere": _estimate_json(e.fires_elsewhere),

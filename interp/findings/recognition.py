@@ -16,6 +16,7 @@ WAYS = (CHOSEN, "targeted", "global")
 RANDOM = "random_features"
 PLAIN = "plain text"
 SOURCE = "evaluation.parquet"
+NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 def recognition_findings(run: Run) -> list[Finding]:
@@ -64,6 +65,10 @@ def _gains(run: Run, scores: pd.DataFrame, corpus: str) -> list[Finding]:
         if gain is None:
             continue
         name = f"chosen: {chosen_method(run)}" if way == CHOSEN else way
+        if way == CHOSEN and chosen_method(run) == "none":
+            shown = "none was chosen: on the fit texts nothing helped beyond doubt"
+            found.append(Finding(claim, f"{corpus}; {name}", shown, *NOTHING, "texts", "undecided", "steering.json"))
+            continue
         shown = f"{100 * gain.value:+.1f} points" + (f" from {100 * before.value:.1f}" if before else "")
         found.append(Finding(claim, f"{corpus}; {name}", shown, *gain, "texts", above(gain, 0.0), SOURCE))
     return found
@@ -118,7 +123,7 @@ def _language(run: Run, scores: pd.DataFrame) -> list[Finding]:
     found = []
     for way in WAYS:
         e = _read(scores[scores["corpus"] == PLAIN], way, "perplexity_ratio")
-        if e is not None:
+        if e is not None and not (way == CHOSEN and chosen_method(run) == "none"):
             name = f"chosen: {chosen_method(run)}" if way == CHOSEN else way
             verdict: Verdict = "yes" if e.high <= KEPT else "no" if e.low > KEPT else "undecided"
             found.append(Finding("language", f"{text}; {name}", f"{e.value:.3f}", *e, "tokens", verdict, SOURCE))
