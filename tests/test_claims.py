@@ -1,7 +1,9 @@
 """A paper's claims from run folders: what was planted is found, its reverse is refused, noise decides nothing."""
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -147,7 +149,7 @@ def planted_run(folder, effects_of, answers=None, firing=None, name="demo", mode
     make_run(folder, labels=EMOTIONS, layers=LAYERS, name=name, corpus=corpus)
     record = json.loads((folder / "run.json").read_text())
     source = {"name": corpus, "split": "discover"}
-    record["config"] |= {"corpora": {"discover": source, "fit": source, "test": [source]}, "resamples": 300}
+    record["config"] |= {"corpora": {"discover": source, "fit": source, "test": [source]}, "resamples": 100}
     record["model"]["name"] = model
     (folder / "run.json").write_text(json.dumps(record))
     gold = np.repeat(EMOTIONS, EACH)
@@ -211,6 +213,12 @@ def verdict(found, claim):
 @pytest.fixture(scope="module")
 def weak(tmp_path_factory):
     return planted_run(tmp_path_factory.mktemp("weak") / "weak", weak_disgust(), firing={"surprise": 0.9})
+
+
+@pytest.fixture
+def copied(weak, tmp_path):
+    """The same run, to be spoilt."""
+    return Path(shutil.copytree(weak, tmp_path / "r"))
 
 
 def test_a_run_in_which_disgust_is_weak_and_diffuse_says_yes(weak):
@@ -284,10 +292,9 @@ def write_signals(folder, probe, boundaries, support=1.0, spread=0.01):
         (0.6, [], 1.0, "no", "undecided"),
     ],
 )
-def test_phases_and_what_lies_before_the_last(tmp_path, early, boundaries, support, three, only):
-    run = planted_run(tmp_path / "r", equal_emotions())
-    write_signals(run, [early] * 4 + [0.9] * 2, boundaries, support)
-    (found,) = measure([run])
+def test_phases_and_what_lies_before_the_last(copied, tmp_path, early, boundaries, support, three, only):
+    write_signals(copied, [early] * 4 + [0.9] * 2, boundaries, support)
+    (found,) = measure([copied])
     assert verdict(found, "phases") == [three] and verdict(found, "only_last_probe") == [only]
     assert verdict(found, "format") == ["yes"]
 
@@ -308,21 +315,20 @@ def test_steering_rows_follow_their_intervals(weak):
     assert found.of("accuracy")[0].value == 0.5 and verdict(found, "accuracy") == ["no claim"]
 
 
-def test_a_gain_is_compared_with_that_of_random_features(tmp_path):
-    run = planted_run(tmp_path / "r", equal_emotions())
-    examples = pd.read_parquet(run / "examples.parquet")
+def test_a_gain_is_compared_with_that_of_random_features(copied, tmp_path):
+    examples = pd.read_parquet(copied / "examples.parquet")
     gold = examples.loc[examples["role"] == "test", "gold"].to_numpy()
     wrong = np.roll(EMOTIONS, 1)[[EMOTIONS.index(g) for g in gold]]
     half = np.where(np.arange(len(gold)) % 2, gold, wrong)
     answers = {"unsteered": wrong, "steered": gold, "random_features": half}
     parts = [pd.DataFrame({"corpus": "mine", "method": m, "gold": gold, "predicted": p}) for m, p in answers.items()]
-    pd.concat(parts).to_parquet(run / "predictions.parquet")
-    (found,) = measure([run])
+    pd.concat(parts).to_parquet(copied / "predictions.parquet")
+    (found,) = measure([copied])
     (beyond,) = found.of("beyond_random")
     assert beyond.verdict == "yes" and "% of the gain" in beyond.shown
     swapped = pd.concat(parts).replace({"method": {"steered": "random_features", "random_features": "steered"}})
-    swapped.to_parquet(run / "predictions.parquet")
-    assert verdict(measure([run])[0], "beyond_random") == ["no"]
+    swapped.to_parquet(copied / "predictions.parquet")
+    assert verdict(measure([copied])[0], "beyond_random") == ["no"]
 
 
 # ---------------------------------------------------------------------------------- page and command
@@ -375,33 +381,30 @@ def test_json_has_every_claim_and_no_nan(weak, tmp_path, capsys):
     assert as_json(measure([weak]))["runs"] == found["runs"]
 
 
-def test_a_run_that_was_only_traced_says_what_was_not_measured(tmp_path, capsys):
-    run = planted_run(tmp_path / "r", weak_disgust())
+def test_a_run_that_was_only_traced_says_what_was_not_measured(copied, tmp_path, capsys):
     for name in ("evaluation", "predictions", "dose", "side_effects"):
-        (run / f"{name}.parquet").unlink()
-    (run / "steering.json").unlink()
-    _, _, code = command(capsys, run, "--out", tmp_path / "f.md")
-    (found,) = measure([run])
+        (copied / f"{name}.parquet").unlink()
+    (copied / "steering.json").unlink()
+    _, _, code = command(capsys, copied, "--out", tmp_path / "f.md")
+    (found,) = measure([copied])
     assert code == 0 and verdict(found, "gain") == verdict(found, "language") == ["not measured"]
     assert verdict(found, "disgust_diffuse") == ["yes"]
     assert "were not evaluated" in (tmp_path / "f.md").read_text()
 
 
-def test_a_run_without_effects_by_example_has_values_and_no_intervals(tmp_path):
-    run = planted_run(tmp_path / "r", weak_disgust())
-    (run / "effects_by_example.parquet").unlink()
-    (found,) = measure([run])
+def test_a_run_without_effects_by_example_has_values_and_no_intervals(copied, tmp_path):
+    (copied / "effects_by_example.parquet").unlink()
+    (found,) = measure([copied])
     (diffuse,) = found.of("disgust_diffuse")
     assert 9 < diffuse.value <= 10 and np.isnan(diffuse.low) and diffuse.verdict == "undecided"
     assert diffuse.source == "effects.parquet"
 
 
-def test_bare_runs_say_not_measured(tmp_path):
-    run = planted_run(tmp_path / "r", weak_disgust())
-    for file in run.rglob("*"):
+def test_bare_runs_say_not_measured(copied, tmp_path):
+    for file in copied.rglob("*"):
         if file.is_file() and file.name != "run.json":
             file.unlink()
-    (found,) = measure([run])
+    (found,) = measure([copied])
     assert {f.verdict for f in found.findings} == {"not measured"}
     assert "not measured" in markdown([found], tmp_path, {})
 
@@ -418,10 +421,9 @@ def test_bare_runs_say_not_measured(tmp_path):
         (lambda r: (r / "evaluation.parquet").write_bytes(b""), "evaluation.parquet is damaged"),
     ],
 )
-def test_damaged_runs_are_refused_in_one_line(tmp_path, capsys, spoil, said):
-    run = planted_run(tmp_path / "r", weak_disgust())
-    spoil(run)
-    out, err, code = command(capsys, run, "--out", tmp_path / "f.md")
+def test_damaged_runs_are_refused_in_one_line(copied, tmp_path, capsys, spoil, said):
+    spoil(copied)
+    out, err, code = command(capsys, copied, "--out", tmp_path / "f.md")
     assert code == 2 and said in err and len(err.strip().splitlines()) == 1 and not out
     assert not (tmp_path / "f.md").exists()
 
