@@ -181,6 +181,6 @@ class Run:
     def _damaged(self, name: str, error: Exception) -> UserError:
         reason = " ".join(str(error).split())[:120]
         return UserError(
-            f"{self.folder / name} is damaged ({type(error).__name__}: {reason}); remove it and its stage's entry by"
-            " running `interp run` into a new folder, or leave this run out."
+            f"{self.folder / name} is damaged ({type(error).__name__}: {reason}); make the run again with"
+            " `interp run` into a new folder, or leave it out."
         )
