@@ -162,6 +162,41 @@ def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) 
 
 
 @app.command
+def findings(*folders: Path, out: Path = Path("findings.md"), figures: Path | None = None, json: Json = False) -> None:
+    """A paper's claims beside what runs found, with intervals, and whether they agree; from the runs' files alone.
+
+    For example: `interp findings runs/crowd runs/isear --out findings.md --figures figures`.
+
+    Parameters
+    ----------
+    folders
+        Run folders; what a run has not measured is said to be so.
+    out
+        The Markdown page to write.
+    figures
+        Folder for a page per run with its layer-phase plot, linked from the Markdown page.
+    """
+    from interp.findings.figures import write_figures
+    from interp.findings.measuring import measure
+    from interp.findings.page import as_json, verdict_lines, write_findings
+
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; give --out a file such as {out / 'findings.md'}.")
+    found = measure(folders)
+    write_findings(found, out, write_figures(found, figures) if figures is not None else None)
+    if json:
+        print(_as_json({"page": out, **as_json(found)}))
+        return
+    table = Table(title="does the claim hold?")
+    for column in ("claim", *(one.title for one in found)):
+        table.add_column(escape(column))
+    for claim, verdicts in verdict_lines(found):
+        table.add_row(escape(claim.short), *verdicts)
+    errors.print(table)
+    print(out)
+
+
+@app.command
 def models(*, all: bool = False, json: Json = False) -> None:
     """List models with public residual-stream SAEs: layers, widths, sizes, gating, and what is in the local cache.
 

@@ -72,7 +72,7 @@ STAGES = (
     Stage(
         "trace",
         trace.run,
-        ["tracing", "effects.parquet", "concentration.parquet"],
+        ["tracing", "effects.parquet", "concentration.parquet", "effects_by_example.parquet"],
         ("phases",),
         ("tracing", "resamples", "seed"),
     ),

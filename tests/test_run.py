@@ -22,6 +22,7 @@ from interp.folder import RunFolder
 
 LABELS = ["anger", "fear", "joy"]
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
+COMMANDS += ["findings"]
 AFTER_STEERING = ["evaluate", "side_effects", "learning"]
 
 

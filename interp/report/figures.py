@@ -32,6 +32,8 @@ NAMES = {
     "fvu": "unexplained variance (FVU)",
     "neighbour_agreement": "agreement with the next layer",
     "l0": "active features (L0)",
+    "entropy_specific": "specific by entropy",
+    "entropy_shuffled": "specific by entropy, labels shuffled",
 }
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ EFFECTS = {
 
 
 def run(session: Session) -> None:
-    """Writes `effects.parquet` and `concentration.parquet`.
+    """Writes `effects.parquet`, `concentration.parquet` and `effects_by_example.parquet`.
 
     Causal: effect above zero and above the controls', and larger where the emotion is than where it is not. Effects of
     candidates and controls are measured on the discover examples of their emotion, and once more, for those found
@@ -40,7 +41,8 @@ def run(session: Session) -> None:
     """
     candidates, pool = _candidates(session)
     rows = traced_rows(session)
-    effects = _summary(session, candidates, rows, _measure(session, candidates, rows, "discover"), "discover")
+    measured = _measure(session, candidates, rows, "discover")
+    effects = _summary(session, candidates, rows, measured, "discover")
     effects["causal"] = _is_causal(effects)
     chosen = [c for c, causal in zip(candidates, effects["causal"], strict=True) if causal]
     effects = with_specificity(session, effects, chosen, pool, rows)
@@ -51,6 +53,8 @@ def run(session: Session) -> None:
         replicated["causal"] = True
         effects = pd.concat([effects, replicated], ignore_index=True)
     write_table(session.folder / "concentration.parquet", concentration(effects, session.labels))
+    gold = dict(zip(rows.tolist(), session.table["gold"].iloc[rows], strict=True))
+    write_table(session.folder / "effects_by_example.parquet", by_example(measured, effects, gold))
     write_table(session.folder / "effects.parquet", effects)
     shutil.rmtree(session.folder / "tracing", ignore_errors=True)
 
@@ -185,6 +189,26 @@ def _summary(
     table = pd.DataFrame(lines)
     key = [order[k] for k in zip(table["layer"], table["feature"], table["emotion"], table["control"], strict=True)]
     return table.iloc[np.argsort(key)].reset_index(drop=True)
+
+
+def by_example(measured: pd.DataFrame, effects: pd.DataFrame, gold: Mapping[int, str]) -> pd.DataFrame:
+    """What each causal feature does to each discover example of its emotion on which it is active.
+
+    Resampling examples with it tells how certain sums, shares and orders of effects are.
+
+    Args:
+        measured: columns `COLUMNS`, on discover examples.
+        effects: the finished table of effects.
+        gold: emotion of each traced row of `examples.parquet`.
+
+    Returns:
+        Columns row (of `examples.parquet`), emotion, layer, feature, effect; where a feature is inactive there is no
+        row, and its effect is 0.
+    """
+    causal = effects.loc[effects["causal"] & (effects["split"] == "discover"), ["emotion", "layer", "feature"]]
+    own = measured.assign(emotion=pd.Series([gold[r] for r in measured["row"]], dtype=object, index=measured.index))
+    found = own.merge(causal, on=["emotion", "layer", "feature"])[["row", "emotion", "layer", "feature", "effect"]]
+    return found.sort_values(["emotion", "layer", "feature", "row"], ignore_index=True)
 
 
 def _is_causal(effects: pd.DataFrame) -> pd.Series:
