@@ -92,4 +92,4 @@ class Splitter:
         return text, None
 
     def _each_a_row(self, lines: list[str]) -> bool:
-        return all(line.count(self.delimiter) + 1 == self._width for line in lines)
+        return self._width > 1 and all(line.count(self.delimiter) + 1 == self._width for line in lines)

@@ -14,6 +14,11 @@ def is_whole(text: str) -> bool:
     return text.isascii() or WRONG.search(text) is None
 
 
+def halves(text: str) -> bool:
+    """Whether it holds a lone surrogate: a text that was cut inside an emoji."""
+    return not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text)
+
+
 def mend(text: str) -> str:
     """Control characters as the Windows-1252 characters they stand for; each lone surrogate as U+FFFD."""
     return re.sub("[\ud800-\udfff]", "\ufffd", text.translate(WINDOWS_1252))

@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 
 from interp.delimited import LONGEST_CELL, Splitter
 from interp.errors import InterpWarning, UserError, nearest
-from interp.mending import is_utf8, is_whole, mend, printable
+from interp.mending import halves, is_utf8, is_whole, mend, printable
 
 SHOWN_ROWS = 10
 LONGEST_LINE = 2 * LONGEST_CELL
@@ -102,15 +102,15 @@ def read(
         found = _needed(path, needs, _json_values(path, problems), problems)
     else:
         found = _needed(path, needs, _parquet(path) if kind == "parquet" else _saved(path), problems)
-    mended: list[int] = []
+    mended = _Mended()
     for record in found:
         broken = {name: cell for name, cell in record.cells.items() if not is_whole(cell)}
         if broken:
-            mended.append(record.row)
+            mended.add(record.row, broken.values())
             cells = record.cells | {name: mend(cell) for name, cell in broken.items()}
             record = record._replace(cells=cells, released=broken)
         yield record
-    _tell_mended(path, mended)
+    mended.tell(path)
 
 
 def read_lines(path: Path, problems: Problems | None = None) -> Iterator[tuple[int, str]]:
@@ -119,17 +119,17 @@ def read_lines(path: Path, problems: Problems | None = None) -> Iterator[tuple[i
     Raises:
         UserError: no such file, not readable.
     """
-    mended = []
+    mended = _Mended()
     for number, line in enumerate(_lines(path), 1):
         bare = line.rstrip("\r\n")
         if not is_utf8(bare):
             (problems or Problems()).add("is not UTF-8", number)
             continue
         if not is_whole(bare):
+            mended.add(number, [bare])
             bare = mend(bare)
-            mended.append(number)
         yield number, bare
-    _tell_mended(path, mended)
+    mended.tell(path)
 
 
 def read_json(path: Path) -> Any:
@@ -473,12 +473,27 @@ def _tell(text: str) -> None:
     warnings.warn(text, InterpWarning, stacklevel=2)
 
 
-def _tell_mended(path: Path, rows: Sequence[int]) -> None:
-    if rows:
-        _tell(
-            f"{path}: {count(len(rows))} held control characters or halves of emoji: mended into the Windows-1252"
-            f" characters they stand for, or U+FFFD ({_places(rows)})."
-        )
+class _Mended:
+    """Rows with mended cells, for one note a kind."""
+
+    def __init__(self) -> None:
+        self._controls: list[int] = []
+        self._halves: list[int] = []
+
+    def add(self, row: int, cells: Iterable[str]) -> None:
+        halved = [halves(cell) for cell in cells]
+        if any(halved):
+            self._halves.append(row)
+        if not all(halved):
+            self._controls.append(row)
+
+    def tell(self, path: Path) -> None:
+        for rows, what in (
+            (self._controls, "held Windows-1252 control characters, read as the characters they stand for"),
+            (self._halves, "held half of an emoji (a lone surrogate), read as U+FFFD"),
+        ):
+            if rows:
+                _tell(f"{path}: {count(len(rows))} {what} ({_places(rows)}).")
 
 
 def _places(rows: Sequence[int]) -> str:
