@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from interp import UserError, load_corpus
+from interp.corpus_readers import CORPORA, known_corpora
 from interp.emotions import EKMAN, GOEMOTIONS_TO_EKMAN
 from interp.errors import InterpWarning
 
@@ -451,3 +452,11 @@ def test_no_real_text_is_in_both_discover_and_fit():
 def test_real_splits_add_up_to_the_whole():
     parts = [load_corpus("crowd-envent", split=s, path=SHARED / "crowd-envent") for s in ("discover", "fit", "test")]
     assert len({e.id for part in parts for e in part}) == sum(map(len, parts)) == 3300
+
+
+def test_every_known_corpus_says_what_it_is():
+    known = known_corpora()
+    assert [one.name for one in known] == list(CORPORA)
+    for one in known:
+        assert one.description and one.licence and len(one.labels) > 3 and {"test", "all"} <= set(one.splits)
+        assert one.source == "bundled" or one.path
