@@ -183,7 +183,8 @@ def need_columns(path: Path | str, present: Iterable[str], needs: Sequence[str])
     present = list(present)
     for column in _missing(present, needs)[:1]:
         shown = [printable(name) for name in present]
-        raise UserError(f"{path} has no column {column.replace('|', ' or ')!r}{nearest(column, shown)}")
+        wanted = " or ".join(map(repr, column.split("|")))
+        raise UserError(f"{path} has no column {wanted}{nearest(column, shown)}")
 
 
 def count(n: int) -> str:
@@ -314,7 +315,7 @@ def _json_values(path: Path, problems: Problems) -> Iterator[Record]:
             problems.add("is not a JSON object", number)
 
 
-def json_records(value: Any, path: Path) -> list[Any]:
+def json_records(value: Any, path: Path, what: str = "records") -> list[Any]:
     """The records of a JSON that is a list of objects, or an object of columns as pandas writes it.
 
     Raises:
@@ -327,7 +328,7 @@ def json_records(value: Any, path: Path) -> list[Any]:
             raise UserError(f"{path}: its columns have different rows; give a list of objects.")
         return [{name: column[key] for name, column in columns.items()} for key in first]
     if not isinstance(value, list):
-        raise UserError(f"{path} must hold records: a list of objects, or one object of columns.")
+        raise UserError(f"{path} must hold {what}: a list of objects, or one object of columns.")
     return value
 
 

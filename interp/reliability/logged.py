@@ -87,7 +87,7 @@ def _json_records(path: Path) -> list[dict[str, Any]]:
     """Records of a JSON that is a list of objects, or an object of columns (as pandas writes it)."""
     if not path.exists():
         raise UserError(f"No file {str(path)!r}; give the JSON with the prompts.")
-    value = json_records(read_json(path), path)
+    value = json_records(read_json(path), path, "prompts")
     if not value or not all(isinstance(r, dict) for r in value):
         raise UserError(f"{path} must hold prompts: a list of objects, or one object of columns.")
     return value
