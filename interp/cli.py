@@ -208,10 +208,10 @@ def corpora(*, json: Json = False) -> None:
     if json:
         print(_as_json([asdict(one) for one in listed]))
         return
-    table = Table("corpus", "texts and labels", "rows", "licence", "read from", title="Known corpora")
     for one in listed:
-        table.add_row(one.name, f"{one.description}: {', '.join(one.labels)}", one.rows, one.licence, one.source)
-    screen.print(table)
+        print(f"{one.name}: {one.description}")
+        print(f"    {one.source}; licence: {one.licence}" + (f"; rows: {one.rows}" if one.rows else ""))
+        print(f"    labels: {', '.join(one.labels)}; splits: {', '.join(one.splits)}")
 
 
 @app.command

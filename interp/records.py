@@ -223,7 +223,7 @@ def _lines(path: Path, *, longest: int = LONGEST_LINE) -> Iterator[str]:
             raw.seek(0)
             utf16 = start[:2] in (b"\xff\xfe", b"\xfe\xff")
             encoding, errors = ("utf-16", "replace") if utf16 else ("utf-8-sig", "surrogateescape")
-            text = io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="\n")  # type: ignore[arg-type]
+            text = io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="\n")
             for number in itertools.count(1):
                 line = text.readline(longest)
                 if not line:
