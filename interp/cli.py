@@ -232,6 +232,24 @@ def models(*, all: bool = False, json: Json = False) -> None:
 
 
 @app.command
+def corpora(*, json: Json = False) -> None:
+    """List the corpora that are known by name: labels, splits, licence, and what each is read from.
+
+    Every table of your own is read as well: `--corpora.discover.name local --corpora.discover.path FILE`.
+    """
+    from interp.corpus_readers import known_corpora
+
+    listed = known_corpora()
+    if json:
+        print(_as_json([asdict(one) for one in listed]))
+        return
+    for one in listed:
+        print(f"{one.name}: {one.description}")
+        print(f"    {one.source}; licence: {one.licence}" + (f"; rows: {one.rows}" if one.rows else ""))
+        print(f"    labels: {', '.join(one.labels)}; splits: {', '.join(one.splits)}")
+
+
+@app.command
 def check(*arguments: Arguments, json: Json = False) -> None:
     """Check a configuration before a long run: downloads, model, SAEs, corpora, memory and time. Changes nothing.
 

@@ -11,10 +11,18 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from interp.corpus_names import corpus_names
 from interp.emotions import EKMAN
 from interp.errors import UserError, nearest
 
 _strict = ConfigDict(extra="forbid")
+
+
+def _text_keys(value: Any) -> Any:
+    """Numeric labels are written as numbers in YAML; a corpus' labels are text."""
+    if not isinstance(value, Mapping):
+        return value
+    return {str(k) if isinstance(k, int | float) and not isinstance(k, bool) else k: v for k, v in value.items()}
 
 
 @dataclass(frozen=True, config=_strict)
@@ -30,8 +38,8 @@ class CorpusConfig:
     """At most this many examples, stratified by emotion."""
     text_column: str = "text"
     label_column: str = "label"
-    mapping: dict[str, str] | None = None
-    """The corpus' own labels to the run's labels."""
+    mapping: Annotated[dict[str, str] | None, BeforeValidator(_text_keys)] = None
+    """The corpus' own labels (words or numbers) to the run's labels."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -166,6 +174,7 @@ class Config:
                 "steering.method gated needs texts to leave alone: name some under corpora.anchors, such as"
                 " --corpora.anchors.0.name goemotions (their labels are not used)"
             )
+        corpus_names(asdict(self.corpora))
         if self.resamples < 100:
             raise ValueError(f"resamples must be at least 100; got {self.resamples}")
 

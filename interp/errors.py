@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_KNOWN = 30
+"""Known words that a message lists."""
+
 
 class UserError(Exception):
     """Wrong input: one line saying what was wrong, what was expected and what to do. Exit code 2."""
@@ -18,4 +21,5 @@ def nearest(word: str, known: Iterable[object], *, n: int = 1) -> str:
     close = get_close_matches(word, words, n=n, cutoff=0.5)
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "; known: " + ", ".join(words) + "." if words else "."
+    more = f", and {len(words) - MOST_KNOWN} more" if len(words) > MOST_KNOWN else ""
+    return "; known: " + ", ".join(words[:MOST_KNOWN]) + more + "." if words else "."

@@ -3,7 +3,7 @@
 import warnings
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from interp.answers import Answers
 from interp.capture import Captured, batches, capture, tokens_in_flight
 from interp.config import Config, CorpusConfig
 from interp.corpora import Example, load_corpus
+from interp.corpus_names import CorpusNames, corpus_names
 from interp.emotions import EKMAN
 from interp.errors import InterpWarning, UserError
 from interp.features import LayerFeatures, load_features
@@ -69,23 +70,31 @@ class Session:
     @cached_property
     def shots(self) -> list[Example]:
         """Solved examples put before every prompt; they are taken out of the fit split."""
-        return choose_shots(self.load(self.config.corpora.fit), self.labels, self.config.prompt.shots, self.config.seed)
+        fit = self.load(self.config.corpora.fit, self.corpus_names.fit)
+        return choose_shots(fit, self.labels, self.config.prompt.shots, self.config.seed)
+
+    @cached_property
+    def corpus_names(self) -> CorpusNames:
+        """What the corpora are called in the run's tables; several entries of one name are told apart."""
+        return corpus_names(asdict(self.config.corpora))
 
     @cached_property
     def examples(self) -> list[tuple[str, Example]]:
         """(role, example) of the whole run: discover, fit, then every test corpus."""
-        corpora = self.config.corpora
+        corpora, names = self.config.corpora, self.corpus_names
         used = {s.id for s in self.shots}
-        out = [("discover", e) for e in self.load(corpora.discover)]
-        out += [("fit", e) for e in self.load(corpora.fit) if e.id not in used]
-        out += [("test", e) for corpus in corpora.test for e in self.load(corpus)]
+        out = [("discover", e) for e in self.load(corpora.discover, names.discover)]
+        out += [("fit", e) for e in self.load(corpora.fit, names.fit) if e.id not in used]
+        for corpus, name in zip(corpora.test, names.test, strict=True):
+            out += [("test", e) for e in self.load(corpus, name)]
         self._check_labels(out)
         return out
 
     @cached_property
     def anchors(self) -> dict[str, list[Example]]:
         """By corpus, texts whose answers steering should leave alone."""
-        return {f"{c.name}/{c.split}": self.load(c) for c in self.config.corpora.anchors}
+        entries = zip(self.config.corpora.anchors, self.corpus_names.anchors, strict=True)
+        return {f"{name}/{c.split}": self.load(c, name) for c, name in entries}
 
     def _check_labels(self, examples: Sequence[tuple[str, Example]]) -> None:
         """A label that no corpus has is a mistake; one that only some corpora lack is worth a word."""
@@ -105,8 +114,9 @@ class Session:
                 text = f"The {role} examples hold no {', '.join(lacking)}: nothing can be said of it there."
                 warnings.warn(text, InterpWarning, stacklevel=2)
 
-    def load(self, corpus: CorpusConfig) -> list[Example]:
-        return load_corpus(
+    def load(self, corpus: CorpusConfig, shown: str | None = None) -> list[Example]:
+        """Its examples, under the name that the run's tables show."""
+        examples = load_corpus(
             corpus.name,
             split=corpus.split,
             path=corpus.path,
@@ -117,6 +127,12 @@ class Session:
             label_column=corpus.label_column,
             mapping=corpus.mapping,
         )
+        if shown in (None, corpus.name):
+            return examples
+        return [
+            replace(e, corpus=shown, id=shown + e.id[len(e.corpus) :], group=shown + e.group[len(e.corpus) :])
+            for e in examples
+        ]
 
     def prompts(self, texts: Sequence[str]) -> list[Prompt]:
         return build_prompts(texts, self.labels, template=self.config.prompt.template, shots=self.shots)

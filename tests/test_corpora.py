@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from interp import UserError, load_corpus
+from interp.corpus_readers import CORPORA, known_corpora
 from interp.emotions import EKMAN, GOEMOTIONS_TO_EKMAN
 from interp.errors import InterpWarning
 
@@ -63,7 +64,7 @@ def test_goemotions_original_rows_agree_once_mapped_to_ekman(tmp_path):
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
-    odd = "one\u2028two\x85three"
+    odd = "one\u2028two\u2029three"
     write(tmp_path / "g" / "labels.txt", "anger\njoy\n")
     (tmp_path / "g" / "test.tsv").write_bytes(f"{odd}\t1\tx\r\nfour\t0\ty\r\n".encode())
     assert read("goemotions", tmp_path / "g") == {odd: "joy", "four": "anger"}
@@ -163,6 +164,40 @@ def test_aipsy_affect_takes_keyword_free_vignettes_and_their_controls(tmp_path):
     assert found[0].group == found[1].group
     words = load_corpus("aipsy-affect-words", path=tmp_path, labels=EKMAN)
     assert [(e.text, e.keyword_free) for e in words] == [("He broke it.", True), ("So angry.", False)]
+
+
+def test_xed_takes_lines_with_a_single_emotion(tmp_path):
+    write(tmp_path / "en-annotated.tsv", 'He left .\t6\r\n"So what\t1, 7\r\nOh !\t7\r\nGo on .\t8, 1\r\nodd line\r\n')
+    write(tmp_path / "neu_en.txt", "9\tI fold.\n9\tIt's nine.\n")
+    write(tmp_path / "de-projections.tsv", "Er ging .\t6\r\nNa gut .\t8, 2\r\n")
+    with pytest.warns(InterpWarning) as told:
+        found = read("xed", tmp_path, labels=(*EKMAN, "neutral"))
+    assert found == {"He left .": "sadness", "Oh !": "surprise", "I fold.": "neutral", "It's nine.": "neutral"}
+    notes = [str(w.message) for w in told]
+    assert "2 rows with several labels" in notes[0] and "text and label ids from 1 to 9" in notes[1]
+    assert read("xed", tmp_path / "de-projections.tsv") == {"Er ging .": "sadness"}
+    (tmp_path / "en-annotated.tsv").unlink()
+    (tmp_path / "neu_en.txt").unlink()
+    with pytest.raises(UserError, match=r"holds no en-annotated\.tsv; give XED's folder, or the file of one language"):
+        read("xed", tmp_path)
+
+
+def test_emoevent_reads_a_folder_of_one_language(tmp_path):
+    header = "id\tevent\ttweet\toffensive\temotion\n"
+    for language, part, rows in (
+        ("en", "train", 'a\tDay\t"Good books\tNO\tjoy\nb\tDay\tA page\tNO\tothers\n'),
+        ("en", "dev", "c\tDay\tOh no\tNO\tsadness\n"),
+        ("en", "test", "d\tDay\tWell\tNO\tanger\n"),
+        ("es", "train", "e\tDay\tBuen libro\tNO\tjoy\n"),
+    ):
+        write(tmp_path / "splits" / language / f"{part}.tsv", header + rows)
+    english = tmp_path / "splits" / "en"
+    assert read("emoevent", english, "train", labels=(*EKMAN, "neutral")) == {'"Good books': "joy", "A page": "neutral"}
+    assert read("emoevent", english, "dev") == {"Oh no": "sadness"} == read("emoevent", english, "validation")
+    assert [e.id for e in load_corpus("emoevent", path=english, split="test")] == ["emoevent/test-d"]
+    assert read("emoevent", tmp_path / "splits" / "es") == {"Buen libro": "joy"}
+    with pytest.raises(UserError, match="more than one language; give the folder of one"):
+        read("emoevent", tmp_path)
 
 
 def test_express_takes_single_masks_whose_word_is_made_of_one_emotion_most(tmp_path):
@@ -323,17 +358,20 @@ REFUSED = {
     "no labels.txt": (lambda f: ("goemotions", write(f / "g" / "test.tsv", "a\t0\tx\n").parent), "lacks labels.txt"),
     "no mapping.txt": (lambda f: ("tweeteval", write(f / "t" / "train_text.txt", "a\n").parent), "lacks mapping.txt"),
     "folder without files": (lambda f: ("meld", f), "holds no _sent_emo.csv"),
-    "broken JSONL": (lambda f: ("local", write(f / "a.jsonl", '{"text": "a"\n')), "a.jsonl, line 1: not a JSON object"),
-    "JSONL without objects": (lambda f: ("local", write(f / "a.jsonl", '{"text": "a"}\n3\n')), "a.jsonl, line 2"),
-    "ragged table": (lambda f: ("local", write(f / "a.csv", "text,label\na,joy\na,b,c\n")), "line 3"),
-    "short row": (lambda f: ("isear", write(f / "i.csv", "Field1|SIT|\njoy|a|\njoy\n")), "i.csv, line 3"),
+    "broken JSONL": (lambda f: ("local", write(f / "a.jsonl", '{"text": "a"\n')), "is not a JSON object (row 1)"),
+    "JSONL without objects": (lambda f: ("local", write(f / "a.jsonl", "2\n3\n")), "JSON object (rows 1, 2)"),
+    "ragged table": (lambda f: ("local", write(f / "a.csv", "text,label\na,b,c\n")), "2 cells of the header (row 2)"),
+    "short row": (lambda f: ("isear", write(f / "i.csv", "Field1|SIT|\njoy\n")), "3 cells of the header (row 2)"),
     "missing MELD column": (lambda f: ("meld", write(f / "m.csv", "Utterances,Emotion\n")), "mean 'Utterances'"),
     "missing key": (lambda f: ("aipsy-affect", write(f / "s.jsonl", '{"id": "B", "texts": "a"}')), "mean 'texts'"),
-    "empty released file": (lambda f: ("crowd-envent", write(f / "c.tsv", "")), "c.tsv has no column 'text_id'"),
+    "empty released file": (
+        lambda f: ("crowd-envent", write(f / "c.tsv", "")),
+        "c.tsv is empty; expected a header row",
+    ),
     "folder for a file": (lambda f: ("vignettes", f), "could not be read"),
-    "empty file": (lambda f: ("local", write(f / "a.csv", "")), "could not be read as CSV"),
+    "empty file": (lambda f: ("local", write(f / "a.csv", "")), "a.csv is empty"),
     "broken parquet": (lambda f: ("local", write(f / "a.parquet", "no")), "could not be read as PARQUET"),
-    "broken vignettes": (lambda f: ("aipsy-affect", write(f / "stimuli.jsonl", "{oops\n").parent), "line 1"),
+    "broken vignettes": (lambda f: ("aipsy-affect", write(f / "stimuli.jsonl", "{oops\n").parent), "(row 1)"),
     "local without path": (lambda f: ("local", None), "needs a path"),
 }
 
@@ -355,10 +393,10 @@ def test_more_bad_files(tmp_path, goemotions):
     with pytest.raises(UserError, match=r"train.tsv, line 1: .* label ids below 7"):
         load_corpus("goemotions", path=goemotions)
     (goemotions / "train.tsv").write_bytes("café\t3\tx\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"train.tsv is not UTF-8"):
+    with pytest.warns(InterpWarning, match=r"left out 1 row: is not UTF-8 \(row 1\)"):
         load_corpus("goemotions", path=goemotions)
     (tmp_path / "latin.csv").write_bytes("text,label\ncafé,joy\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"latin.csv is not UTF-8"):
+    with pytest.raises(UserError, match=r"no usable rows .* is not UTF-8 \(row 2\)"):
         load_corpus("local", path=tmp_path / "latin.csv")
     write(tmp_path / "tw" / "mapping.txt", "0\tanger\n")
     write(tmp_path / "tw" / "train_text.txt", "a\nb\n")
@@ -395,6 +433,9 @@ def test_more_bad_files(tmp_path, goemotions):
         ("empatheticdialogues", "empatheticdialogues", "test", 1625),
         ("aipsy-affect", "aipsy-affect", "all", 72),
         ("aipsy-affect-words", "aipsy-affect", "all", 132),
+        ("xed", "xed", "all", 10010),
+        ("xed", "xed/de-projections.tsv", "all", 2570),
+        ("express", "express/gpt_4o_first_800_rows.csv", "all", 228),
     ],
 )
 def test_real_corpora_have_the_rows_they_should(name, folder, split, n):
@@ -411,3 +452,11 @@ def test_no_real_text_is_in_both_discover_and_fit():
 def test_real_splits_add_up_to_the_whole():
     parts = [load_corpus("crowd-envent", split=s, path=SHARED / "crowd-envent") for s in ("discover", "fit", "test")]
     assert len({e.id for part in parts for e in part}) == sum(map(len, parts)) == 3300
+
+
+def test_every_known_corpus_says_what_it_is():
+    known = known_corpora()
+    assert [one.name for one in known] == list(CORPORA)
+    for one in known:
+        assert one.description and one.licence and len(one.labels) > 3 and {"test", "all"} <= set(one.splits)
+        assert one.source == "bundled" or one.path

@@ -407,7 +407,7 @@ def test_problem_lines_name_ten_rows_at_most():
     ("content", "message"),
     [
         ("", "is empty"),
-        ("number_of_labels,labels\n1,['x']\n", "no column 'output_formatted or output'"),
+        ("number_of_labels,labels\n1,['x']\n", "no column 'output_formatted' or 'output'"),
         ("number_of_label,labels,output\n1,['x'],x\n", "did you mean 'number_of_label'"),
         ("number_of_labels,labels,output\n1,x,x\n", "no row that can be scored: 1 row: has labels"),
         ("number_of_labels,labels,output\n", "no row that can be scored"),

@@ -146,8 +146,7 @@ def test_spellings_are_merged_by_the_largest(tmp_path):
         (["B?", 0.1, 1.2, 0.1, None], "probabilities out of range", r"p\(False\) is '1.2'"),
         (["B?", "many", 0.8, 0.1, None], "probabilities out of range", "'many'"),
         (["B?", 0.7, 0.8, 0.1, None], "probabilities out of range", "add up to more than 1"),
-        (["B?", 0.1, None, 0.1, None], "missing probabilities", "'false' is missing"),
-        (["B?", None, 0.8, 0.1, None], "missing probabilities", "'true' is missing"),
+        (["B?", None, None, None, 0.3], "missing probabilities", "no spelling of either option was logged"),
     ],
 )
 def test_bad_probabilities_are_named_with_their_row_and_left_out(tmp_path, row, kind, words):
@@ -158,6 +157,25 @@ def test_bad_probabilities_are_named_with_their_row_and_left_out(tmp_path, row, 
         problems.warn(found)
     result = score(table, problems=found, **QUICK).as_dict()
     assert result["problems"]["counts"] == {kind: 1} and result["problems"]["rows"][0]["row"] == 4
+
+
+def test_15b_a_spelling_that_was_not_logged_is_less_likely_than_those_that_were(tmp_path):
+    """Only the likeliest tokens of a prompt are logged: an option without any spelling counts as zero, and is named."""
+    cells = [
+        ["A?", None, 0.3, 0.4, None],
+        ["A swapped?", 0.6, None, None, 0.1],
+        ["not A?", None, 0.2, None, 0.5],
+        ["B?", None, None, None, 0.9],
+    ]
+    table, found = read_logged(*write_logged(tmp_path, cells))
+    assert table["p_agree"].tolist() == [0.4, 0.6, 0.0] and table["p_disagree"].tolist() == [0.3, 0.0, 0.2]
+    assert table["top"].tolist() == [True, True, False]
+    assert problems.count(found) == {"missing probabilities": 1, "options that were not logged": 2}
+    named = {p.row: str(p) for p in found}
+    assert "'false' is not among the spellings" in named[2] and "'true' is not among" in named[3]
+    assert "the row is left out" in named[4]
+    result = score(table, problems=found, **QUICK).as_dict()
+    assert (result["order"], result["negation_direct"]) == (1, 1) and result["measures"]["order"]["n"] == 1
 
 
 def test_rows_and_prompts_that_do_not_meet_are_named(tmp_path):

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from interp.errors import UserError
 from interp.evaluation.statistics import Estimate, from_draws, ratio_estimate
 from interp.model import Encoded, LanguageModel, Tokens
+from interp.plain_documents import documents as documents_of
 
 BATCH = 8
 WINDOW = 256
@@ -33,7 +34,7 @@ class FluencyScore:
 
 
 def load_plain_text(path: str | None) -> list[str]:
-    """Documents of a plain-text file, separated by `<|endoftext|>`; None: the bundled one.
+    """Documents of a plain-text file (see `interp.plain_documents`); None: the bundled one.
 
     Raises:
         UserError: no such file, or no text in it.
@@ -42,12 +43,12 @@ def load_plain_text(path: str | None) -> list[str]:
     if not file.is_file():
         raise UserError(f"No plain-text file {str(file)!r} (fluency.path); leave it out for the bundled one.")
     try:
-        documents = [d.strip() for d in file.read_text(encoding="utf-8").split("<|endoftext|>") if d.strip()]
+        found = documents_of(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise UserError(f"{file} is not UTF-8 text; convert it first.") from None
-    if not documents:
+    if not found:
         raise UserError(f"{file} holds no text.")
-    return documents
+    return found
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Emotion words that a writer says of themselves, found and masked; negated and hypothetical ones are left alone."""
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from interp.errors import UserError
 from interp.express.answers import MASK
 from interp.express.lexicon import load_lexicon, names
 from interp.express.tables import Problems, read_records
+from interp.records import read_json, read_lines
 
 DEGREE = (
     "so very really just quite pretty too extremely incredibly absolutely completely totally utterly deeply truly"
@@ -113,14 +113,13 @@ def load_words(path: str | Path | None) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"No file {str(path)!r}; give a JSON list of words, a CSV with a word column, or a text file.")
-    if path.suffix == ".csv":
-        return [record["word"] for _, record in read_records(path, ("word",), Problems())]
-    try:
-        text = path.read_text(encoding="utf-8")
-        listed = json.loads(text) if path.suffix == ".json" else text.split("\n")
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        listed = None
-    if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
+    problems = Problems()
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv", ".jsonl", ".parquet"):
+        listed = [record["word"] for _, record in read_records(path, ("word",), problems)]
+    else:
+        listed = read_json(path) if suffix == ".json" else [line for _, line in read_lines(path, problems)]
+    if problems.total or not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
         raise UserError(f"{path} is no list of words; expected UTF-8, a JSON list of strings or one word a line.")
     return [word for word in listed if word.strip()]
 

@@ -1,6 +1,6 @@
 """Segments: people's own experiences with the emotion words masked, and the words they used."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +10,8 @@ from interp.errors import UserError
 from interp.express.answers import MASK, row_problem
 from interp.express.parsing import parse_labels
 from interp.express.tables import Problems, read_records
+from interp.mending import mend
+from interp.records import cells_of
 
 HUB = "bangzhao/express-emotion-recognition"
 COLUMNS = ("segment", "number_of_labels", "labels")
@@ -97,8 +99,4 @@ def _hub_records() -> Iterator[tuple[int, dict[str, str]]]:
             raise UserError(f"{HUB} has no column {missing[0]!r} any more (it has: {', '.join(table.column_names)}).")
         for record in table:
             row += 1
-            yield row, _as_text(record)
-
-
-def _as_text(record: Mapping[str, Any]) -> dict[str, str]:
-    return {key: "" if value is None else str(value) for key, value in record.items()}
+            yield row, {name: mend(cell) for name, cell in cells_of(record).items()}

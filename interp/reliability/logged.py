@@ -4,7 +4,6 @@ The format is that of Model-Personas (Shu et al. 2024): a CSV with a `prompt` co
 first token, and a JSON of prompts with the fields text, prompt_id, options, reversed and neg.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UserError, nearest
+from interp.mending import mend
+from interp.records import Problems, json_records, read, read_json
 from interp.reliability.pairing import COLUMNS
-from interp.reliability.problems import Problem
+from interp.reliability.problems import Problem, unread
 
 NEGATIONS = {"False": "none", "negation_word": "direct", "semantic": "paraphrastic"}
 """What the released prompts call a negation, and what it is called here; our own names are understood as well."""
@@ -35,8 +36,9 @@ def read_logged(probabilities: str | Path, prompts: str | Path) -> Logged:
     """Joins logged probabilities to their prompts by the prompt's text.
 
     Spellings of an option that differ only in case are merged by the largest of their probabilities, as the authors
-    do. A row is left out, and named, where a probability is no number between 0 and 1, or where an option's is
-    missing (a spelling that most rows lack was logged only where it was large, and may be missing).
+    do. They log only the likeliest tokens (fifty a prompt): a spelling that is not in a row's list is less likely than
+    the least one that is. An option none of whose spellings is listed counts as zero, and is named. A row is left out,
+    and named, where a probability is no number between 0 and 1, or where neither option was logged.
 
     Raises:
         UserError: files of another shape, or none of whose rows can be used.
@@ -83,20 +85,10 @@ def read_prompts(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
 
 def _json_records(path: Path) -> list[dict[str, Any]]:
     """Records of a JSON that is a list of objects, or an object of columns (as pandas writes it)."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"No file {str(path)!r}; give the JSON with the prompts.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} is not JSON ({type(error).__name__}); give the prompts as they were released."
-        ) from None
-    if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
-        first = next(iter(value.values()))
-        if any(set(column) != set(first) for column in value.values()):
-            raise UserError(f"{path}: the columns have different rows; give the prompts as they were released.")
-        value = [{name: column[key] for name, column in value.items()} for key in first]
-    if not isinstance(value, list) or not value or not all(isinstance(r, dict) for r in value):
+    if not path.exists():
+        raise UserError(f"No file {str(path)!r}; give the JSON with the prompts.")
+    value = json_records(read_json(path), path, "prompts")
+    if not value or not all(isinstance(r, dict) for r in value):
         raise UserError(f"{path} must hold prompts: a list of objects, or one object of columns.")
     return value
 
@@ -133,7 +125,7 @@ def _prompt_row(record: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _line_feeds(text: str) -> str:
     """A table that went through a spreadsheet has other line ends than the prompts it was made from."""
-    return text.replace("\r\n", "\n")
+    return mend(text).replace("\r\n", "\n")
 
 
 def _valence(record: Mapping[str, Any], negation: str) -> float:
@@ -147,14 +139,9 @@ def _valence(record: Mapping[str, Any], negation: str) -> float:
 
 def _read_probabilities(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     """Numbers per prompt and spelling, indexed by prompt text; NaN where a cell is empty."""
-    try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"No file {str(path)!r}; give the CSV with the probabilities.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV table: {' '.join(str(error).split())}") from None
-    if "prompt" not in raw:
-        raise UserError(f"{path} has no column 'prompt'{nearest('prompt', raw.columns)}")
+    left_out = Problems()
+    records = list(read(path, ("prompt",), left_out))
+    raw = pd.DataFrame([r.cells for r in records], index=[r.number for r in records], dtype=object).fillna("")
     spellings = [c for c in raw.columns if c.startswith("p(") and c.endswith(")")]
     if not spellings:
         raise UserError(f"{path} has no column such as p(True); one p(spelling) column per option is needed.")
@@ -163,11 +150,11 @@ def _read_probabilities(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     empty = text.isin(["", "NaN", "nan", "NA"])
     cells = text.mask(empty).apply(pd.to_numeric, errors="coerce")
     wrong = (cells.isna() & ~empty) | (cells < 0) | (cells > 1)
-    problems = []
+    problems = unread(left_out, path.name)
     for row, column in zip(*np.nonzero(wrong.to_numpy()), strict=True):
         what = f"{spellings[column]} is {text.iloc[row, column]!r}, no number from 0 to 1; the row is left out"
-        problems.append(Problem("probabilities out of range", path.name, int(row) + 1, "", what))
-    cells = cells.assign(prompt=raw["prompt"], row=range(1, len(raw) + 1), bad=wrong.any(axis=1))
+        problems.append(Problem("probabilities out of range", path.name, int(raw.index[row]), "", what))
+    cells = cells.assign(prompt=raw["prompt"], row=raw.index, bad=wrong.any(axis=1))
     problems += _repeated(cells, spellings, path.name)
     return cells.drop_duplicates("prompt"), problems
 
@@ -206,14 +193,16 @@ def _fill(
     for option, own in spellings.items():
         if not own:
             raise UserError(f"{file} has no column for the option {option!r}, such as p({option.capitalize()}).")
-        usual = [c for c in own if cells[c].notna().mean() >= 0.5]
-        missing = cells[usual].isna().any(axis=1) | cells[own].isna().all(axis=1)
-        what = f"the probability of {option!r} is missing; the row is left out"
-        problems += _named(
-            "missing probabilities", file, cells[usable & missing], asked[(usable & missing).to_numpy()], what
-        )
-        usable &= ~missing
-    agree, disagree = (cells[spellings[o]].max(axis=1) for o in options)
+    listed = pd.DataFrame({option: cells[own].notna().any(axis=1) for option, own in spellings.items()})
+    silent = usable & ~listed.any(axis=1)
+    what = "no spelling of either option was logged; the row is left out"
+    problems += _named("missing probabilities", file, cells[silent], asked[silent.to_numpy()], what)
+    usable &= ~silent
+    for option in options:
+        rare = usable & ~listed[option]
+        what = f"{option!r} is not among the spellings that were logged: it is less likely than those, and counts as 0"
+        problems += _named("options that were not logged", file, cells[rare], asked[rare.to_numpy()], what)
+    agree, disagree = (cells[spellings[o]].max(axis=1).fillna(0.0) for o in options)
     over = usable & (agree + disagree > 1 + ROUNDING)
     what = "the two options' probabilities add up to more than 1; the row is left out"
     problems += _named("probabilities out of range", file, cells[over], asked[over.to_numpy()], what)

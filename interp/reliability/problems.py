@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interp.errors import InterpWarning
+from interp.records import Problems
 
 SHOWN = 3
 
@@ -43,3 +44,12 @@ def warn(problems: Sequence[Problem]) -> None:
         shown = "; ".join(str(p) for p in own[:SHOWN])
         rest = f"; and {len(own) - SHOWN} more" if len(own) > SHOWN else ""
         warnings.warn(f"{file}: {kind}: {len(own)}. {shown}{rest}.", InterpWarning, stacklevel=3)
+
+
+def unread(left_out: Problems, file: str) -> list[Problem]:
+    """Rows of a table that could not be read. Their numbers count the lines of the file, its header being row 1."""
+    return [
+        Problem("unreadable rows", file, row, "", f"{reason}; the row is left out")
+        for reason, rows in left_out.rows.items()
+        for row in rows
+    ]

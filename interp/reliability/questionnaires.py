@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import pandas as pd
-
-from interp.errors import UserError, nearest
-from interp.reliability.problems import Problem
+from interp.errors import UserError
+from interp.records import Problems, read
+from interp.reliability.problems import Problem, unread
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "prompt_id"),
@@ -52,7 +51,7 @@ class Questionnaire:
 
 
 def load_questionnaire(path: str | Path | None = None) -> Questionnaire:
-    """The bundled questionnaire, or a table (CSV, TSV, JSONL, Parquet) with the columns of `NAMES`.
+    """The bundled questionnaire, or any table with the columns of `NAMES`.
 
     Only a statement column is needed: without a negation that measure is skipped, without a valence the axis cannot be
     scored. Rows without a statement, and rows that repeat an id or statement, are left out; every such row is named.
@@ -62,12 +61,11 @@ def load_questionnaire(path: str | Path | None = None) -> Questionnaire:
     """
     bundled = Path(str(files("interp") / "data" / "questionnaire.csv"))
     source = bundled if path is None else Path(path)
-    table = _read_table(source)
+    table, problems = _read(source)
     items: list[Item] = []
-    problems: list[Problem] = []
     seen: dict[str, Item] = {}
     numbers: dict[str, int] = {}
-    for row, record in enumerate(table.to_dict("records"), 1):
+    for row, record in table:
         instrument = record["instrument"] or source.stem
         number = numbers[instrument] = numbers.get(instrument, -1) + 1
         question = record["id"] or f"{instrument}:{number}"
@@ -83,7 +81,7 @@ def load_questionnaire(path: str | Path | None = None) -> Questionnaire:
         problems += [Problem(kind, source.name, row, question, what) for kind, what in found]
         items.append(item)
     if not items:
-        raise UserError(f"{source} has no usable statement in its {len(table)} rows.")
+        raise UserError(f"{source} has no usable statement in its {len(table) + len(problems)} rows.")
     return Questionnaire(BUNDLED if path is None else source.stem, items, problems)
 
 
@@ -119,25 +117,15 @@ def _repeated(file: str, row: int, item: Item, earlier: Item) -> Problem:
     return Problem(kind, file, row, item.question, f"comes after {earlier.question}, which is used")
 
 
-def _read_table(path: Path) -> pd.DataFrame:
-    """Cells as stripped text, columns by our names; a column the file lacks is empty."""
-    readers = {".csv": ",", ".tsv": "\t"}
-    try:
-        if path.suffix in readers:
-            raw = pd.read_csv(path, sep=readers[path.suffix], dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        elif path.suffix == ".jsonl":
-            raw = pd.read_json(path, lines=True, dtype=False)
-        elif path.suffix == ".parquet":
-            raw = pd.read_parquet(path)
-        else:
-            raise UserError(f"Cannot read {str(path)!r}; give a CSV, TSV, JSONL or Parquet table, or a prompt JSON.")
-    except FileNotFoundError:
-        raise UserError(f"No file {str(path)!r}; give a questionnaire, or leave it out for the bundled one.") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
-        raise UserError(f"{path} is not a {path.suffix[1:]} table: {' '.join(str(error).split())}") from None
-    present = {name: next((c for c in known if c in raw), None) for name, known in NAMES.items()}
-    if present["statement"] is None:
-        raise UserError(f"{path} has no column 'statement'{nearest('statement', raw.columns)}")
-    raw = raw.fillna("").astype(str)
-    columns = {name: raw[column].str.strip() if column else "" for name, column in present.items()}
-    return pd.DataFrame(columns, index=raw.index)
+def _read(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[Problem]]:
+    """(data row, cells) of every row, stripped, columns by our names; a column the file lacks is empty."""
+    left_out = Problems()
+    records = list(read(path, ("|".join(NAMES["statement"]),), left_out))
+    present = {
+        name: next((c for c in known if any(c in r.cells for r in records)), None) for name, known in NAMES.items()
+    }
+    rows = [
+        (r.number, {name: r.cells.get(column, "").strip() if column else "" for name, column in present.items()})
+        for r in records
+    ]
+    return rows, unread(left_out, path.name)

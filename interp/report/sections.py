@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.corpus_names import corpus_names
 from interp.report import causes, features, layers, steering
 from interp.report.figures import in_script
 from interp.report.run_files import RunFiles
@@ -242,8 +243,9 @@ def _unseen(run: RunFiles, scored: pd.DataFrame) -> str:
     corpora = run.record["config"].get("corpora")
     if not corpora:
         return ""
-    used = {c["name"] for c in (corpora["discover"], corpora["fit"], *corpora.get("anchors", []))}
-    unseen = [c for c in dict.fromkeys(scored["corpus"]) if c not in used]
+    names = corpus_names(corpora)
+    used = {names.discover, names.fit, *names.anchors}
+    unseen = [c for c in dict.fromkeys(scored["corpus"]) if names.tested.get(c, c) not in used]
     return (
         f" Never used for choosing: {', '.join(unseen)}."
         if unseen
@@ -278,8 +280,12 @@ def _dose(run: RunFiles) -> list[Figure]:
 
 def _price(run: RunFiles) -> list[Figure]:
     dose = run.table("dose")
-    handled = {c["name"] for c in run.record["config"].get("corpora", {}).get("anchors", [])}
-    if dose is None or not handled & set(dose["corpus"]):
+    corpora = run.record["config"].get("corpora")
+    if dose is None or not corpora:
+        return []
+    names = corpus_names(corpora)
+    handled = {c for c in dict.fromkeys(dose["corpus"]) if names.tested.get(c, c) in names.anchors}
+    if not handled:
         return []
     methods = [m for m in dict.fromkeys(dose["method"]) if m in steering.METHOD_COLOURS]
     caption = (

@@ -1,0 +1,22 @@
+"""Plain text cut into documents: at `<|endoftext|>`, at the titles of WikiText's articles, or at blank lines."""
+
+import re
+from itertools import pairwise
+
+END = "<|endoftext|>"
+TITLE = re.compile(r"(?:\A|(?<=\n)) = (?!= )[^\n]*[^\n=] = *\n *\n")
+"""A line ` = Title = ` before a blank one, as WikiText (Merity et al. 2017) writes it; sections have more signs."""
+
+
+def documents(text: str) -> list[str]:
+    """The documents of a text, stripped, in order, without empty ones.
+
+    A text without `<|endoftext|>` is cut before each title of an article if it has any, else into paragraphs.
+    """
+    if END in text:
+        parts = text.split(END)
+    elif starts := [match.start() for match in TITLE.finditer(text)]:
+        parts = [text[a:b] for a, b in pairwise([0, *starts, len(text)])]
+    else:
+        parts = re.split(r"\n[ \t\r]*\n", text)
+    return [part.strip() for part in parts if part.strip()]
