@@ -68,7 +68,7 @@ def models_table(entries: Sequence[Entry]) -> Table:
 def releases_table(entries: Sequence[Entry]) -> Table:
     """SAE releases, as `saes.name` takes them."""
     table = _table("SAE releases, as saes.name takes them", "size of each layer's narrowest SAE in float32")
-    table.add_column("release", overflow="fold")
+    table.add_column("release", no_wrap=True)
     table.add_column("layers", overflow="fold")
     for column in ("widths", "size"):
         table.add_column(column, justify="right", overflow="fold")

@@ -19,6 +19,9 @@ from interp.reporting import reporter
 FULL = ("no space left", "disk quota exceeded", "os error 28")
 """What libraries and subprocesses that do not raise an OSError say of a full disk."""
 
+WORTH_REMEMBERING = 2**26
+"""Bytes from which hashing takes long enough to be remembered: 64 MB, a tenth of a second."""
+
 
 def cache_folder() -> Path:
     """`$INTERP_CACHE`, else the platform's folder for caches."""
@@ -82,12 +85,13 @@ def is_full(message: str) -> bool:
 
 
 def digest(paths: Sequence[Path], *, named: bool = False) -> str:
-    """sha256 over files, in hexadecimal; remembered as long as no path, size or time of change differs.
+    """sha256 over files, in hexadecimal; of large ones remembered while no path, size or time of change differs.
 
     Args:
         named: whether the names of the files go into it, too.
     """
     state = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+    large = sum(path.stat().st_size for path in paths) >= WORTH_REMEMBERING
     memory = cache_folder() / "digests" / f"{hashlib.sha256(json.dumps([state, named]).encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(memory.read_text(encoding="utf-8"))
@@ -102,8 +106,9 @@ def digest(paths: Sequence[Path], *, named: bool = False) -> str:
         with path.open("rb") as file:
             while block := file.read(2**20):
                 whole.update(block)
-    with suppress(OSError):  # a cache that cannot be written costs time, not the result
-        write_json(memory, whole.hexdigest())
+    if large:
+        with suppress(OSError):  # a cache that cannot be written costs time, not the result
+            write_json(memory, whole.hexdigest())
     return whole.hexdigest()
 
 
