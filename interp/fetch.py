@@ -1,5 +1,6 @@
 """What a configuration needs from the network, and getting it, so that a node without one can run."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from interp.loading import explain_hub_error, model_source
 from interp.model import BUNDLED
 from interp.releases import choose_saes
 from interp.sources import locate, packaged_models, prepare, source_of
+from interp.weights import check_folder
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 
@@ -122,6 +124,14 @@ def fetch_model(name: str, say: Callable[[str], None]) -> None:
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(explain_hub_error(name, error)) from None
         return
+    if place.ready and place.kind in ("package", "gguf") and place.folder is not None:
+        try:
+            check_folder(place.folder)
+            source_of(place)
+        except UserError as error:
+            say(f"model {name}: damaged in the cache, made anew ({error})")
+            shutil.rmtree(place.folder)
+            place = locate(name)
     if place.ready:
         say(f"model {name}: {'local' if place.kind in ('bundled', 'folder') else 'cached'} ({place.folder})")
         return

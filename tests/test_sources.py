@@ -13,7 +13,9 @@ from conftest import SENTENCES, build_model
 from gguf.quants import dequantize, quantize
 from tiny_gguf import packed, tensors_of, write_gguf
 
-from interp import InterpWarning, UserError, capture, load_model, sources
+from interp import UserError, capture, load_model, sources
+from interp.errors import InterpWarning
+from interp.fetch import fetch_model
 from interp.gguf_files import facts
 from interp.loading import load_tokenizer, model_identity
 from interp.reporting import Reporter, reporting
@@ -91,7 +93,8 @@ def test_a_gguf_file_is_the_model_that_it_was_written_from(file, small):
     model = load_model(str(file))
     expected = capture(small, SENTENCES, answers=LABELS).residuals
     torch.testing.assert_close(capture(model, SENTENCES, answers=LABELS).residuals, expected, atol=1e-5, rtol=1e-5)
-    assert model.source.kind == "gguf" and model.source.file.endswith(".gguf") and model.source.licence == "apache-2.0"
+    assert model.source.kind == "gguf" and model.source.file == "tiny.gguf" and model.source.licence == "apache-2.0"
+    assert model.source.where == str(file)
     assert model.source.quantisation is None and model.source.note is None
 
 
@@ -335,6 +338,18 @@ def test_a_cache_that_cannot_be_written(file, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path / "file"))
     assert "set INTERP_CACHE to a folder that can be written" in refusal(load_model, str(file))
+
+
+def test_what_is_damaged_in_the_cache_is_mended_by_fetching_again(file, registry, at_hand, tmp_path, monkeypatch):
+    name = registry(packed(tmp_path / "wheels", file.read_bytes()))
+    folder, said = prepare(name).folder, []
+    for damaged in ("model.safetensors", "source.json", "config.json"):
+        (folder / damaged).write_bytes(b"{")
+        assert "damaged" in refusal(load_model, name)
+        fetch_model(name, said.append)
+        assert "damaged in the cache, made anew" in said[-2] and load_model(name).n_layers == 4
+    fetch_model(name, said.append)
+    assert said[-1] == f"model {name}: cached ({folder})"
 
 
 # ------------------------------------------------------------------------------------ names
