@@ -185,7 +185,7 @@ def _read(path: Path, found: GgufFacts) -> tuple[Any, Any]:
     source: dict[str, Any] = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
     try:
         config = AutoConfig.from_pretrained(**source, trust_remote_code=False)
-        kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
         if kind is None or kind.__name__ not in ARCHITECTURES:
             raise UserError(
                 f"{path.name} is of the architecture {found.architecture!r}; supported: {', '.join(supported())}."
@@ -258,7 +258,8 @@ def _quantisation(metadata: dict[str, Any]) -> str:
 
 def supported() -> list[str]:
     """llama.cpp's names of architectures that both transformers' reader and this tool know."""
-    known = {kind.__name__: config.model_type for config, kind in MODEL_FOR_CAUSAL_LM_MAPPING.items()}
+    classes: dict[Any, Any] = dict(MODEL_FOR_CAUSAL_LM_MAPPING.items())
+    known = {kind.__name__: config.model_type for config, kind in classes.items()}
     types = {known[name].removesuffix("_text") for name in ARCHITECTURES if name in known}
     return sorted(types & {*GGUF_SUPPORTED_ARCHITECTURES})
 
