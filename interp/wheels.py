@@ -59,7 +59,7 @@ def download(wheel: Wheel, folder: Path) -> Path:
     command = [
         *_pip(),
         *("download", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off", "--disable-pip-version-check"),
-        *("--dest", str(landing), str(wheel)),
+        *("--verbose", "--dest", str(landing), str(wheel)),  # else pip keeps to itself that an index was not reached
     ]
     environment = {**os.environ, "TMPDIR": str(landing / "temporary"), "PIP_NO_INPUT": "1"}
     with _watched(landing, f"downloading {wheel.project}", wheel.size):
