@@ -177,7 +177,7 @@ def resolve_device(device: str) -> torch.device:
     """`auto` or a torch device name.
 
     Raises:
-        UserError: not a device, or CUDA asked for where there is none.
+        UserError: not a device, or one that is not here.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -185,8 +185,16 @@ def resolve_device(device: str) -> torch.device:
         place = torch.device(device)
     except RuntimeError:
         raise UserError(f"Unknown device {device!r}; use auto, cpu, cuda or cuda:N.") from None
+    if place.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"Device {device!r} cannot be used here; use auto, cpu, cuda or cuda:N.")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda was asked for, but torch sees no CUDA device; use device: cpu or auto.")
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device mps was asked for, but torch sees no Apple GPU; use device: cpu or auto.")
+    if place.type == "cuda" and (place.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(
+            f"device {device} was asked for, but torch sees {count} CUDA devices: cuda:0 to cuda:{count - 1}."
+        )
     return place
 
 
