@@ -7,6 +7,7 @@ from huggingface_hub.errors import CacheNotFound
 from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup
 
 from interp.releases import SaeChoice, residual_choices, residual_releases, spans
+from interp.sources import locate, packaged_models
 
 FACTS: dict[str, tuple[str, float, int, bool]] = {
     "gemma-2-2b": ("google/gemma-2-2b", 2.6e9, 2304, True),
@@ -40,7 +41,17 @@ FACTS: dict[str, tuple[str, float, int, bool]] = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A release and its model; sizes in bytes, weights in bfloat16, SAEs in float32."""
+    """A release and its model; sizes in bytes, weights in bfloat16, SAEs in float32.
+
+    A model of the package index stands without a release: `release` is empty, and its weights are in float32.
+
+    Attributes:
+        source: hub, or index for the Python package index.
+        licence: where it is known.
+        download_bytes: what fetching the model takes, where that is known.
+        quantisation: how the published file holds most weights, if it is quantised.
+        terms: what `interp fetch --accept-terms` wants to hear, if anything.
+    """
 
     model: str
     release: str
@@ -51,10 +62,15 @@ class Entry:
     model_bytes: int | None
     gated: bool | None
     cached: bool
+    source: str = "hub"
+    licence: str | None = None
+    download_bytes: int | None = None
+    quantisation: str | None = None
+    terms: str | None = None
 
 
 def catalogue(*, everything: bool = False) -> list[Entry]:
-    """Releases with SAEs on the residual stream, by model.
+    """Models of the package index, and releases with SAEs on the residual stream, by model.
 
     Args:
         everything: also those of models whose architecture is not supported, or not known here.
@@ -65,7 +81,31 @@ def catalogue(*, everything: bool = False) -> list[Entry]:
         for entry in residual_releases().values()
         if everything or entry.model in FACTS
     ]
-    return sorted(entries, key=lambda e: (e.model_bytes or 0, e.model, e.release))
+    return [
+        *(_packaged(name) for name in packaged_models()),
+        *sorted(entries, key=lambda e: (e.model_bytes or 0, e.model, e.release)),
+    ]
+
+
+def _packaged(name: str) -> Entry:
+    """A model of the package index."""
+    model = packaged_models()[name]
+    return Entry(
+        model=name,
+        release="",
+        layers=f"0-{model.layers - 1}",
+        n_layers=model.layers,
+        widths=[],
+        sae_bytes=None,
+        model_bytes=model.disk_bytes,
+        gated=model.terms is not None,
+        cached=locate(name).ready,
+        source="index",
+        licence=model.licence,
+        download_bytes=model.download_bytes,
+        quantisation=model.quantisation,
+        terms=model.terms.name if model.terms else None,
+    )
 
 
 def _entry(entry: PretrainedSAELookup, choices: list[SaeChoice], cached: set[str]) -> Entry:

@@ -5,6 +5,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from interp import __version__
 from interp.config import Config, config_of, known_keys, load_config
 from interp.errors import InterpWarning, UserError, nearest
+from interp.reporting import Reporter, reporting, terminal_reporter
 
 T = TypeVar("T")
 
@@ -197,38 +199,28 @@ def findings(*folders: Path, out: Path = Path("findings.md"), figures: Path | No
 
 
 @app.command
-def models(*, all: bool = False, json: Json = False) -> None:
-    """List models with public residual-stream SAEs: layers, widths, sizes, gating, and what is in the local cache.
+def models(*, all: bool = False, releases: bool = False, json: Json = False) -> None:
+    """List models: those of the package index, then those with public residual-stream SAEs, and what is cached.
 
-    For example: `interp models`, or `interp models --json | jq '.[].release'`.
+    For example: `interp models --releases`, or `interp models --json | jq '.[].release'`.
 
     Parameters
     ----------
     all
         Also releases for models whose architecture is not supported.
+    releases
+        The SAE releases of each model, as saes.name takes them, with layers, widths and sizes.
     """
     from interp.catalogue import catalogue
-    from interp.memory import gigabytes
+    from interp.listing import models_table, packaged_table, releases_table
 
     entries = catalogue(everything=all)
     if json:
         print(_as_json([asdict(e) for e in entries]))
         return
-    table = Table(caption="weights in bfloat16, each layer's narrowest SAE in float32; interp fetch CONFIG downloads")
-    for column in ("model", "size", "gated", "SAE release", "layers", "widths", "SAE size", "cached"):
-        table.add_column(column, overflow="fold")
-    for e in entries:
-        table.add_row(
-            e.model,
-            gigabytes(e.model_bytes) if e.model_bytes else "",
-            {True: "yes", False: "no", None: ""}[e.gated],
-            e.release,
-            e.layers,
-            ", ".join(f"{w // 1024}k" for w in e.widths),
-            gigabytes(e.sae_bytes) if e.sae_bytes else "",
-            "yes" if e.cached else "",
-        )
-    screen.print(table)
+    for table in [releases_table(entries)] if releases else [packaged_table(entries), models_table(entries)]:
+        screen.print(table)
+        screen.print()
 
 
 @app.command
@@ -266,13 +258,13 @@ def check(*arguments: Arguments, json: Json = False) -> None:
     from interp.memory import gigabytes
 
     wanted = [with_size(need, config) for need in needs(config)]
-    absent = [need for need in wanted if need.where == "hub"]
+    absent = [need for need in wanted if need.where in ("hub", "index", "gguf")]
     if json and any(need.kind != "corpus" for need in absent):
         print(_as_json({"downloads": [asdict(need) for need in absent]}))
         return
     for need in () if json else absent:
         size = f" ({gigabytes(need.size)})" if need.size else ""
-        print(f"would download {need.kind} {need.name}{size}")
+        print(f"would {'convert' if need.where == 'gguf' else 'download'} {need.kind} {need.name}{size}")
     if any(need.kind != "corpus" for need in absent):
         print("The rest can be checked once the model and the SAEs are here: interp fetch CONFIG.")
         return
@@ -297,20 +289,39 @@ def check(*arguments: Arguments, json: Json = False) -> None:
 
 
 @app.command
-def fetch(*arguments: Arguments) -> None:
-    """Download the model, the SAEs and the corpora of a configuration, so that a node without network can run it.
+def fetch(*arguments: Arguments, accept_terms: str | None = None) -> None:
+    """Download a model by name, or all that a configuration needs, so that a node without network can run it.
 
-    Usage: interp fetch CONFIG.yaml [--any.field VALUE ...]
+    Usage: interp fetch NAME [--accept-terms TERMS], or interp fetch CONFIG.yaml [--any.field VALUE ...]
 
     What is already there is not downloaded again; an interrupted download goes on where it stopped. For a gated
-    model, accept its licence on its page and log in first (hf auth login).
+    model of the hub, accept its licence on its page and log in first (hf auth login).
 
-    For example: `interp fetch experiments/models/gpt2-small.yaml`.
+    For example: `interp fetch smollm2-135m-instruct`, or `interp fetch experiments/models/gpt2-small.yaml`.
+
+    Parameters
+    ----------
+    accept_terms
+        Terms of use that you have read and accept, where a model has some: gemma. Remembered in the cache.
     """
-    config = load_config(*_parse(arguments))
     from interp.fetch import fetch as run_fetch
+    from interp.fetch import fetch_model
+    from interp.sources import known_terms
+    from interp.store import accept_terms as accept
 
-    run_fetch(config, print)
+    if accept_terms is not None:
+        if accept_terms not in known_terms():
+            raise UserError(f"No terms {accept_terms!r}{nearest(accept_terms, known_terms())}")
+        accept(accept_terms)
+    if arguments and not arguments[0].startswith("--") and Path(arguments[0]).suffix not in (".yaml", ".yml"):
+        if len(arguments) > 1:
+            raise UserError(
+                f"Unexpected {arguments[1]!r}; interp fetch takes one model, or a .yaml file and its fields."
+            )
+        fetch_model(arguments[0], print)
+        print(f"It is here: give it as --model {arguments[0]}.")
+        return
+    run_fetch(load_config(*_parse(arguments)), print)
     print("All is here; with HF_HUB_OFFLINE=1 the run needs no network.")
 
 
@@ -449,7 +460,8 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
 
     quiet = quiet or json
     say = (lambda line: None) if quiet else (lambda line: errors.print(f"[bold]{line}[/bold]"))
-    outcome = pipeline.run(config, command=command, progress=_plain if quiet else _bars, say=say)
+    with reporting(Reporter()) if quiet else nullcontext():
+        outcome = pipeline.run(config, command=command, progress=_plain if quiet else _bars, say=say)
     if not quiet:
         if outcome.skipped:
             errors.print(f"already done: {', '.join(outcome.skipped)}")
@@ -536,8 +548,10 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", category=InterpWarning)
     warnings.showwarning = _show_warning
+    news = terminal_reporter(lambda line: errors.print(line, style="bold", markup=False))
     try:
-        app()
+        with reporting(news):
+            app()
     except UserError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:

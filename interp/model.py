@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.resources import files
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,6 +18,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
 from interp.prompts import Prompt
+
+if TYPE_CHECKING:
+    from interp.sources import ModelSource
 
 BUNDLED = {"tiny": "tiny"}
 """Bundled model names and their folders under `sae_checkpoints/`."""
@@ -77,7 +80,12 @@ class LanguageModel:
         d_hidden: width of the MLPs' hidden layer, the widest that a pass holds.
         device: where token ids go in and answers come out; blocks may be elsewhere (`device_of`).
         chat: whether prompts are put into the tokenizer's chat template.
+        chat_reason: why, in words, where `load_model` decided.
+        source: what the weights were made from (file, quantisation, licence), where `load_model` made it.
     """
+
+    chat_reason: str = ""
+    source: "ModelSource | None" = None
 
     def __init__(
         self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, identity: str, *, chat: bool = False

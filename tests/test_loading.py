@@ -173,6 +173,8 @@ def test_a_tokenizer_without_any_special_token_is_refused(folder):
     [
         ({"quantization": "8bit", "device": "cpu"}, "needs a CUDA device"),
         ({"device": "gpu7"}, "Unknown device 'gpu7'"),
+        ({"device": "meta"}, "Device 'meta' cannot be used here"),
+        ({"device": "cpu:-3"}, "Unknown device 'cpu:-3'"),
         ({"dtype": "float23"}, "Unknown dtype 'float23'; did you mean"),
     ],
 )

@@ -280,14 +280,9 @@ def show(scores: "Scores", title: str) -> None:
 
 
 def _token_counter(name: str) -> Callable[[str], int]:
-    from transformers import AutoTokenizer
+    from interp.loading import load_tokenizer
 
-    from interp.model import BUNDLED, bundled_folder
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(bundled_folder(name) / "model" if name in BUNDLED else name)
-    except (OSError, ValueError) as error:
-        raise UserError(f"Could not load the tokenizer of {name!r}: {str(error).strip().splitlines()[0]}") from None
+    tokenizer = load_tokenizer(name)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

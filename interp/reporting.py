@@ -1,0 +1,54 @@
+"""How long work is told of: the library is silent unless whoever calls it asks to hear."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple
+
+
+class Reporter(NamedTuple):
+    """What is done with news.
+
+    Attributes:
+        say: takes one line.
+        advance: takes what is going on, how many bytes are done, and how many there are in all (0: not known); equal
+            numbers end it.
+    """
+
+    say: Callable[[str], None] = lambda line: None
+    advance: Callable[[str, int, int], None] = lambda what, done, total: None
+
+
+_reporter: ContextVar[Reporter] = ContextVar("reporter", default=Reporter())  # noqa: B039 (immutable)
+
+
+def reporter() -> Reporter:
+    """Whom to tell; nobody unless inside `reporting`."""
+    return _reporter.get()
+
+
+@contextmanager
+def reporting(listener: Reporter) -> Iterator[None]:
+    """News of everything inside goes to `listener`."""
+    token = _reporter.set(listener)
+    try:
+        yield
+    finally:
+        _reporter.reset(token)
+
+
+def terminal_reporter(say: Callable[[str], None]) -> Reporter:
+    """Lines as they come, and a bar for what takes longer than half a second, where standard error is a terminal."""
+    from tqdm import tqdm
+
+    bars: dict[str, tqdm] = {}
+
+    def advance(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            options = {"unit": "B", "unit_scale": True, "leave": False, "delay": 0.5, "dynamic_ncols": True}
+            bars[what] = tqdm(desc=f"  {what}", total=total or None, disable=None, **options)
+        bars[what].update(done - bars[what].n)
+        if done >= total > 0:
+            bars.pop(what).close()
+
+    return Reporter(say, advance)
