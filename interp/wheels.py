@@ -59,7 +59,7 @@ def download(wheel: Wheel, folder: Path) -> Path:
     command = [
         *_pip(),
         *("download", "--no-deps", "--only-binary", ":all:", "--progress-bar", "off", "--disable-pip-version-check"),
-        *("--verbose", "--dest", str(landing), str(wheel)),  # else pip keeps to itself that an index was not reached
+        *("--dest", str(landing), str(wheel)),
     ]
     environment = {**os.environ, "TMPDIR": str(landing / "temporary"), "PIP_NO_INPUT": "1"}
     with _watched(landing, f"downloading {wheel.project}", wheel.size):
@@ -148,8 +148,8 @@ def _explain(wheel: Wheel, output: str) -> str:
         )
     if ABSENT.search(output):
         return (
-            f"The package index that pip is set to use has no {wheel}; name another with PIP_INDEX_URL, or a folder"
-            " with the wheel with PIP_FIND_LINKS."
+            f"The package index that pip is set to use has no {wheel}, or did not answer; name another with"
+            " PIP_INDEX_URL, or a folder with the wheel with PIP_FIND_LINKS."
         )
     lines = [line for line in output.splitlines() if line.strip()]
     last = next((line for line in reversed(lines) if "error" in line.lower()), lines[-1] if lines else "no word")
