@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, field, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,7 +58,7 @@ def _name(text: str) -> str:
 
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
-        raise ValueError(f"unknown device {quoted(text)}; use auto, cpu, cuda or cuda:N")
+        raise ValueError(f"unknown device; use auto, cpu, cuda or cuda:N; got {quoted(text)}")
     return text
 
 
@@ -262,7 +262,7 @@ def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = N
     try:
         return TypeAdapter(Config).validate_python(tree)
     except ValidationError as error:
-        raise UserError(_explain(error, where)) from None
+        raise UserError(_explain(error, where, overrides or {})) from None
 
 
 def config_of(folder: Path) -> Config:
@@ -381,14 +381,16 @@ def _index(items: list, step: str, key: str) -> int:
     return int(step)
 
 
-def _explain(error: ValidationError, where: str) -> str:
-    """The first complaint, in one line."""
+def _explain(error: ValidationError, where: str, flags: Iterable[str] = ()) -> str:
+    """The first complaint, in one line that blames the flag or the file that the value came from."""
     first = error.errors()[0]
     # Steps of pydantic's own, such as the branches of a union, are no keys.
     steps = [str(s) for s in first["loc"] if isinstance(s, int) or re.fullmatch(r"[A-Za-z_]\w*", str(s))]
     while steps and not steps[-1].isdigit() and not _is_key(steps):
         steps.pop()
     key = ".".join(steps)
+    parts = [".".join(map(str, first["loc"])), key]
+    where = next((f"--{flag}" for flag in flags if any(_is_within(part, flag) for part in parts)), where)
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         key = ".".join(str(s) for s in first["loc"])
         siblings = _fields_at(Config, [str(s) for s in first["loc"][:-1]])
@@ -399,7 +401,13 @@ def _explain(error: ValidationError, where: str) -> str:
             message = f"{steps[-1] if steps else 'it'} must be {words} {first['ctx'][kind]}"
     given = first.get("input")
     shown = f" (got {quoted(given)})" if not isinstance(given, dict) and "got" not in message else ""
-    return f"{where}: {key or 'config'}: {message[0].lower() + message[1:]}{shown}."
+    place = where if where == f"--{key}" else f"{where}: {key}" if key else where
+    return f"{place}: {message[0].lower() + message[1:]}{shown}".rstrip("?.") + ("?" if message.endswith("?") else ".")
+
+
+def _is_within(key: str, flag: str) -> bool:
+    """Whether a flag set a field, something in it, or the part that it lies in."""
+    return key == flag or key.startswith(f"{flag}.") or (key != "" and flag.startswith(f"{key}."))
 
 
 def _is_key(steps: Sequence[str]) -> bool:
