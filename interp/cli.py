@@ -23,7 +23,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from interp import __version__
 from interp.config import Config, config_of, known_keys, load_config
 from interp.errors import InterpWarning, UserError, nearest, printable, quoted
-from interp.options import folder_path, page_path
+from interp.options import Count, Finite, Positive, Seed, folder_path, page_path
 from interp.terminal import Screen
 
 T = TypeVar("T")
@@ -270,10 +270,10 @@ def generate(
     *,
     prompt: str,
     emotion: str | None = None,
-    strength: float = 1.0,
-    tokens: int = 60,
-    temperature: float = 0.0,
-    seed: int = 0,
+    strength: Finite = 1.0,
+    tokens: Count = 60,
+    temperature: Positive = 0.0,
+    seed: Seed = 0,
 ) -> None:
     """Plain and steered text side by side.
 
@@ -319,7 +319,7 @@ def generate(
 
 
 @app.command
-def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: float = 1.0) -> None:
+def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: Finite = 1.0) -> None:
     """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
 
     For example: `interp export runs/tiny --to lm-eval --emotion joy`.
@@ -336,18 +336,22 @@ def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None =
     """
     from interp.steering.export import export as run_export
 
+    folder_path(out or run / "export" / to)
     model, saes, steering = _steering_of(run, emotion, strength)
     print(run_export(steering, model, saes, to, out or run / "export" / to))
 
 
 def _steering_of(run: Path, emotion: str | None, strength: float) -> tuple[Any, Any, Any]:
     """Model, SAEs and steering of a run folder."""
+    config = config_of(run)
     from interp.loading import load_model
     from interp.sae_loading import load_saes
     from interp.steering.additive import towards
-    from interp.steering.steering import Steering
+    from interp.steering.steering import FACTS, TENSORS, Steering
+    from interp.stored import as_recorded, read_record
 
-    config = config_of(run)
+    if emotion is None:
+        as_recorded(run, (FACTS, TENSORS), read_record(run))
     own = None if emotion else Steering.load(run).scaled(strength)
     model = load_model(
         config.model,

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, field, fields, is_dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -13,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from interp.emotions import EKMAN
 from interp.errors import CONTROL, DamagedError, UserError, nearest, quoted
-from interp.scalars import alternatives, load_words, typed
+from interp.scalars import alternatives, hints_of, load_words, typed
 from interp.stored import read_record
 
 _strict = ConfigDict(extra="forbid")
@@ -260,7 +261,7 @@ def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = N
         steps = _steps(key)
         _set(tree, key, typed(value, _kind_at(Config, steps), key=key))
     try:
-        return TypeAdapter(Config).validate_python(tree)
+        return _validated(tree)
     except ValidationError as error:
         raise UserError(_explain(error, where, overrides or {})) from None
 
@@ -274,7 +275,7 @@ def config_of(folder: Path) -> Config:
     record = read_record(folder)
     path = folder / "run.json"
     try:
-        config = TypeAdapter(Config).validate_python(record["config"])
+        config = _validated(record["config"])
     except ValidationError as error:
         raise UserError(_explain(error, str(path))) from None
     except KeyError:
@@ -292,7 +293,7 @@ def local_paths(config: Config) -> dict[str, str]:
 
 def _path_values(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """(dotted key, value) of the fields that may hold a path, those of lists by number; `out` is where the run is."""
-    hints = get_type_hints(type(part), include_extras=True)
+    hints = hints_of(type(part))
     for f in fields(part):
         value, key = getattr(part, f.name), prefix + f.name
         if is_dataclass(value):
@@ -314,9 +315,19 @@ def _moved(config: Config, places: Mapping[str, str]) -> Config:
     for key, value in _path_values(config):
         if key in places and (Path(places[key]).exists() or not Path(value).exists()):
             _set(tree, key, places[key])
-    return TypeAdapter(Config).validate_python(tree)
+    return _validated(tree)
 
 
+def _validated(tree: Any) -> Config:
+    return _adapter().validate_python(tree)
+
+
+@cache
+def _adapter() -> TypeAdapter[Config]:
+    return TypeAdapter(Config)
+
+
+@cache
 def known_keys(kind: Any = Config, prefix: str = "") -> list[str]:
     """All dotted keys of the tree."""
     keys = []
@@ -341,7 +352,7 @@ def _kind_at(kind: Any, steps: Sequence[str]) -> Any:
         inner = None
         for one in alternatives(kind):
             if is_dataclass(one):
-                inner = get_type_hints(one, include_extras=True).get(step)
+                inner = hints_of(one).get(step)
             elif get_origin(one) is list and step.isdigit():
                 inner = get_args(one)[0]
             elif get_origin(one) is dict:

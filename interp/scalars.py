@@ -5,6 +5,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,7 @@ NOTHING = ("", "~", "null", "Null", "NULL", "none", "None", "NONE")
 TRUTHS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 MOST_BYTES, MOST_NODES = 2**20, 10_000
 """Of a configuration file, and of its values with every alias written out."""
+MOST_DEEP = 50
 MOST_DIGITS = 30
 
 
@@ -27,6 +29,16 @@ class _Words(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers = {"<": [("tag:yaml.org,2002:merge", re.compile("^<<$"))]}  # noqa: RUF012
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MOST_DEEP:
+            raise yaml.YAMLError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -77,10 +89,7 @@ def load_words(path: Path) -> dict[str, Any]:
 
 
 def _words(text: str) -> Any:
-    try:
-        return yaml.load(text, _Words)
-    except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply") from None
+    return yaml.load(text, _Words)
 
 
 def _place(error: yaml.YAMLError) -> str:
@@ -96,6 +105,13 @@ def alternatives(hint: Any) -> list[Any]:
     if get_origin(hint) in (Union, types.UnionType):
         return [kind for inner in get_args(hint) for kind in alternatives(inner)]
     return [hint]
+
+
+@cache
+def hints_of(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass' fields, with their annotations."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {f.name: hints[f.name] for f in fields(kind)}
 
 
 def typed(value: Any, hint: Any, *, key: str | None = None) -> Any:
@@ -118,8 +134,7 @@ def typed(value: Any, hint: Any, *, key: str | None = None) -> Any:
         if isinstance(value, Mapping) and get_origin(kind) is dict:
             return {name: typed(item, get_args(kind)[1]) for name, item in value.items()}
         if isinstance(value, Mapping) and is_dataclass(kind):
-            hints = get_type_hints(kind, include_extras=True)
-            known = {f.name: hints[f.name] for f in fields(kind)}
+            known = hints_of(kind)
             return {name: typed(item, known[name]) if name in known else item for name, item in value.items()}
     return value
 

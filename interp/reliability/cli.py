@@ -17,7 +17,13 @@ app = cyclopts.App(
     name="reliability", help="Does the answer survive the way of asking: order, wording, negation, format?"
 )
 
-Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())]
+
+def _given(type_: object, value: list[str] | None) -> None:
+    if value is not None and not value:
+        raise ValueError("Give at least one.")
+
+
+Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=(), validator=_given)]
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON instead of a table.")]
 
 
