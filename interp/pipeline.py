@@ -116,6 +116,8 @@ STAGES = (
     Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering.learning_curve", "seed")),
 )
 
+FEWEST = 2
+"""Discover examples without which no stage has anything to compare."""
 LAST_STAGE = {"trace": "cards", "steer": "learning", "run": "learning"}
 """The stage with which each command ends (all of them write the report)."""
 
@@ -236,8 +238,12 @@ def _identified(session: Session) -> Identities:
     """The one place where a run asks what model and SAEs it has; what the user named wrongly is refused before that."""
     resolve_template(session.config.prompt.template)
     load_plain_text(session.config.fluency.path)
-    if not session.examples:
-        raise UserError("No examples are left: give corpora with texts of the run's labels.")
+    few = sum(role == "discover" for role, _ in session.examples)
+    if few < FEWEST:
+        raise UserError(
+            f"corpora.discover holds {few} texts of the run's labels, and nothing can be found on fewer than {FEWEST};"
+            " raise its limit, or give another corpus or mapping."
+        )
     return Identities(session.model.identity, session.model.chat, session.saes.identity)
 
 

@@ -147,6 +147,8 @@ def as_recorded(folder: Path, names: Iterable[str], record: Mapping[str, Any]) -
 
 def _well_formed(record: Mapping[str, Any]) -> bool:
     stages = record.get("stages", {})
+    if not isinstance(record.get("config", {}), dict) or not isinstance(record.get("name", ""), str):
+        return False
     if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
         return False
     outputs = [entry.get("outputs", {}) for entry in stages.values()]
