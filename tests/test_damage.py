@@ -57,8 +57,9 @@ def test_f1_a_folder_is_written_by_one_process(tmp_path):
             claimed(tmp_path / "run"),
         ):
             pass
-        code = f"from interp.folder import claimed; claimed(__import__('pathlib').Path({str(tmp_path / 'run')!r})).__enter__()"
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        code = "import sys, pathlib, interp.folder as f; f.claimed(pathlib.Path(sys.argv[1])).__enter__()"
+        words = [sys.executable, "-c", code, str(tmp_path / "run")]
+        other = subprocess.run(words, capture_output=True, text=True, check=False)
         assert other.returncode and f"process {os.getpid()} on" in other.stderr
     with claimed(tmp_path / "run"):
         pass
@@ -90,14 +91,12 @@ def test_f1_residuals_of_other_examples_are_not_taken(world, run):  # noqa: F811
 # ------------------------------------------------------------------------------------------ F2, F3
 
 
-@pytest.mark.parametrize("harm", ["deleted", "halved", "other bytes of equal size", "added"])
+@pytest.mark.parametrize("harm", ["deleted, halved", "other bytes of equal size", "added"])
 def test_f2_a_finished_run_mends_what_is_not_as_it_wrote_it(world, run, harm):  # noqa: F811
     whole = contents(run)
-    if harm == "deleted":
+    if harm == "deleted, halved":
         (run / "why.parquet").unlink()
-        shutil.rmtree(run / "features")
-    elif harm == "halved":
-        halved(run / "why.parquet")
+        (run / "features/layer_00.npz").unlink()
         halved(run / "features/layer_01.npz")
     elif harm == "added":
         (run / "features/layer_99.npz").write_bytes(b"x")
@@ -240,7 +239,7 @@ def test_f10_and_f11_nothing_from_a_file_is_obeyed_by_the_terminal(capfd):
     screen.print(hostile)
     screen.print(table)
     shown = capfd.readouterr().out
-    assert not CONTROL.search(shown) and shown.count("[/red]") == 5 and shown.count("[bold]x") == 5
+    assert not CONTROL.search(shown) and shown.count("[/red]") == 5 and shown.count("[bold]") == 5
 
 
 def test_f10_a_model_path_with_markup_is_shown_as_it_is(monkeypatch, capfd, world, tmp_path):  # noqa: F811
@@ -285,18 +284,22 @@ def test_files_are_readable_by_others(run):
 # ------------------------------------------------------------------------------------------ F14, F15, F25, F26
 
 
-@pytest.mark.parametrize("part", ["discover", "fit", "test.0"])
-def test_f14_a_limit_of_one_is_refused_or_works(world, tmp_path, part, monkeypatch, capfd):  # noqa: F811
-    words = ["run", str(world / "small.yaml"), "--out", str(tmp_path), f"--corpora.{part}.limit", "1"]
+def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_path, monkeypatch, capfd):  # noqa: F811
+    monkeypatch.setattr("interp.session.load_model", lambda *a, **k: pytest.fail("loaded first"))
+    words = ["run", str(world / "small.yaml"), "--out", str(tmp_path), "--corpora.discover.limit", "1"]
     code, said = told(words, monkeypatch, capfd)
-    assert code in (0, 2), said
-    assert code == 0 or [line for line in said.splitlines() if line.startswith("interp:")]
+    assert code == 2 and "corpora.discover holds 1 texts" in said
+
+
+def test_f14_one_text_to_fit_on_and_one_to_score_are_few_and_work(world, tmp_path):  # noqa: F811
+    few = {f"corpora.{part}.limit": n for part, n in (("discover", "4"), ("fit", "1"), ("test.0", "1"))}
+    assert start(world, tmp_path, **few, **{"tracing.examples": "correct"}).report.exists()
 
 
 def test_f15_a_tilde_is_the_home_folder_in_every_path_field(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     flags = ("out", "model", "saes", "corpora.discover.path", "fluency.path")
-    config = load_config(None, {flag: "~/zz" for flag in flags})
+    config = load_config(None, dict.fromkeys(flags, "~/zz") | {"corpora.discover.name": "local"})
     found = (config.out, config.model, config.saes.name, config.corpora.discover.path, config.fluency.path)
     assert found == (str(tmp_path / "zz"),) * 5
 
@@ -335,6 +338,7 @@ def test_19_flags_and_yaml_mean_the_text(tmp_path):
         tmp_path / "c.yaml",
         {
             "prompt.template": "Text: {text} #1\nEmotion:",
+            "corpora.discover.name": "local",
             "corpora.discover.path": "a #b: c.csv",
             "fluency.path": "none",
         },
@@ -384,12 +388,20 @@ def test_the_command_line_is_there_before_torch():
         "        cli.main()\n"
         "import interp.report, interp.report.comparing, interp.folder, interp.express.scoring\n"
         "print([m for m in ('torch', 'transformers', 'sae_lens', 'datasets') if m in sys.modules])\n"
-        "from interp import capture, load_model\n"
-        "import interp.capture\n"
-        "print(callable(interp.capture), callable(capture), callable(load_model))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == ["[]", "True True True"]
+    assert done.stdout.strip() == "[]"
+
+
+def test_names_of_the_package_are_what_they_say_however_they_are_loaded():
+    import interp
+    import interp.capture
+    from interp import capture, load_model
+
+    assert callable(interp.capture) and callable(capture) and callable(load_model)
+    with pytest.raises(AttributeError, match="no attribute 'captur'"):
+        _ = interp.captur
+    assert set(interp.__all__) <= set(dir(interp))
 
 
 def test_arrays_of_another_kind_are_damage(tmp_path):
