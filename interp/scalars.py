@@ -107,9 +107,13 @@ def alternatives(hint: Any) -> list[Any]:
     return [hint]
 
 
-@cache
 def hints_of(kind: Any) -> dict[str, Any]:
     """The types of a dataclass' fields, with their annotations."""
+    return _hints(kind)
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {f.name: hints[f.name] for f in fields(kind)}
 

@@ -50,7 +50,7 @@ NEEDED: dict[str, Sequence[str]] = {
 }
 """Columns without which a table cannot be shown."""
 RECORDED: dict[str, Sequence[str]] = {
-    "config": ("labels", "seed", "corpora", "prompt", "tracing"),
+    "config": ("labels", "seed"),
     "model": ("name", "identity", "n_layers", "d_model", "device", "dtype"),
     "saes": ("name", "identity", "layers"),
     "versions": ("interp",),
