@@ -328,14 +328,18 @@ def _adapter() -> TypeAdapter[Config]:
 
 
 @cache
-def known_keys(kind: Any = Config, prefix: str = "") -> list[str]:
+def known_keys() -> list[str]:
     """All dotted keys of the tree."""
+    return _known_keys(Config, "")
+
+
+def _known_keys(kind: Any, prefix: str) -> list[str]:
     keys = []
     for f in fields(kind):
         keys.append(prefix + f.name)
         inner = get_type_hints(kind)[f.name]
         if is_dataclass(inner):
-            keys += known_keys(inner, f"{prefix}{f.name}.")
+            keys += _known_keys(inner, f"{prefix}{f.name}.")
     return keys
 
 
