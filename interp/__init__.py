@@ -1,13 +1,19 @@
 """Where a language model recognises emotions, through which sparse features, and how to steer them."""
 
-from interp.capture import Captured, capture
-from interp.corpora import Example, load_corpus
-from interp.errors import UserError
-from interp.loading import load_model
-from interp.model import LanguageModel
-from interp.sae_loading import load_saes
-from interp.saes import SaeStack
-from interp.steering.steering import Steering
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from interp.capture import Captured, capture
+    from interp.corpora import Example, load_corpus
+    from interp.errors import UserError
+    from interp.loading import load_model
+    from interp.model import LanguageModel
+    from interp.sae_loading import load_saes
+    from interp.saes import SaeStack
+    from interp.steering.steering import Steering
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,3 +28,38 @@ __all__ = [
     "load_model",
     "load_saes",
 ]
+_WHERE = {
+    "Captured": "interp.capture",
+    "Example": "interp.corpora",
+    "LanguageModel": "interp.model",
+    "SaeStack": "interp.saes",
+    "Steering": "interp.steering.steering",
+    "UserError": "interp.errors",
+    "capture": "interp.capture",
+    "load_corpus": "interp.corpora",
+    "load_model": "interp.loading",
+    "load_saes": "interp.sae_loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names are loaded when they are asked for (PEP 562): torch and what stands on it take seconds."""
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'interp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """`interp.capture` is the function: importing the module of that name must not put itself in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if isinstance(value, ModuleType) and name in _WHERE:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import cyclopts
 from cyclopts import Parameter
+from cyclopts.exceptions import CycloptsError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,8 +23,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
 from interp.config import Config, config_of, known_keys, load_config
-from interp.errors import InterpWarning, UserError, nearest
+from interp.errors import InterpWarning, UserError, nearest, printable, quoted
+from interp.options import Count, Finite, Positive, Seed, folder_path, page_path
 from interp.reporting import Reporter, reporting, terminal_reporter
+from interp.terminal import Screen
 
 T = TypeVar("T")
 
@@ -34,8 +37,10 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 app.command("interp.express.cli:app", name="express", help="Does a model name what people say they feel?")
-screen = Console()
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+screen = Screen()
+errors = Screen(stderr=True, soft_wrap=True)
+MOST_OF_A_MESSAGE = 600
+"""Characters of an error message that are shown."""
 app.command("interp.reliability.cli:app", name="reliability", help="Does the answer survive the way of asking?")
 
 app.register_install_completion_command(
@@ -99,8 +104,6 @@ def plot(folder: Path, *, text: bool = True) -> None:
     """
     from interp.report import write_report
 
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{folder} is no run folder (it holds no run.json); give one such as runs/tiny.")
     print(write_report(folder, text=text))
 
 
@@ -123,12 +126,12 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: Json = False
     from interp.inspecting import inspect as run_inspect
     from interp.report.inspecting import inspection_lines, inspection_page
 
+    path = page_path(out or run / "inspect.html")
     found = run_inspect(run, text)
     if json:
         print(_as_json(asdict(found) | {"evidence": found.evidence.round(5).tolist()}))
         return
     errors.print(inspection_lines(found))
-    path = out or run / "inspect.html"
     with writing(path) as part:
         part.write_text(inspection_page(found, run.resolve().name), encoding="utf-8")
     print(path)
@@ -149,7 +152,7 @@ def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) 
     """
     from interp.report.comparing import compare as run_compare
 
-    tidy, page = run_compare(folders, out)
+    tidy, page = run_compare(folders, folder_path(out))
     if json:
         print(_as_json({"page": page, "measures": _records(tidy)}))
         return
@@ -191,9 +194,9 @@ def findings(*folders: Path, out: Path = Path("findings.md"), figures: Path | No
         return
     table = Table(title="does the claim hold?")
     for column in ("claim", *(one.title for one in found)):
-        table.add_column(escape(column))
+        table.add_column(column)
     for claim, verdicts in verdict_lines(found):
-        table.add_row(escape(claim.short), *verdicts)
+        table.add_row(claim.short, *verdicts)
     errors.print(table)
     print(out)
 
@@ -269,7 +272,7 @@ def check(*arguments: Arguments, json: Json = False) -> None:
         print("The rest can be checked once the model and the SAEs are here: interp fetch CONFIG.")
         return
     with TemporaryDirectory() as folder:
-        found = run_check(config, RunFolder(Path(folder)), lambda line: errors.print(f"[bold]{line}[/bold]"))
+        found = run_check(config, RunFolder(Path(folder)), lambda line: errors.print(line, style="bold"))
     if json:
         peak = {"peak_bytes": found.peak_bytes}
         print(_as_json({"downloads": [asdict(need) for need in absent], **asdict(found), **peak}))
@@ -331,10 +334,10 @@ def generate(
     *,
     prompt: str,
     emotion: str | None = None,
-    strength: float = 1.0,
-    tokens: int = 60,
-    temperature: float = 0.0,
-    seed: int = 0,
+    strength: Finite = 1.0,
+    tokens: Count = 60,
+    temperature: Positive = 0.0,
+    seed: Seed = 0,
 ) -> None:
     """Plain and steered text side by side.
 
@@ -380,7 +383,7 @@ def generate(
 
 
 @app.command
-def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: float = 1.0) -> None:
+def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: Finite = 1.0) -> None:
     """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
 
     For example: `interp export runs/tiny --to lm-eval --emotion joy`.
@@ -397,18 +400,22 @@ def export(run: Path, *, to: str, out: Path | None = None, emotion: str | None =
     """
     from interp.steering.export import export as run_export
 
+    folder_path(out or run / "export" / to)
     model, saes, steering = _steering_of(run, emotion, strength)
     print(run_export(steering, model, saes, to, out or run / "export" / to))
 
 
 def _steering_of(run: Path, emotion: str | None, strength: float) -> tuple[Any, Any, Any]:
     """Model, SAEs and steering of a run folder."""
+    config = config_of(run)
     from interp.loading import load_model
     from interp.sae_loading import load_saes
     from interp.steering.additive import towards
-    from interp.steering.steering import Steering
+    from interp.steering.steering import FACTS, TENSORS, Steering
+    from interp.stored import as_recorded, read_record
 
-    config = config_of(run)
+    if emotion is None:
+        as_recorded(run, (FACTS, TENSORS), read_record(run))
     own = None if emotion else Steering.load(run).scaled(strength)
     model = load_model(
         config.model,
@@ -459,7 +466,7 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
     from interp import pipeline  # loads torch: not before the configuration is known to be right
 
     quiet = quiet or json
-    say = (lambda line: None) if quiet else (lambda line: errors.print(f"[bold]{line}[/bold]"))
+    say = (lambda line: None) if quiet else (lambda line: errors.print(line, style="bold"))
     with reporting(Reporter()) if quiet else nullcontext():
         outcome = pipeline.run(config, command=command, progress=_plain if quiet else _bars, say=say)
     if not quiet:
@@ -467,6 +474,8 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
             errors.print(f"already done: {', '.join(outcome.skipped)}")
         if outcome.stale:
             errors.print(f"done again, because something they depend on changed: {', '.join(outcome.stale)}")
+        if outcome.mended:
+            errors.print(f"done again, because files of theirs were missing or damaged: {', '.join(outcome.mended)}")
         _summary(config, outcome.folder)
         errors.print(f"{outcome.seconds:.0f} s")
     if json:
@@ -492,14 +501,14 @@ def _parse(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
-            raise UserError(f"Unexpected {flag!r}; after the config come pairs such as --seed 1.")
+            raise UserError(f"Unexpected {quoted(flag)}; after the config come pairs such as --seed 1.")
         key, given, value = flag[2:].partition("=")
         head = key.split(".")[0]
         if head not in known_keys():
-            raise UserError(f"Unknown option --{key}{nearest(key, known_keys())}")
+            raise UserError(f"Unknown option --{quoted(key)[1:-1]}{nearest(key, known_keys())}")
         if not given:
             if not rest:
-                raise UserError(f"--{key} needs a value.")
+                raise UserError(f"--{quoted(key)[1:-1]} needs a value.")
             value = rest.pop(0)
         overrides[key] = value
     return path, overrides
@@ -548,30 +557,70 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", category=InterpWarning)
     warnings.showwarning = _show_warning
-    news = terminal_reporter(lambda line: errors.print(line, style="bold", markup=False))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    news = terminal_reporter(lambda line: errors.print(line, style="bold"))
     try:
+        for word in sys.argv[1:]:
+            if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
+                raise UserError(f"The argument {quoted(word)} is not UTF-8 text.")
         with reporting(news):
-            app()
+            app(exit_on_error=False, print_error=False)
     except UserError as error:
+        _fail(str(error), 2)
+    except CycloptsError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("Interrupted. What is finished is kept; the same command goes on from there.", 2)
-    except MemoryError:
-        _fail("Out of memory. Use a smaller --batch_size or --corpora.*.limit; what is finished is kept.", 2)
-    except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or 'file system'}. What is finished is kept.", 2)
+    except BrokenPipeError:  # `interp models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
-        log = Path("interp-error.log")
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        _fail(f"Internal error, our fault ({type(error).__name__}: {error}); the traceback is in {log}.", 1)
+        _fail(*_explained(error))
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What went wrong, and the exit code: memory, disk and files are the user's to mend."""
+    from interp.folder import out_of_space
+
+    if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error):
+        return "Out of memory. Use a smaller --batch_size or --corpora.*.limit; what is finished is kept.", 2
+    if out_of_space(error):
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        return f"No space left on device{where}. What is finished is kept; make room and give the same command.", 2
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {quoted(error.filename or 'file system')}. What is finished is kept.", 2
+    said = f"Internal error, our fault ({type(error).__name__}: {error})"
+    log = _log()
+    return f"{said}; the traceback is in {log}." if log else f"{said}; no log of it could be written.", 1
+
+
+def _log() -> Path | None:
+    """The traceback in a file: in the working folder, else in the one for temporary files, else nowhere."""
+    from tempfile import gettempdir
+
+    from interp.folder import writing
+
+    for folder in (Path(), Path(gettempdir())):
+        log = folder / "interp-error.log"
+        try:
+            with writing(log) as part:
+                part.write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        return log
+    return None
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    errors.print(f"note: {message}", style="yellow", markup=False)
+    errors.print(f"note: {message}", style="yellow")
 
 
 def _fail(message: str, code: int) -> None:
-    errors.print(f"interp: {' '.join(message.split())}", style="red", markup=False)
+    line = printable(" ".join(message.split()))
+    line = line if len(line) <= MOST_OF_A_MESSAGE else line[:MOST_OF_A_MESSAGE] + " ..."
+    errors.print(f"interp: {line}", style="red")
     sys.exit(code)
 
 

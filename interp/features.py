@@ -10,8 +10,10 @@ from jaxtyping import Float
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from interp.errors import DamagedError
 from interp.folder import writing
 from interp.saes import SaeStack
+from interp.stored import read_arrays
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,17 @@ def save_features(path: Path, features: LayerFeatures) -> None:
 
 
 def load_features(path: Path) -> LayerFeatures:
-    with np.load(path) as f:
+    """What `save_features` wrote.
+
+    Raises:
+        DamagedError: the file is none of those.
+    """
+    f = read_arrays(path)
+    try:
         acts = csr_array((f["data"], f["indices"], f["indptr"]), shape=tuple(f["shape"]))
         return LayerFeatures(acts, f["error"], f["spread"])
+    except (KeyError, ValueError) as error:
+        raise DamagedError(path, f"not the features of a layer: {error}") from None
 
 
 def _stack(parts: list[csr_array]) -> csr_array:

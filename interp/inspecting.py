@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 
@@ -15,11 +14,13 @@ from interp.model import token_pieces
 from interp.report.inspecting import BehindAnswer, Inspection
 from interp.session import Session
 from interp.steering.steering import Steering
+from interp.stored import as_recorded, read_table
 from interp.tracing import FeatureEdits, ablate_jointly, answer_gradients, answers_under, attribute, edited_logits
 
 PROPOSED = 64
 """Features that attribution proposes for exact ablation, half of them for and half against the answer."""
 SHOWN = 10
+STEERING = ("steering.json", "steering.safetensors")
 AGAINST = 5
 
 
@@ -55,6 +56,7 @@ def inspect_text(session: Session, text: str) -> Inspection:
         n = sum(map(len, removed.values()))
         conditions[f"without its top {n}"] = ablate_jointly(model, session.saes, captured, removed)[0]
     if (session.folder / "steering.json").is_file():
+        as_recorded(session.folder.path, STEERING, session.folder.record)
         steering = Steering.load(session.folder.path)
         if steering.layers:
             conditions["steered"] = answers_under(model, captured, steering.edits(session.saes))[0]
@@ -112,6 +114,7 @@ def _causal_for(session: Session) -> dict[tuple[int, int], list[str]]:
     path = session.folder / "effects.parquet"
     if not path.is_file():
         return {}
-    table = pd.read_parquet(path)
+    as_recorded(session.folder.path, [path.name], session.folder.record)
+    table = read_table(path)
     causal = table[table["causal"].astype(bool) & (table["split"] == "discover")]
     return {(int(k), int(f)): own["emotion"].tolist() for (k, f), own in causal.groupby(["layer", "feature"])}

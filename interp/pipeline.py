@@ -3,16 +3,21 @@
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from interp.config import Config
+import torch
+from safetensors import SafetensorError
+
+from interp.config import Config, local_paths
+from interp.errors import DamagedError, UserError
 from interp.evaluation.fluency import load_plain_text
-from interp.folder import RunFolder, fingerprint
+from interp.folder import RunFolder, claimed, fingerprint, out_of_space
 from interp.loading import resolve_device, resolve_dtype
+from interp.prompts import resolve_template
 from interp.report import write_report
 from interp.session import Progress, Session, silent
 from interp.stages import (
@@ -29,6 +34,7 @@ from interp.stages import (
     trace,
     why,
 )
+from interp.stored import UNREADABLE, files_below
 
 PACKAGES = (
     "interp",
@@ -110,6 +116,8 @@ STAGES = (
     Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering.learning_curve", "seed")),
 )
 
+FEWEST = 2
+"""Discover examples without which no stage has anything to compare."""
 LAST_STAGE = {"trace": "cards", "steer": "learning", "run": "learning"}
 """The stage with which each command ends (all of them write the report)."""
 
@@ -125,6 +133,8 @@ class Outcome:
     stale: list[str]
     """Stages that ran again because the configuration, the model, the SAEs or a corpus changed."""
     seconds: float
+    mended: list[str] = field(default_factory=list)
+    """Stages that ran again because files of theirs were missing or damaged."""
 
 
 def run(
@@ -144,42 +154,114 @@ def run(
         UserError: anything in the configuration, the data or the folder that the user can mend.
     """
     began = time.perf_counter()
-    folder = RunFolder.open(Path(config.out) / config.name, config.name)
-    session = Session(config, folder, progress)
-    prints = _fingerprints(session)
-    folder.note(name=config.name, config=config.as_dict(), **_identities(session))
-    ran, skipped, stale = [], [], []
-    names = [s.name for s in STAGES]
-    for stage in STAGES[: names.index(LAST_STAGE[command]) + 1]:
-        if folder.is_current(stage.name, prints[stage.name]):
-            skipped.append(stage.name)
+    path = Path(config.out) / config.name
+    with claimed(path):
+        folder = RunFolder.open(path, config.name)
+        session = Session(config, folder, progress)
+        known = _identified(session)
+        prints = _fingerprints(session, known)
+        names = [s.name for s in STAGES]
+        wanted = STAGES[: names.index(LAST_STAGE[command]) + 1]
+        done = _run_stages(session, wanted, prints, say)
+        if folder.record.get("config") != config.as_dict():
+            folder.note(config=config.as_dict())
+        report = write_report(folder.path)
+    return replace(done, report=report, seconds=time.perf_counter() - began)
+
+
+def _run_stages(
+    session: Session, stages: Sequence[Stage], prints: Mapping[str, str], say: Callable[[str], None]
+) -> Outcome:
+    """Runs the stages that are not done, or whose files are not those they wrote, and all that comes after those.
+
+    What a stage reads has thus been written, or found to be what was written, in this very run.
+    """
+    folder = session.folder
+    done = Outcome(folder.path, folder / "report.html", [], [], [], 0.0, [])
+    noted = False
+    changed: set[str] = set()
+    for stage in stages:
+        print_, before = prints[stage.name], folder.outputs(stage.name)
+        anew = bool(changed.intersection(stage.needs))
+        current = folder.is_current(stage.name, print_)
+        broken = folder.broken(stage.name, stage.outputs) if current and not anew else []
+        if current and not broken and not anew:
+            done.skipped.append(stage.name)
             continue
-        if folder.begin(stage.name, prints[stage.name], stage.outputs):
-            stale.append(stage.name)
+        if not noted:
+            config = session.config
+            folder.note(name=config.name, config=config.as_dict(), **_facts(session))
+            noted = True
+        if broken:
+            say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
+            folder.discard(broken)
+            done.mended.append(stage.name)
+        if folder.begin(stage.name, print_, stage.outputs, anew=anew):
+            done.stale.append(stage.name)
         say(stage.name)
         start = time.perf_counter()
+        _run_one(session, stage, print_, say)
+        written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
+        done.ran.append(stage.name)
+        if anew or (broken and written != before):
+            changed.add(stage.name)
+    return done
+
+
+def _run_one(session: Session, stage: Stage, print_: str, say: Callable[[str], None]) -> None:
+    """A stage goes on from what a killed run left; where that is damaged, it is removed and the stage begins anew."""
+    folder = session.folder
+    left = files_below(folder.path, stage.outputs)
+    try:
         stage.run(session)
-        folder.finish(stage.name, prints[stage.name], time.perf_counter() - start)
-        ran.append(stage.name)
-    report = write_report(folder.path)
-    return Outcome(folder.path, report, ran, skipped, stale, time.perf_counter() - began)
+    except (*UNREADABLE, DamagedError, SafetensorError) as error:
+        if not left or out_of_space(error):
+            raise
+        say(f"{stage.name}: what an earlier run left is damaged, begun anew")
+        folder.begin(stage.name, print_, stage.outputs, anew=True)
+        stage.run(session)
 
 
-def _fingerprints(session: Session) -> dict[str, str]:
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+class Identities(NamedTuple):
+    """What the fingerprints say of model and SAEs."""
+
+    model: str
+    chat: bool
+    saes: str
+
+
+def _identified(session: Session) -> Identities:
+    """The one place where a run asks what model and SAEs it has; what the user named wrongly is refused before that."""
+    resolve_template(session.config.prompt.template)
+    load_plain_text(session.config.fluency.path)
+    few = sum(role == "discover" for role, _ in session.examples)
+    if few < FEWEST:
+        raise UserError(
+            f"corpora.discover holds {few} texts of the run's labels, and nothing can be found on fewer than {FEWEST};"
+            " raise its limit, or give another corpus or mapping."
+        )
+    return Identities(session.model.identity, session.model.chat, session.saes.identity)
+
+
+def _fingerprints(session: Session, known: Identities) -> dict[str, str]:
     """Per stage, a hash of all that its files depend on."""
     config = session.config
     tree = config.as_dict()
     device = resolve_device(config.device)
     sources = {
         "capture": [
-            session.model.identity,
+            known.model,
             str(device.type),
             str(resolve_dtype(config.dtype, device)),
             config.quantization,
-            session.model.chat,
+            known.chat,
             [[role, e.id, e.text, e.gold] for role, e in session.examples],
         ],
-        "features": [session.saes.identity],
+        "features": [known.saes],
         "steer": [
             load_plain_text(config.fluency.path),
             [[name, [e.text for e in examples]] for name, examples in session.anchors.items()],
@@ -198,9 +280,13 @@ def _field(tree: dict[str, Any], dotted: str) -> Any:
     return tree
 
 
-def _identities(session: Session) -> dict[str, Any]:
+def _facts(session: Session) -> dict[str, Any]:
+    """What `run.json` says of the run besides its configuration."""
     model, saes = session.model, session.saes
     return {
+        "working_directory": str(Path.cwd()),
+        "paths": local_paths(session.config),
+        "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "model": {
             "name": session.config.model,
@@ -210,6 +296,7 @@ def _identities(session: Session) -> dict[str, Any]:
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
             "chat": model.chat,
+            **_source_of(model),
             "answers_scored_by": "whole words" if session.answers.whole else "first tokens",
         },
         "saes": {
@@ -221,6 +308,16 @@ def _identities(session: Session) -> dict[str, Any]:
         },
         "git": _git_state(),
     }
+
+
+def _source_of(model: Any) -> dict[str, Any]:
+    """Where a model comes from (file, quantisation, licence) and why it is framed as a chat, where it says so."""
+    found = {}
+    for name in ("source", "chat_reason"):
+        fact = getattr(model, name, None)
+        if fact is not None:
+            found[name] = asdict(fact) if is_dataclass(fact) and not isinstance(fact, type) else fact
+    return found
 
 
 def _git_state() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Asking a model about segments: an answer a line, written as soon as it is there, so that nothing is asked twice."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from interp.capture import batches
 from interp.corpora import stable_share
-from interp.errors import UserError
+from interp.errors import DamagedError, UserError, quoted
 from interp.express.choosing import Continuation, ending_tokens, word_trees
 from interp.express.generating import generate
 from interp.express.parsing import format_answer
 from interp.express.prompting import Style, build_prompt, choose_shots, fit
 from interp.express.segments import Segment, as_record
-from interp.folder import fingerprint, read_json, write_json, writing
+from interp.folder import LOCK, fingerprint, read_json, write_json, writing
 from interp.model import LanguageModel
 from interp.prompts import Prompt, answer_text
 
@@ -189,31 +189,44 @@ def _claim(out: Path, model: LanguageModel, segments: Sequence[Segment], questio
     }
     record = out / "express.json"
     if record.exists():
-        try:
-            earlier = read_json(record)
-        except json.JSONDecodeError:
-            raise UserError(f"{record} is damaged; remove {out} or choose another --out.") from None
+        earlier = read_json(record)
+        if not isinstance(earlier, dict):
+            raise DamagedError(record, "no record of a run", f"remove {out} or choose another --out.")
         # Another limit asks about more or fewer of the same segments: the answers there still hold.
         changed = [key for key in facts if key != "limit" and earlier.get(key) != facts[key]]
         if changed:
             raise UserError(
-                f"{out} holds answers with {changed[0].replace('_', ' ')} {earlier.get(changed[0])!r}, not"
-                f" {facts[changed[0]]!r}; choose another --out."
+                f"{out} holds answers with {changed[0].replace('_', ' ')} {quoted(earlier.get(changed[0]))}, not"
+                f" {quoted(facts[changed[0]])}; choose another --out."
             )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(child.name != LOCK for child in out.iterdir()):
         raise UserError(f"{out} holds files but no express.json; choose another --out.")
     write_json(record, facts)
 
 
-def _finished(log: Path) -> Iterable[dict[str, Any]]:
-    """Answers of earlier calls; a line that was cut short is dropped."""
+def _finished(log: Path) -> list[dict[str, Any]]:
+    """Answers of earlier calls; a line that was cut short is dropped.
+
+    Raises:
+        DamagedError: a line that is no answer.
+    """
     if not log.exists():
         return []
     whole = log.read_bytes()
     kept = whole[: whole.rfind(b"\n") + 1]
     if kept != whole:
         log.write_bytes(kept)
-    return [json.loads(line) for line in kept.decode().split("\n") if line]
+    found = []
+    for number, line in enumerate(kept.split(b"\n"), 1):
+        try:
+            record = json.loads(line) if line else None
+        except (ValueError, RecursionError):
+            record = {}
+        if record is not None:
+            if not isinstance(record, dict) or not {"index", "output", "tokens_cut"} <= set(record):
+                raise DamagedError(log, f"line {number} is no answer", "remove the line, or choose another --out.")
+            found.append(record)
+    return found
 
 
 def _columns(record: dict[str, Any]) -> dict[str, Any]:

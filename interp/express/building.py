@@ -103,6 +103,10 @@ def build(
             segments = cut(id_, text, masker, most_tokens=most_tokens, count=count)
             file.write(json.dumps([as_record(s) for s in segments], ensure_ascii=False) + "\n")
             file.flush()
+    if not n_posts:
+        part.unlink()
+        reason = "; ".join(problems.lines()[:1]) or "it has no rows"
+        raise UserError(f"{posts} holds no post that can be used ({reason}); give a table of posts with ids and texts.")
     used = n_segments = masks = 0
     with writing(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, as_record(Segment("", "", "", ())).keys(), lineterminator="\n")

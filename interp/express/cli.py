@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from interp.errors import UserError
+from interp.options import Count, Limit, Resamples, Seed, Whole, folder_path
+from interp.terminal import Screen
 
 if TYPE_CHECKING:
     from interp.express.scoring import Scores
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 app = cyclopts.App(
     name="express", help="Does a model name what people say they feel? Words, and the eight emotions they are made of."
 )
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+errors = Screen(stderr=True, soft_wrap=True)
 SHOWN = (
     ("scores", "the paper's scores"),
     ("without_all_zero_pairs", "without all-zero pairs"),
@@ -40,8 +41,8 @@ def score(
     *,
     lexicon: LexiconPath = None,
     neighbours: str | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
     """Score answers that exist already.
@@ -69,7 +70,7 @@ def score(
         from interp.loading import load_model
 
         near = embedding_neighbours(load_model(neighbours), table)
-    scores = score_answers(read, table, neighbours=near, resamples=_resamples(resamples), seed=seed)
+    scores = score_answers(read, table, neighbours=near, resamples=resamples, seed=seed)
     for line in read.problems.lines():
         _say(f"skipped: {line}")
     if json_:
@@ -84,18 +85,18 @@ def run(
     model: str,
     segments: str | None = None,
     mode: Literal["open", "choose"] = "open",
-    shots: int = 0,
+    shots: Whole = 0,
     chain_of_thought: bool = False,
     chat: bool | None = None,
-    limit: int | None = None,
+    limit: Limit = None,
     lexicon: LexiconPath = None,
     words: str | None = None,
     out: Path | None = None,
     steering: Path | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
     dtype: str = "auto",
-    resamples: int = 1000,
+    resamples: Resamples = 1000,
     quiet: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Ask a model which words stood behind the masks, and score its answers.
@@ -146,7 +147,7 @@ def run(
         seed=seed,
         device=device,
         dtype=dtype,
-        resamples=_resamples(resamples),
+        resamples=resamples,
     )
     say: Callable[[str], None] = (lambda line: None) if quiet else _say
     if steering is not None:
@@ -170,8 +171,8 @@ def compare(
     out: Path,
     lexicon: LexiconPath = None,
     human: Path | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
 ) -> None:
     """Put several models or settings side by side: one page with table, figures and paired differences.
 
@@ -191,7 +192,10 @@ def compare(
     from interp.express.lexicon import load_lexicon
     from interp.express.page import write_comparison
 
-    table, options = load_lexicon(lexicon), {"resamples": _resamples(resamples), "seed": seed}
+    if len(sources) < 2 and human is None:
+        raise UserError("interp express compare needs at least two run folders or answer files (or --human).")
+    folder_path(out)
+    table, options = load_lexicon(lexicon), {"resamples": resamples, "seed": seed}
     preferences = None if human is None else read_preferences(human)
     for line in preferences.problems.lines() if preferences else ():
         _say(f"{human}: skipped {line}")
@@ -210,7 +214,7 @@ def build(
     words: str | None = None,
     text_column: str = "text",
     id_column: str = "id",
-    most_tokens: int = 512,
+    most_tokens: Count = 512,
     tokenizer: str | None = None,
 ) -> None:
     """Make segments from raw posts: self-disclosed emotion words masked, long posts cut around them.
@@ -269,7 +273,7 @@ def show(scores: "Scores", title: str) -> None:
             label = str(score_name).replace("_", " ")
             table.add_row(name if i == 0 else "", label, value, interval, str(int(row["n"])), end_section=False)
         table.add_section()
-    Console().print(table)
+    Screen().print(table)
     facts = scores.facts["rows"]
     invalid = ", ".join(f"{entry['n']} {reason}" for reason, entry in facts["invalid_answers"].items())
     unknown = sum(scores.facts["unknown_words"]["predicted"].values())
@@ -293,10 +297,4 @@ def _posts_bar(rows: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _say(line: str) -> None:
-    errors.print(line, style="yellow", markup=False)
-
-
-def _resamples(resamples: int) -> int:
-    if resamples < 0:
-        raise UserError(f"--resamples must be 0 or more; got {resamples}.")
-    return resamples
+    errors.print(line, style="yellow")

@@ -13,7 +13,7 @@ from interp.express.masking import load_words
 from interp.express.prompting import Mode, Style
 from interp.express.scoring import RESAMPLES, Scores, score
 from interp.express.segments import load_segments
-from interp.folder import write_json, writing
+from interp.folder import claimed, write_json, writing
 from interp.loading import load_model
 from interp.model import LanguageModel
 
@@ -78,16 +78,17 @@ def run_express(
     style = Style(options.mode, options.chain_of_thought, _chat(model, options.chat))
     question = Question(style, options.shots, options.limit, options.seed, words, variant)
     folder = options.out or Path("runs") / "express" / _name(options, variant)
-    asked = ask(model, segments, question, folder, around=around, show_progress=show_progress)
-    if asked.resumed:
-        say(f"{asked.resumed} answers were there already")
-    if asked.cut:
-        say(f"{asked.cut} texts were cut to fit the context of {model.context} tokens")
-    scores = score(read_answers(asked.answers), lexicon, resamples=options.resamples, seed=options.seed)
-    write_json(folder / "scores.json", scores.as_dict())
-    for name, table in (("scores", scores.table), ("labels", scores.labels)):
-        with writing(folder / f"{name}.csv") as part:
-            table.to_csv(part, index=False)
+    with claimed(folder, "express.json"):
+        asked = ask(model, segments, question, folder, around=around, show_progress=show_progress)
+        if asked.resumed:
+            say(f"{asked.resumed} answers were there already")
+        if asked.cut:
+            say(f"{asked.cut} texts were cut to fit the context of {model.context} tokens")
+        scores = score(read_answers(asked.answers), lexicon, resamples=options.resamples, seed=options.seed)
+        write_json(folder / "scores.json", scores.as_dict())
+        for name, table in (("scores", scores.table), ("labels", scores.labels)):
+            with writing(folder / f"{name}.csv") as part:
+                table.to_csv(part, index=False)
     return Done(folder, scores)
 
 

@@ -8,13 +8,22 @@ from typing import Annotated, TypeVar
 import cyclopts
 from cyclopts import Parameter
 
+from interp.errors import UserError, quoted
+from interp.options import Count, Drawn, Limit, Seed, folder_path, page_path
+
 T = TypeVar("T")
 
 app = cyclopts.App(
     name="reliability", help="Does the answer survive the way of asking: order, wording, negation, format?"
 )
 
-Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())]
+
+def _given(type_: object, value: list[str] | None) -> None:
+    if value is not None and not value:
+        raise ValueError("Give at least one.")
+
+
+Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=(), validator=_given)]
 Json = Annotated[bool, Parameter(negative=(), help="Print JSON instead of a table.")]
 
 
@@ -25,8 +34,8 @@ def score(
     *,
     prompts: Path,
     json_: Annotated[Json, Parameter(name="--json")] = False,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: Drawn = 1000,
+    seed: Seed = 0,
 ) -> None:
     """Measure the reliability of answers whose probabilities somebody logged.
 
@@ -64,13 +73,13 @@ def run(
     labels: Words = None,
     persona: Words = None,
     variations: Words = None,
-    limit: int | None = None,
+    limit: Limit = None,
     out: Path | None = None,
     steering: Path | None = None,
     generate: Annotated[bool, Parameter(negative=())] = False,
     json_: Annotated[Json, Parameter(name="--json")] = False,
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: Drawn = 1000,
+    seed: Seed = 0,
     device: str = "auto",
     dtype: str = "auto",
 ) -> None:
@@ -124,7 +133,7 @@ def run(
         asked = running.questions(source, factors=factors, personas=personas, limit=limit, seed=seed)
         problems.warn(asked.problems)
     if emotions is not None:
-        names = labels or EKMAN
+        names = _different(labels or list(EKMAN))
         texts = load_corpus(emotions, split=split, path=emotions_path, labels=names, limit=limit, seed=seed)
         emotional = running.emotions(emotions, texts, names, seed=seed)
     loaded = load_model(model, device=device, dtype=dtype)
@@ -155,10 +164,10 @@ def bias(
     emotions_path: Path | None = None,
     split: str = "all",
     labels: Words = None,
-    limit: int = 150,
+    limit: Count = 150,
     out: Path = Path("runs/position-bias"),
-    resamples: int = 1000,
-    seed: int = 0,
+    resamples: Drawn = 1000,
+    seed: Seed = 0,
     device: str = "auto",
     dtype: str = "auto",
 ) -> None:
@@ -184,17 +193,20 @@ def bias(
     """
     from interp.corpora import load_corpus
     from interp.emotions import EKMAN
+    from interp.folder import claimed
     from interp.loading import load_model
     from interp.reliability.bias import find_bias, write_bias
     from interp.reliability.tables import print_bias
     from interp.sae_loading import load_saes
 
-    names = labels or list(EKMAN)
+    folder_path(out)
+    names = _different(labels or list(EKMAN))
     texts = load_corpus(emotions, split=split, path=emotions_path, labels=names, limit=limit, seed=seed)
     loaded = load_model(model, device=device, dtype=dtype)
     stack = load_saes(saes, loaded)
     found = find_bias(loaded, stack, texts, names, resamples=resamples, seed=seed, progress=_bars)
-    write_bias(found, loaded, stack, {"name": saes}, out)
+    with claimed(out, None):
+        write_bias(found, loaded, stack, {"name": saes}, out)
     print_bias(found)
     print(out)
 
@@ -213,6 +225,7 @@ def compare(*folders: Path, out: Path = Path("reliability.html")) -> None:
     from interp.reliability.comparing import load_runs, write_page
     from interp.reliability.tables import print_comparison
 
+    page_path(out)
     runs = load_runs(folders)
     print_comparison(runs)
     print(write_page(runs, out))
@@ -222,3 +235,9 @@ def _bars(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
     from tqdm import tqdm
 
     return tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
+
+
+def _different(labels: list[str]) -> list[str]:
+    if len(labels) < 2 or len(set(labels)) < len(labels) or not all(label.strip() for label in labels):
+        raise UserError(f"--labels must be at least two different words; got {quoted(labels)}.")
+    return labels

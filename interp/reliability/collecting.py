@@ -92,11 +92,11 @@ def read_log(log: Path) -> dict[str, Row]:
     if len(whole) < len(content):
         log.write_bytes(whole)
     rows = {}
-    for number, line in enumerate(whole.decode("utf-8").splitlines(), 1):
+    for number, line in enumerate(whole.split(b"\n")[:-1], 1):
         try:
-            key, *values = json.loads(line)
-            rows[key] = Row(*values)
-        except (json.JSONDecodeError, TypeError, ValueError):
+            key, probabilities, top, method, cut = json.loads(line)
+            rows[str(key)] = Row([float(p) for p in probabilities], bool(top), str(method), int(cut))
+        except (TypeError, ValueError, RecursionError):
             raise UserError(f"{log}, line {number} is damaged; remove the line, or choose another --out.") from None
     return rows
 

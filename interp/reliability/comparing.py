@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from interp.errors import UserError
-from interp.folder import read_json, writing
+from interp.errors import DamagedError, UserError
+from interp.folder import writing
 from interp.reliability.measures import Share
 from interp.report.figures import FURTHER, INK
+from interp.stored import read_record, read_table
 
 NAMES = {
     "agree": "agrees",
@@ -84,14 +84,16 @@ def load_runs(folders: Sequence[Path]) -> list[ComparedRun]:
             raise UserError(
                 f"{folder} holds no finished reliability run; `interp reliability run --out {folder}` first."
             )
-        table = pd.read_parquet(scores)
         names = [f.name for f in fields(Share)]
+        table = read_table(scores, columns=["part", "level", "measure", *names])
         measures = {
             (row["part"], row["measure"]): Share(**{n: row[n] for n in names})
             for row in table[table["level"] == "all"].to_dict("records")
         }
-        record = read_json(folder / "run.json")
-        made_by = record["made_by"]
+        record = read_record(folder)
+        made_by = record.get("made_by")
+        if not isinstance(made_by, dict) or not {"model", "state"} <= set(made_by):
+            raise DamagedError(folder / "run.json", "it does not say by what it was made")
         state = "" if made_by["state"] == "unsteered" else f" ({made_by['state']})"
         found.append(ComparedRun(Path(made_by["model"]).name + state, record, measures))
     repeated = {run.name for run in found if [r.name for r in found].count(run.name) > 1}

@@ -11,7 +11,7 @@ import pandas as pd
 from interp.corpora import Example, stable_share
 from interp.emotions import EKMAN
 from interp.errors import UserError
-from interp.folder import write_json, write_table
+from interp.folder import claimed, write_json, write_table
 from interp.model import LanguageModel
 from interp.reliability.answering import answer, chat, generated_answer
 from interp.reliability.collecting import LOG, Answerer, collect, emotion_table, open_folder, questionnaire_table
@@ -139,6 +139,18 @@ def run(
     settings = settings or Settings()
     if asked is None and emotional is None:
         raise UserError("Nothing to ask: give a questionnaire, or a corpus for --emotions.")
+    with claimed(out):
+        return _run(model, out, asked, emotional, settings, progress)
+
+
+def _run(
+    model: LanguageModel,
+    out: Path,
+    asked: Questions | None,
+    emotional: Emotions | None,
+    settings: Settings,
+    progress: Progress,
+) -> Outcome:
     folder = open_folder(
         out,
         {

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from interp.reliability.bias import Bias
@@ -15,6 +14,7 @@ from interp.reliability.measures import Share
 from interp.reliability.problems import count
 from interp.reliability.running import Outcome
 from interp.reliability.scoring import Reliability
+from interp.terminal import Screen
 
 UNDERSTOOD = 0.5
 """Below this share of prompts with an option on top, the user is told that answers are guesses."""
@@ -125,5 +125,5 @@ def _kappa(share: Share) -> str:
     return "" if math.isnan(share.kappa) else f", {share.kappa:.2f}"
 
 
-def _screen() -> Console:
-    return Console(highlight=False)
+def _screen() -> Screen:
+    return Screen()

@@ -10,12 +10,16 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from interp.errors import UserError
-from interp.folder import read_json, write_table, writing
+from interp.folder import write_table, writing
 from interp.report.figures import FURTHER, NAMES, styled
+from interp.report.run_files import RunFiles
+from interp.stored import as_recorded, read_json, read_table
 
 SHOWN = ("probe_residuals", "probe_features", "joint_ablation", "direct_evidence")
 MEASURES = ("recall", "n_causal", "effective_number", "share_top_1", "removed_together", "follows_in_others")
 WORDS = ("taken_for", "overshadowed_by", "fires_with")
+READ = ("why.parquet", "signals.parquet", "phases.json", "effects.parquet", "examples.parquet")
+"""Files of every run that are read here."""
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:CanvasText;"
     "background:Canvas;color-scheme:light dark}table{border-collapse:collapse;font-size:13px}td,th{padding:4px 10px;"
@@ -37,11 +41,12 @@ def compare(folders: Sequence[Path], out: Path) -> tuple[pd.DataFrame, Path]:
     names = _names(folders)
     records = {}
     for name, folder in names.items():
-        for file in ("run.json", "why.parquet", "signals.parquet", "phases.json"):
+        for file in ("run.json", *READ):
             if not (folder / file).is_file():
                 raise UserError(f"{folder} holds no {file}; run `interp trace` there first.")
-        records[name] = read_json(folder / "run.json")
-    why = pd.concat([pd.read_parquet(f / "why.parquet").assign(run=n) for n, f in names.items()], ignore_index=True)
+        records[name] = RunFiles(folder).record
+        as_recorded(folder, READ, records[name])
+    why = pd.concat([read_table(f / "why.parquet").assign(run=n) for n, f in names.items()], ignore_index=True)
     tidy = why.melt(["run", "emotion"], [m for m in MEASURES if m in why], "measure", "value")
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "compare.parquet", tidy)
@@ -55,7 +60,7 @@ def causal_overlap(folders: dict[str, Path], records: dict[str, dict]) -> pd.Dat
     """Jaccard overlap of the causal (layer, feature, emotion) triples of every two runs on the same SAEs."""
     found = {}
     for name, folder in folders.items():
-        effects = pd.read_parquet(folder / "effects.parquet")
+        effects = read_table(folder / "effects.parquet")
         causal = effects[effects["causal"] & (effects["split"] == "discover")]
         found[name] = set(zip(causal["layer"], causal["feature"], causal["emotion"], strict=True))
     lines = []
@@ -109,7 +114,7 @@ def _runs(names: dict[str, Path], records: dict[str, dict]) -> str:
     lines = []
     for name, folder in names.items():
         record, phases = records[name], read_json(folder / "phases.json")
-        examples = pd.read_parquet(folder / "examples.parquet", columns=["role", "gold", "predicted"])
+        examples = read_table(folder / "examples.parquet", columns=["role", "gold", "predicted"])
         discover = examples[examples["role"] == "discover"]
         config = record["config"]
         lines.append(
@@ -134,7 +139,7 @@ def _signal(names: dict[str, Path], records: dict[str, dict], signal: str) -> st
     figure = go.Figure()
     for i, (name, folder) in enumerate(names.items()):
         depth = max(records[name]["model"]["n_layers"] - 1, 1)
-        table = pd.read_parquet(folder / "signals.parquet")
+        table = read_table(folder / "signals.parquet")
         mine = table[table["signal"] == signal].sort_values("layer")
         colour = FURTHER[i % len(FURTHER)]
         figure.add_scatter(x=mine["layer"] / depth, y=mine["value"], mode="lines+markers", name=name, line_color=colour)

@@ -7,7 +7,6 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table as Lines
 from rich.text import Text
 
@@ -199,12 +198,12 @@ def inspection_lines(found: Inspection) -> RenderableType:
 
 
 def _answer_lines(found: Inspection) -> Lines:
-    table = Lines(title=f"answers: {found.answer}")
+    table = Lines(title=Text(f"answers: {found.answer}", style="table.title"))
     table.add_column("")
     for label in found.labels:
-        table.add_column(label, justify="right")
+        table.add_column(Text(label), justify="right")
     for name, values in found.probabilities.items():
-        table.add_row(name, *(_strong(f"{v:.2f}", v == max(values)) for v in values))
+        table.add_row(Text(name), *(_strong(f"{v:.2f}", v == max(values)) for v in values))
     return table
 
 
@@ -214,7 +213,7 @@ def _token_lines(found: Inspection) -> Lines:
     values = found.evidence[:, -TERMINAL_TOKENS:, at]
     cut = len(found.tokens) > TERMINAL_TOKENS
     table = Lines(
-        title=f"{found.answer} at every token, layer 0 to {len(values) - 1}",
+        title=Text(f"{found.answer} at every token, layer 0 to {len(values) - 1}", style="table.title"),
         caption=f"the last {TERMINAL_TOKENS} of {len(found.tokens)} tokens" if cut else None,
         box=None,
     )
@@ -232,7 +231,7 @@ def _feature_lines(found: Inspection) -> Lines:
         table.add_column(column, justify="right" if column not in ("answer without", "causal for") else "left")
     for layer, feature, activation, effect, answer, share, causal in _lines(found):
         cells: Sequence[str] = (f"{layer}", f"{feature}", f"{activation:.2f}", f"{effect:+.3f}", answer, f"{share:.2f}")
-        table.add_row(*(escape(c) for c in cells), escape(causal))
+        table.add_row(*(Text(c) for c in (*cells, causal)))
     return table
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from interp.folder import read_json
+from interp.errors import DamagedError
+from interp.stored import as_recorded, read_json, read_record, read_table
 
 EXPECTED = (
     "signals.parquet",
@@ -48,11 +49,20 @@ NEEDED: dict[str, Sequence[str]] = {
     "examples": ("role", "corpus", "split", "gold", "predicted", "cut"),
 }
 """Columns without which a table cannot be shown."""
+RECORDED: dict[str, Sequence[str]] = {
+    "config": ("labels", "seed"),
+    "model": ("name", "identity", "n_layers", "d_model", "device", "dtype"),
+    "saes": ("name", "identity", "layers"),
+    "versions": ("interp",),
+}
+"""What a record says without which there is no report."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
     """What a run has written so far; a missing file, or one that lacks columns, is None.
+
+    A file that is not what `run.json` records, or cannot be read, is refused (`DamagedError`).
 
     Attributes:
         lacking: a sentence for every table that lacks columns, as one of an older version may.
@@ -63,7 +73,19 @@ class RunFiles:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        return read_json(self.folder / "run.json")
+        """`run.json`.
+
+        Raises:
+            UserError: there is none, or it lacks what the report says of a run.
+        """
+        record = read_record(self.folder)
+        for entry, keys in RECORDED.items():
+            part = record.get(entry)
+            if not isinstance(part, dict) or not set(keys) <= set(part):
+                raise DamagedError(self.folder / "run.json", f"no {entry} with {', '.join(keys)} in it")
+        if not isinstance(record.get("name"), str):
+            raise DamagedError(self.folder / "run.json", "no name in it")
+        return record
 
     @property
     def labels(self) -> list[str]:
@@ -78,7 +100,8 @@ class RunFiles:
         path = self.folder / f"{name}.parquet"
         if not path.exists():
             return None
-        found = pd.read_parquet(path)
+        as_recorded(self.folder, [path.name], self.record)
+        found = read_table(path)
         absent = [c for c in NEEDED.get(name, ()) if c not in found]
         if absent:
             made = self.record.get("versions", {}).get("interp", "an unknown version")
@@ -90,4 +113,7 @@ class RunFiles:
 
     def json(self, name: str) -> Any:
         path = self.folder / f"{name}.json"
-        return read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        as_recorded(self.folder, [path.name], self.record)
+        return read_json(path)

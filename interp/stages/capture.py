@@ -39,12 +39,20 @@ def run(session: Session) -> None:
     ids = [e.id for e in examples]
     for layer in range(model.n_layers):
         path = folder / f"activations/layer_{layer:02d}.safetensors"
-        if not path.exists():
+        if not _holds(path, ids):
             parts = (_read(shard, "residuals", layer) for shard in shards)
             write_rows(path, "residuals", parts, (len(ids), model.d_model), {"ids": "\n".join(ids)})
     write_table(folder / "examples.parquet", _table(session, shards))
     for shard in shards:
         shard.unlink()
+
+
+def _holds(path: Path, ids: list[str]) -> bool:
+    """Whether a layer's residuals are there, of these very examples."""
+    if not path.exists():
+        return False
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("ids") == "\n".join(ids)
 
 
 def _read(shard: Path, name: str, index: int | slice = slice(None)) -> torch.Tensor:

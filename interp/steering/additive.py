@@ -4,14 +4,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from interp.errors import UserError, nearest
 from interp.features import load_features
-from interp.folder import read_json
 from interp.saes import SaeStack
 from interp.steering.steering import Positions, Steering
+from interp.stored import as_recorded, read_record, read_table
 
 FEATURES = 10
 
@@ -33,16 +32,18 @@ def towards(
     for name in ("run.json", "effects.parquet", "examples.parquet"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} holds no {name}; run `interp trace` there first.")
-    record = read_json(folder / "run.json")
+    record = read_record(folder)
     labels: Sequence[str] = record["config"]["labels"]
     if emotion not in labels:
         raise UserError(f"This run knows no emotion {emotion!r}{nearest(emotion, labels)}")
-    effects = pd.read_parquet(folder / "effects.parquet")
+    as_recorded(folder, ("effects.parquet", "examples.parquet"), record)
+    effects = read_table(folder / "effects.parquet")
     mine = effects[effects["causal"] & (effects["split"] == "discover") & (effects["emotion"] == emotion)]
     if not len(mine):
         raise UserError(f"No causal feature of {emotion!r} was found in {folder}: there is nothing to push along.")
     top = mine.sort_values("effect", ascending=False).drop_duplicates(["layer", "feature"]).head(FEATURES)
-    examples = pd.read_parquet(folder / "examples.parquet", columns=["role", "gold"])
+    examples = read_table(folder / "examples.parquet", columns=["role", "gold"])
+    as_recorded(folder, [f"features/layer_{layer:02d}.npz" for layer in top["layer"].unique()], record)
     own = ((examples["role"] == "discover") & (examples["gold"] == emotion)).to_numpy()
     vectors = {}
     for layer, part in top.groupby("layer"):

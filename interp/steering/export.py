@@ -66,8 +66,8 @@ def _portable(steering: Steering, model: LanguageModel, saes: SaeStack, folder: 
     blocks = first.rpartition(".")[0]
     with writing(folder / PORTABLE) as part:
         save_file(tensors, part, {"positions": steering.positions, "method": steering.method, "blocks": blocks})
-    source = Path(__file__).with_name("portable.py")
-    shutil.copyfile(source, folder / "portable.py")
+    with writing(folder / "portable.py") as part:
+        shutil.copyfile(Path(__file__).with_name("portable.py"), part)
     _check_portable(steering, model, saes, folder)
     return folder / "portable.py"
 

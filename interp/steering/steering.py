@@ -1,6 +1,5 @@
 """A steering as data: gains, gates and vectors, by layer; one function of the residual that never sees a label."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interp.errors import UserError
+from interp.errors import DamagedError, UserError
 from interp.folder import read_json, write_json, writing
 from interp.model import Edit, LanguageModel
 from interp.sae_loading import load_saes
@@ -208,7 +207,7 @@ class Steering:
                 raise UserError(f"{path} holds no {name}; give a run folder whose steering stage is finished.")
         try:
             facts, tensors = read_json(path / FACTS), load_file(path / TENSORS)
-        except (json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
+        except (DamagedError, SafetensorError) as error:
             raise UserError(f"{path} holds a damaged steering ({type(error).__name__}); make it again.") from None
         if not isinstance(facts, dict) or facts.pop("format", None) != 2:
             raise UserError(f"{path / FACTS} is not a steering this version reads.")

@@ -1,0 +1,52 @@
+"""Types of command-line options, refused by value where they enter."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from interp.errors import UserError
+
+LARGEST = 2**31 - 1
+
+Seed = Annotated[int, Parameter(validator=Number(gte=0, lte=2**32 - 1))]
+Resamples = Annotated[int, Parameter(validator=Number(gte=0, lte=1_000_000))]
+"""0: no intervals."""
+Drawn = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))]
+"""Resamples where there is no result without them."""
+Count = Annotated[int, Parameter(validator=Number(gte=1, lte=LARGEST))]
+Limit = Annotated[int | None, Parameter(validator=Number(gte=1, lte=LARGEST))]
+Whole = Annotated[int, Parameter(validator=Number(gte=0, lte=LARGEST))]
+
+
+def _finite(type_: Any, value: Any) -> None:
+    if not math.isfinite(value):
+        raise ValueError("Must be a finite number.")
+
+
+Finite = Annotated[float, Parameter(validator=_finite)]
+Positive = Annotated[float, Parameter(validator=(_finite, Number(gte=0)))]
+
+
+def page_path(path: Path) -> Path:
+    """Where one page is to go, known to be possible before any work.
+
+    Raises:
+        UserError: it is a folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give --out the name of a page, such as {path / 'page.html'}.")
+    return path
+
+
+def folder_path(path: Path) -> Path:
+    """The same of a folder.
+
+    Raises:
+        UserError: there is a file of that name.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; give --out a folder.")
+    return path
