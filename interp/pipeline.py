@@ -176,7 +176,7 @@ def _fingerprints(session: Session) -> dict[str, str]:
             str(device.type),
             str(resolve_dtype(config.dtype, device)),
             config.quantization,
-            session.model.chat,
+            session.model.frame or session.model.chat,
             [[role, e.id, e.text, e.gold] for role, e in session.examples],
         ],
         "features": [session.saes.identity],
@@ -210,6 +210,7 @@ def _identities(session: Session) -> dict[str, Any]:
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
             "chat": model.chat,
+            **({"frame": model.frame} if model.chat else {}),
             "answers_scored_by": "whole words" if session.answers.whole else "first tokens",
         },
         "saes": {

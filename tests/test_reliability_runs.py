@@ -71,7 +71,7 @@ def test_the_tree_computes_what_is_shared_once():
 
 def test_an_option_is_its_likeliest_spelling(llama):
     asked = [Asked(f"The dog ran down the {w}. Emotion:", ("fear", "joy"), {}) for w in ("street", "rain")]
-    tokens = option_tokens(llama.tokenizer, ("fear", "joy"))
+    tokens = option_tokens(llama, ("fear", "joy"))
     assert tokens.distinct and not set(tokens.first[0]) & set(tokens.first[1])
     found = answer(llama, asked)
     assert found.method == ["first token"] * 2
@@ -82,7 +82,7 @@ def test_an_option_is_its_likeliest_spelling(llama):
 
 def test_options_that_begin_alike_are_scored_whole(llama):
     options = ("rainstorm", "rainfall")
-    assert not option_tokens(llama.tokenizer, options).distinct
+    assert not option_tokens(llama, options).distinct
     asked = [Asked("The letter came in the morning, with", options, {}), Asked("A dog. Emotion:", ("fear", "joy"), {})]
     found = answer(llama, asked)
     assert found.method == ["whole answer", "first token"]

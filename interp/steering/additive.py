@@ -14,6 +14,8 @@ from interp.saes import SaeStack
 from interp.steering.steering import Positions, Steering
 
 FEATURES = 10
+GENTLE = 0.5
+"""The strength of a push where none is asked for."""
 
 
 def towards(
