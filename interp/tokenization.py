@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedTokenizerBase
 
 from interp.errors import InterpWarning, UserError
-from interp.prompts import Prompt, Turn
+from interp.prompts import BLANKS, Prompt, Turn
 
 MARK = "[[words]]"
 THOUGHTS = {"<think>": "</think>", "<thinking>": "</thinking>", "[THINK]": "[/THINK]"}
@@ -44,13 +44,14 @@ class Tokenization:
     """A tokenizer as prompts need it.
 
     Attributes:
-        appended: tokens that the tokenizer puts behind every text (an end of text, say). They are cut off, since the
-            answer position is the last token of the words themselves.
+        prepended: tokens that the tokenizer puts before every text (BOS).
+        appended: those that it puts behind every text (an end of text, say). They are cut off, since the answer
+            position is the last token of the words themselves.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
         self.tokenizer, self.name = tokenizer, name
-        self.appended = _appended(tokenizer)
+        self.prepended, self.appended = _added(tokenizer)
         self._frames: dict[tuple[Turn, ...], Frame] = {}
 
     # ------------------------------------------------------------------------------------ words to ids
@@ -93,16 +94,21 @@ class Tokenization:
         return Prompt(frame.before + shown.before, shown.text, shown.after + frame.after)
 
     def _without_last_blanks(self, prompt: Prompt) -> Prompt:
-        shown = prompt.unblanked
-        if shown is not prompt and str(shown) != str(prompt):
-            token = self.tokenizer.convert_ids_to_tokens(self.bare_ids(str(prompt))[-1:])
+        words = str(prompt)
+        return prompt if self._unblanked(words, "prompt") == words else prompt.unblanked
+
+    def _unblanked(self, words: str, what: str) -> str:
+        """Words without the blanks at their end, and a warning that names the token."""
+        without = words.rstrip(BLANKS)
+        if without != words:
+            token = self.tokenizer.convert_ids_to_tokens(self.bare_ids(words)[-1:])
             warnings.warn(
-                f"The prompt ends in a blank, for {self.name} the token {''.join(token)!r}, behind which models answer"
-                " at random: it is left out, and the answer begins with it. End the template without a blank.",
+                f"The {what} ends in a blank, for {self.name} the token {''.join(token)!r}, behind which models answer"
+                f" at random: it is left out, and the answer begins with it. End the {what} without a blank.",
                 InterpWarning,
                 stacklevel=1,
             )
-        return shown
+        return without
 
     # ------------------------------------------------------------------------------------ the chat template
 
@@ -126,7 +132,8 @@ class Tokenization:
             )
         before, _, after = rendered.partition(MARK)
         spaced = f" {MARK}\n "
-        return Frame(before, self._closed(after), spaced not in self._render((*turns, Turn("user", spaced))))
+        trims = spaced not in self._render((*turns, Turn("user", spaced)))
+        return Frame(before, self._unblanked(self._closed(after), "chat template"), trims)
 
     def _closed(self, after: str) -> str:
         """A template that opens the model's reasoning gets it closed at once: the answer is wanted, not thoughts."""
@@ -191,11 +198,11 @@ class Tokenization:
         return end if self.bare_ids(end)[-4:] == self.bare_ids(prompt)[-4:] else prompt
 
 
-def _appended(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer puts behind a text, seen on one."""
+def _added(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before and behind a text, seen on one."""
     whole = list(tokenizer("a")["input_ids"])
     bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     for start in range(len(whole) - len(bare) + 1):
         if bare and whole[start : start + len(bare)] == bare:
-            return whole[start + len(bare) :]
-    return []
+            return whole[:start], whole[start + len(bare) :]
+    return [], []

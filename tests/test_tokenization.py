@@ -229,6 +229,16 @@ def test_a_blank_at_the_end_is_left_to_the_answer_and_said(folder, words, chats)
     assert len(model.encode([blank], as_is=True)[0].ids) > found.n_tokens[0]
 
 
+def test_a_template_that_ends_in_a_blank_is_said(folder):
+    template = TURNS + "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+    with pytest.warns(InterpWarning, match="chat template ends in a blank, for .* the token 'Ġ'"):
+        model = load_model(str(with_template(folder, template)), chat=True)
+    captured = capture(model, PROMPTS, answers=LABELS)
+    assert captured.answers.words == tuple(f" {label}" for label in LABELS)
+    whole = model.tokenization.bare_ids(f"{model.framed(PROMPTS[0])} joy")
+    assert model.encode([PROMPTS[0]])[0].ids + list(captured.answers.tokens[2]) == whole
+
+
 # ------------------------------------------------------------------------------------ tokenizers with habits
 
 
@@ -393,3 +403,49 @@ def test_generation_stops_at_every_end_of_the_generation_settings(folder):
     stopped = list(stream(model, SENTENCES[0], Steering("none"), tokens=8))
     assert stopped[-1] == model.tokenizer.decode(new[: new.index(end)])
     assert chat(model, reply_tokens=8)([SENTENCES[0]]) == stopped[-1:]
+
+
+# ------------------------------------------------------------------------------------ a real model
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> LanguageModel:
+    try:
+        return load_model("smollm2-135m-instruct", device="cpu", dtype="float32")
+    except UserError as error:
+        pytest.skip(f"SmolLM2 is not in the cache: {error}")
+
+
+@pytest.mark.real
+def test_a_real_instruction_model_is_asked_as_transformers_asks_it(smollm2):
+    """Its BOS is `<|im_start|>`, which the tokenizer does not add: the template's own must stay."""
+    model = smollm2
+    assert model.chat
+    for prompt in (*PROMPTS, "Is the sky blue?"):
+        expected = rendered_ids(model, ("user", str(prompt)))
+        assert model.encode([prompt])[0].ids == expected and expected[0] == model.tokenizer.bos_token_id
+    segment, shot = (Segment(str(i), str(i), f"{SENTENCES[i]} I felt <mask>.", ("joy",)) for i in range(2))
+    style = Style(chat=True)
+    turns = [
+        ("user", f"{style.instruction}\n\nText: {shot.text}"),
+        ("assistant", "['joy']"),
+        ("user", f"Text: {segment.text}"),
+    ]
+    assert model.ids(build_prompt(segment, [shot], style)) == rendered_ids(model, *turns)
+    question = "Is grass green? Answer Yes or No."
+    ids = torch.tensor([rendered_ids(model, ("user", question))])
+    written = model.hf.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
+    reply = model.tokenizer.decode(written, skip_special_tokens=True)
+    assert chat(model, reply_tokens=12)([question]) == [reply] and reply
+    assert list(stream(model, question, Steering("none"), tokens=12))[-1] == reply
+
+
+@pytest.mark.real
+def test_a_real_models_labels_are_scored_behind_its_template(smollm2):
+    captured = capture(smollm2, PROMPTS, answers=LABELS)
+    for prompt, found in zip(PROMPTS, captured.answer_log_probabilities, strict=True):
+        ids = torch.tensor([rendered_ids(smollm2, ("user", str(prompt)))])
+        first = [smollm2.tokenizer(label, add_special_tokens=False)["input_ids"][0] for label in LABELS]
+        with torch.no_grad():
+            expected = smollm2.hf(ids).logits[0, -1, first].log_softmax(-1)
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
