@@ -234,5 +234,8 @@ def test_the_command_runs_the_bundled_model_and_says_what_was_wrong(tmp_path, mo
     found = json.loads(out)
     assert not code and found["measures"]["order"]["n"] == 2 and found["negation_direct"] is None
     assert Path(found["folder"]) == Path("runs/reliability-tiny") and (tmp_path / found["folder"] / "run.json").exists()
+    assert json.loads((tmp_path / found["folder"] / "run.json").read_text())["chat"] is False
     code, _, err = interp("run", "--variations", "ordr")
     assert code == 2 and "did you mean 'order'" in err
+    code, _, err = interp("run", "--limit", "1", "--chat", "true")
+    assert code == 2 and "has no chat template" in err and "--chat false" in err

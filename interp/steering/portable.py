@@ -50,7 +50,7 @@ def placed(edit, where, span):
             raise ValueError("a pass behind cached tokens outside generate(): where the prompt ends is not known;"
                              " use generate(), or steered(model, prompt=width)")  # fmt: skip
         begin = min(max(prompt - 1 - start, 0), stop - start)
-        end = stop - start if where == "generated" else min(begin + 1, prompt - start)
+        end = stop - start if where == "generated" else min(begin + 1, prompt - start, stop - start)
         return x if begin >= end else torch.cat([x[:, :begin], edit(x[:, begin:end]), x[:, end:]], 1)
 
     return steer
