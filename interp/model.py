@@ -171,6 +171,12 @@ class LanguageModel:
         every = {*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}
         return sorted(end for end in every if end is not None)
 
+    def written(self, ids: Sequence[int]) -> str:
+        """Generated tokens as text, up to one that ends a text; special tokens are left out."""
+        ends = set(self.end_ids)
+        end = next((k for k, token in enumerate(ids) if token in ends), len(ids))
+        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True))
+
     def pad(self, encoded: Sequence[Encoded]) -> Tokens:
         """One left-padded batch."""
         width = max(len(e.ids) for e in encoded)

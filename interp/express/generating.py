@@ -66,4 +66,4 @@ def generate(
         generation_config=config,
         stopping_criteria=StoppingCriteriaList([ListClosed(model, width, most_tokens, marker)]),
     )
-    return [text.strip() for text in model.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+    return [model.written(ids).strip() for ids in out[:, width:].tolist()]

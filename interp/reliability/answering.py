@@ -245,8 +245,8 @@ def chat(model: LanguageModel, *, reply_tokens: int = REPLY_TOKENS) -> Generate:
             written = model.hf.generate(
                 input_ids=tokens.ids, attention_mask=tokens.mask.long(), generation_config=settings
             )[:, tokens.ids.shape[1] :]
-            for i, text in zip(batch, model.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
-                replies[i] = text
+            for i, ids in zip(batch, written.tolist(), strict=True):
+                replies[i] = model.written(ids)
         return replies
 
     return generate
