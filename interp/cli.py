@@ -288,7 +288,7 @@ def generate(
         steering, at the prompt's last token and at all that is generated.
     strength
         With an emotion, 1 adds as much as its own texts have, which often ends in one word over and over; default:
-        0.5. Of the run's own steering, 1 is as it was fitted, and the default. 0: nothing; negative: away.
+        0.4. Of the run's own steering, 1 is as it was fitted, and the default. 0: nothing; negative: away.
     tokens
         How many to write at most.
     temperature

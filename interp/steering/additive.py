@@ -14,8 +14,9 @@ from interp.saes import SaeStack
 from interp.steering.steering import Positions, Steering
 
 FEATURES = 10
-GENTLE = 0.5
-"""The strength of a push where none is asked for."""
+GENTLE = 0.4
+"""The strength of a push where none is asked for: the largest in steps of 0.05 or 0.1 at which hardly a text of the
+bundled model gets stuck (drawn at temperature 0.8, six prompts and six emotions: 2 of 36; 9 at 0.5, all at 1)."""
 
 
 def towards(
