@@ -331,7 +331,8 @@ def generate(
     stuck = repeats(written[steered])
     if stuck is not None and repeats(written["plain"]) is None and strength:
         text = f"The steered text repeats {stuck!r}: strength {strength:g} is more than the model's language bears."
-        warnings.warn(f"{text} Try --strength {strength / 2:g}.", InterpWarning, stacklevel=1)
+        other = "" if temperature else " or --temperature 0.8"
+        warnings.warn(f"{text} Try --strength {strength / 2:g}{other}.", InterpWarning, stacklevel=1)
 
 
 @app.command
