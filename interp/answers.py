@@ -1,5 +1,6 @@
 """The words a model chooses from, as tokens: told apart by their first token, or scored whole."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.errors import UserError
-from interp.model import LanguageModel
+from interp.errors import InterpWarning, UserError
+from interp.model import Encoded, LanguageModel
+from interp.prompts import Prompt, answer_text
 
 LOGITS_AT_ONCE = 2**25
 """Logits over the vocabulary that are held together where whole words are scored."""
@@ -29,15 +31,24 @@ class Answers:
     words: tuple[str, ...]
     tokens: tuple[tuple[int, ...], ...]
     device: torch.device
+    last: int | None = None
+    """Last token of the prompt that the words were taken behind; None where no prompt was given."""
 
     @classmethod
-    def of(cls, model: LanguageModel, words: Sequence[str]) -> "Answers":
-        """Token ids of each word as it continues a prompt (with its leading space, if any).
+    def of(cls, model: LanguageModel, words: Sequence[str], *, prompt: Prompt | None = None) -> "Answers":
+        """Token ids of each word as it continues a prompt.
+
+        Args:
+            words: with their leading space, if any (`after` puts it there).
+            prompt: one of the run's prompts as the model sees it (`LanguageModel.framed`): which tokens a word has
+                depends on what stands before it. None: the end of some line.
 
         Raises:
             UserError: no words, a word without tokens, or two words with the same tokens.
         """
-        ids = tuple(tuple(model.tokenizer(w, add_special_tokens=False)["input_ids"]) for w in words)
+        end = "" if prompt is None else str(prompt)
+        continued = model.tokenization.continuations(end, words)
+        ids = tuple(word.ids for word in continued)
         for i, own in enumerate(ids):
             if not own:
                 raise UserError(f"{words[i]!r} has no token for {model.name}; choose another label.")
@@ -49,7 +60,37 @@ class Answers:
                 )
         if not ids:
             raise UserError("There must be at least one answer word.")
-        return cls(tuple(words), ids, model.device)
+        joined = [word for word, found in zip(words, continued, strict=True) if found.joined]
+        if joined:
+            warnings.warn(
+                f"The last token of the prompt changes when {joined[0]!r} follows ({model.name}): the word is scored"
+                " behind the prompt's tokens as they are. End the template in a blank line or a colon.",
+                InterpWarning,
+                stacklevel=1,
+            )
+        last = model.tokenization.bare_ids(end)[-1:]
+        return cls(tuple(words), ids, model.device, last[0] if last else None)
+
+    @classmethod
+    def after(cls, model: LanguageModel, prompt: Prompt | str, words: Sequence[str]) -> "Answers":
+        """Words, with a leading space where the prompt does not end in white space, behind a prompt of the run."""
+        shown = model.framed(prompt)
+        spelled = [word if word[:1].isspace() else answer_text(word, str(shown)) for word in words]
+        return cls.of(model, spelled, prompt=shown)
+
+    def check_ends(self, model: LanguageModel, prompts: Sequence[Prompt | str], encoded: Sequence[Encoded]) -> None:
+        """Warns where prompts end otherwise than the one that the words were taken behind, and the words change."""
+        others = {e.ids[-1]: i for i, e in enumerate(encoded) if e.ids[-1] != self.last}
+        for i in others.values() if self.last is not None else ():
+            found = model.tokenization.continuations(str(model.framed(prompts[i])), self.words)
+            if tuple(word.ids for word in found) != self.tokens:
+                warnings.warn(
+                    f"Prompts do not end alike, and behind {str(prompts[i])[-20:]!r} the labels have other tokens than"
+                    " behind the first prompt, whose tokens are scored. End the template in words of its own.",
+                    InterpWarning,
+                    stacklevel=1,
+                )
+                return
 
     def __len__(self) -> int:
         return len(self.words)

@@ -14,7 +14,7 @@ from interp.answers import Answers
 from interp.errors import InterpWarning
 from interp.memory import out_of_memory
 from interp.model import Edit, LanguageModel, Tokens
-from interp.prompts import Prompt, answer_text
+from interp.prompts import Prompt
 
 TOKENS_PER_BATCH = 8192
 """Prompt tokens in flight in one pass, padding included, at most."""
@@ -99,9 +99,9 @@ def capture(
     Raises:
         UserError: an empty prompt, answers that no token tells apart.
     """
-    end = str(model.framed(prompts[0]) if isinstance(prompts[0], Prompt) else prompts[0])
-    words = Answers.of(model, [a if a[:1].isspace() else answer_text(a, end) for a in answers])
+    words = Answers.after(model, prompts[0], answers)
     encoded = model.encode(prompts, room=int(words.offsets.max()))
+    words.check_ends(model, prompts, encoded)
     residuals = torch.empty(model.n_layers, len(prompts), model.d_model, dtype=model.dtype, device=model.device)
     logits = torch.empty(len(prompts), len(answers), device=model.device)
     caches = []
@@ -165,7 +165,8 @@ def _one_pass(
 
     # A cache built without a config keeps every key, in sliding-window layers too.
     store = DynamicCache() if keep_cache or answers.continuations else None
-    with model.edited({layer: watch(layer) for layer in range(-1, model.n_layers)}):
+    prompts = model.prompted(tokens.ids.shape[1])
+    with prompts, model.edited({layer: watch(layer) for layer in range(-1, model.n_layers)}):
         model.run(tokens, past_key_values=store, use_cache=store is not None)
     at_answer = torch.stack([seen[layer] for layer in range(-1, model.n_layers)])
     if store is None:
@@ -207,7 +208,8 @@ def _continue(
 
         ids = torch.tensor(chain, device=model.device).expand(n_prompts, -1)
         mask = torch.cat([tokens.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
-        with model.edited({layer: note(layer) for layer in range(-1, model.n_layers)}):
+        prompts = model.prompted(tokens.ids.shape[1])
+        with prompts, model.edited({layer: note(layer) for layer in range(-1, model.n_layers)}):
             model.run(Tokens(ids, mask), past_key_values=store, use_cache=True)
         store.crop(-len(chain))
         chains.append(torch.stack([seen[layer] for layer in range(-1, model.n_layers)]))

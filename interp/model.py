@@ -3,8 +3,8 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
 from operator import attrgetter
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
+from interp.placing import Placing
 from interp.prompts import Prompt
+from interp.tokenization import MARK, Tokenization
 
 if TYPE_CHECKING:
     from interp.sources import ModelSource
@@ -79,9 +81,11 @@ class LanguageModel:
         blocks: its decoder blocks; "the residual of layer i" is what `blocks[i]` returns (`resid_post`).
         d_hidden: width of the MLPs' hidden layer, the widest that a pass holds.
         device: where token ids go in and answers come out; blocks may be elsewhere (`device_of`).
-        chat: whether prompts are put into the tokenizer's chat template.
+        chat: whether prompts are put into the tokenizer's chat template; decided once, when the model is loaded.
         chat_reason: why, in words, where `load_model` decided.
         source: what the weights were made from (file, quantisation, licence), where `load_model` made it.
+        tokenization: the one way from prompts to token ids.
+        placing: which tokens the pass under way holds, while something is `edited`.
     """
 
     chat_reason: str = ""
@@ -109,34 +113,39 @@ class LanguageModel:
         embedding: Any = hf.get_input_embeddings()
         self.device: torch.device = embedding.weight.device
         self.dtype: torch.dtype = self.head_weight.dtype
+        self.placing = Placing(hf, self.backbone)
+        self.tokenization = Tokenization(tokenizer, name)
         self.chat = chat
-        if chat and not getattr(tokenizer, "chat_template", None):
-            raise UserError(f"prompt.chat was asked for, but the tokenizer of {name} has no chat template.")
+        if chat:
+            self.tokenization.frame()  # a template that fails does so now
 
     # -------------------------------------------------------------------------------- tokens
 
-    def encode(self, prompts: Sequence[Prompt | str], *, room: int = 0) -> list[Encoded]:
+    def encode(
+        self, prompts: Sequence[Prompt | str], *, room: int = 0, chat: bool | None = None, as_is: bool = False
+    ) -> list[Encoded]:
         """Token ids of prompts; a text too long for the context loses tokens from its left, the question none.
-
-        A `Prompt` is framed by the chat template where the model chats; a `str` is taken as it is.
 
         Args:
             room: tokens to leave free for what is generated.
+            chat: through the chat template; None: as this model was loaded. Plain text takes False.
+            as_is: keep blanks at a prompt's end, which otherwise are left to the word that follows.
 
         Raises:
-            UserError: a prompt is empty, or too long even without its text.
+            UserError: a prompt is empty, or too long even without its text; a chat template that fails.
         """
+        chats = self.chat if chat is None else chat
         limit, out = self.context - room, []
         for prompt in prompts:
-            parts = self.framed(prompt) if isinstance(prompt, Prompt) else Prompt("", prompt, "")
-            ids = self.tokenizer(str(parts))["input_ids"]
-            whole, text = len(ids), parts.text
+            shown = self.tokenization.framed(prompt, chat=chats, as_is=as_is)
+            ids = self.tokenization.ids(shown, chat=chats)
+            whole, text = len(ids), shown.text
             while len(ids) > limit and text:
                 offsets = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
                 drop = len(ids) - limit
                 # a character spread over several tokens goes whole
                 text = text[next((begin for begin, _ in offsets[drop:] if begin > 0), len(text)) :]
-                ids = self.tokenizer(parts.before + text + parts.after)["input_ids"]
+                ids = self.tokenization.ids(replace(shown, text=text), chat=chats)
             if not ids or len(ids) > limit:
                 raise UserError(
                     f"A prompt takes {len(ids)} tokens without its text; it must take 1 to {limit}"
@@ -145,27 +154,36 @@ class LanguageModel:
             out.append(Encoded(ids, whole - len(ids)))
         return out
 
-    def framed(self, prompt: Prompt) -> Prompt:
-        """The prompt as it is, or as a user's turn in the chat template, up to where the assistant begins to speak."""
-        if not self.chat:
-            return prompt
-        before, after = self._chat_frame
-        return Prompt(before + prompt.before, prompt.text, prompt.after + after)
+    def framed(self, prompt: Prompt | str, *, chat: bool | None = None, as_is: bool = False) -> Prompt:
+        """The prompt as the model sees it: as it is, or a user's turn in the chat template, up to the assistant's."""
+        return self.tokenization.framed(prompt, chat=self.chat if chat is None else chat, as_is=as_is)
 
-    @cached_property
-    def _chat_frame(self) -> tuple[str, str]:
-        """What the template puts before and after a user's words; the tokenizer's own BOS comes when it tokenises."""
-        mark = "[[words]]"
-        whole = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": mark}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,  # templates of reasoning models (Qwen3) answer at once; others ignore it
-        )
-        before, _, after = str(whole).partition(mark)
-        bos = self.tokenizer.bos_token
-        adds_bos = bos is not None and self.tokenizer("").input_ids[:1] == [self.tokenizer.bos_token_id]
-        return (before.removeprefix(bos) if adds_bos and bos else before), after
+    def ids(self, prompt: Prompt | str, *, chat: bool | None = None, as_is: bool = False) -> list[int]:
+        """Token ids of one prompt, however long it is."""
+        chats = self.chat if chat is None else chat
+        return self.tokenization.ids(self.framed(prompt, chat=chats, as_is=as_is), chat=chats)
+
+    @property
+    def frame(self) -> str | None:
+        """What the chat template puts around every prompt; None where there is none. A date in it is today's."""
+        if not self.chat:
+            return None
+        frame = self.tokenization.frame()
+        return frame.before + MARK + frame.after
+
+    @property
+    def end_ids(self) -> list[int]:
+        """Tokens that end what is generated: those of the generation settings, and the tokenizer's end of text."""
+        settings = self.hf.generation_config
+        ends = settings.eos_token_id if settings is not None else None
+        every = {*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}
+        return sorted(end for end in every if end is not None)
+
+    def written(self, ids: Sequence[int]) -> str:
+        """Generated tokens as text, up to one that ends a text; special tokens are left out."""
+        ends = set(self.end_ids)
+        end = next((k for k, token in enumerate(ids) if token in ends), len(ids))
+        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True))
 
     def pad(self, encoded: Sequence[Encoded]) -> Tokens:
         """One left-padded batch."""
@@ -193,10 +211,20 @@ class LanguageModel:
                 if not 0 <= layer < self.n_layers:
                     raise UserError(f"{self.name} has layers 0 to {self.n_layers - 1}; got layer {layer}.")
                 handles.append(self.blocks[layer].register_forward_hook(_as_hook(edit)))
-            yield
+            with self.placing.noted():
+                yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    def prompted(self, width: int | None) -> AbstractContextManager[None]:
+        """Passes inside belong to prompts of `width` columns (padding included); what follows them was generated.
+
+        `generate` says so by itself, and a pass without cached keys is a prompt; only passes behind a cache of one's
+        own need it, so that a steering at the answer position finds its place. None: prompts that do not end in one
+        column.
+        """
+        return self.placing.prompted(width)
 
     def device_of(self, layer: int) -> torch.device:
         """Where a block's weights are."""
@@ -248,7 +276,9 @@ class LanguageModel:
         Raises:
             UserError: the module tree is not what `ARCHITECTURES` says.
         """
-        tokens = self.pad(self.encode(["A first short check.", "A second, somewhat longer check of the model."]))
+        tokens = self.pad(
+            self.encode(["A first short check.", "A second, somewhat longer check of the model."], chat=False)
+        )
         seen: dict[int, Tensor] = {}
 
         def note(layer: int) -> Edit:

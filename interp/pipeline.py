@@ -230,7 +230,8 @@ class Identities(NamedTuple):
     """What the fingerprints say of model and SAEs."""
 
     model: str
-    chat: bool
+    frame: str | bool
+    """The words of the chat template around a prompt, False where there are none."""
     saes: str
 
 
@@ -244,7 +245,7 @@ def _identified(session: Session) -> Identities:
             f"corpora.discover holds {few} texts of the run's labels, and nothing can be found on fewer than {FEWEST};"
             " raise its limit, or give another corpus or mapping."
         )
-    return Identities(session.model.identity, session.model.chat, session.saes.identity)
+    return Identities(session.model.identity, session.model.frame or session.model.chat, session.saes.identity)
 
 
 def _fingerprints(session: Session, known: Identities) -> dict[str, str]:
@@ -258,7 +259,7 @@ def _fingerprints(session: Session, known: Identities) -> dict[str, str]:
             str(device.type),
             str(resolve_dtype(config.dtype, device)),
             config.quantization,
-            known.chat,
+            known.frame,
             [[role, e.id, e.text, e.gold] for role, e in session.examples],
         ],
         "features": [known.saes],
@@ -297,6 +298,7 @@ def _facts(session: Session) -> dict[str, Any]:
             "dtype": str(model.dtype).removeprefix("torch."),
             "chat": model.chat,
             **_source_of(model),
+            **({"frame": model.frame} if model.chat else {}),
             "answers_scored_by": "whole words" if session.answers.whole else "first tokens",
         },
         "saes": {

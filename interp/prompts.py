@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 from interp.corpora import Example
 from interp.errors import UserError, nearest
@@ -20,16 +21,53 @@ examples go, each like what follows it; without it they stand first, each like t
 """
 
 
+BLANKS = " \t\u00a0\u3000"
+"""What a tokenizer joins with the word behind it; a line feed stays a token of its own."""
+
+
+class Turn(NamedTuple):
+    """What somebody said earlier in a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in three parts, so that a long text can be cut from its left and the question stays whole."""
+    """What is put to a model: a text with what stands around it, so that a long text can be cut from its left.
+
+    A model that chats sees it as a user's turn (`LanguageModel.framed`), after earlier `turns` if there are any;
+    another model sees the words alone, earlier turns as paragraphs before them.
+    """
 
     before: str
     text: str
     after: str
+    turns: tuple[Turn, ...] = ()
 
     def __str__(self) -> str:
+        return "".join(f"{turn.content}\n\n" for turn in self.turns) + self.words
+
+    @property
+    def words(self) -> str:
+        """The last turn."""
         return self.before + self.text + self.after
+
+    @property
+    def stripped(self) -> "Prompt":
+        """Without white space around the whole, as templates with `| trim` leave it."""
+        before, text, after = self.before.lstrip(), self.text, self.after.rstrip()
+        if not before:
+            text = text.lstrip()
+        if not after:
+            text = text.rstrip()
+        return Prompt(before, text, after, self.turns)
+
+    @property
+    def unblanked(self) -> "Prompt":
+        """Without blanks at its end."""
+        after = self.after.rstrip(BLANKS)
+        return Prompt(self.before, self.text if after else self.text.rstrip(BLANKS), after, self.turns)
 
 
 def resolve_template(template: str) -> str:

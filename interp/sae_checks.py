@@ -137,7 +137,7 @@ def _check_declared(where: str, metadata: Any, model: LanguageModel, force: bool
 @torch.no_grad()
 def _residuals(model: LanguageModel, stack: SaeStack) -> dict[int, Float[Tensor, "token d_model"]]:
     """Residuals of all tokens but the first of a few sentences, for the layers that have an SAE."""
-    tokens = model.pad(model.encode(TEXTS))
+    tokens = model.pad(model.encode(TEXTS, chat=False))
     inside = tokens.mask & (tokens.positions > 0)
     seen: dict[int, Tensor] = {}
 

@@ -24,7 +24,7 @@ from interp.features import LayerFeatures, load_features
 from interp.folder import RunFolder
 from interp.loading import load_model
 from interp.model import LanguageModel
-from interp.prompts import Prompt, answer_text, build_prompts, choose_shots
+from interp.prompts import Prompt, build_prompts, choose_shots
 from interp.sae_loading import load_saes
 from interp.saes import SaeStack
 
@@ -140,8 +140,7 @@ class Session:
     @cached_property
     def answers(self) -> Answers:
         """The labels as they continue this run's prompts."""
-        prompt = self.model.framed(self.prompts([""])[0])
-        return Answers.of(self.model, [answer_text(label, str(prompt)) for label in self.labels])
+        return Answers.after(self.model, self.prompts([""])[0], self.labels)
 
     def cached(
         self, rows: np.ndarray, description: str, everywhere: Collection[int] = ()

@@ -118,7 +118,7 @@ def test_chosen_words_are_the_most_probable(tmp_path, base):
     question = Question(Style("choose"), words=WORDS)
     ask(base, SEGMENTS[1:2], question, tmp_path / "out")
     (found,) = lines(tmp_path / "out").values()
-    prompt = str(build_prompt(base, SEGMENTS[1], [], question.style))
+    prompt = str(build_prompt(SEGMENTS[1], [], question.style))
     first = [brute_force(base, prompt, f" {word}") for word in WORDS]
     best = WORDS[max(range(4), key=lambda i: first[i])]
     second = [brute_force(base, f"{prompt} {best},", f" {word}") for word in WORDS]
@@ -127,19 +127,20 @@ def test_chosen_words_are_the_most_probable(tmp_path, base):
 
 
 def test_prompts(base, instruct):
-    text = str(build_prompt(base, SEGMENTS[0], SEGMENTS[1:2], Style()))
+    text = str(build_prompt(SEGMENTS[0], SEGMENTS[1:2], Style()))
     assert text.endswith(f"Text: {SEGMENTS[1].text}\nWords: ['sadness', 'fear']\n\nText: {SEGMENTS[0].text}\nWords: [")
-    chat = build_prompt(instruct, SEGMENTS[0], SEGMENTS[1:2], Style(chat=True))
-    assert str(chat).endswith(f"<assistant>['sadness', 'fear']\n<user>Text: {SEGMENTS[0].text}\n<assistant>")
-    assert chat.text == SEGMENTS[0].text
-    assert instruct.encode([chat])[0].ids.count(instruct.tokenizer.bos_token_id) == 1
-    reasoned = str(build_prompt(base, SEGMENTS[0], SEGMENTS[1:2], Style(chain_of_thought=True)))
+    chat = build_prompt(SEGMENTS[0], SEGMENTS[1:2], Style(chat=True))
+    shown = str(instruct.framed(chat, chat=True))
+    assert shown.endswith(f"<assistant>['sadness', 'fear']\n<user>Text: {SEGMENTS[0].text}\n<assistant>")
+    assert chat.text == SEGMENTS[0].text and shown.count("<assistant>") == 2
+    assert instruct.encode([chat], chat=True)[0].ids.count(instruct.tokenizer.bos_token_id) == 1
+    reasoned = str(build_prompt(SEGMENTS[0], SEGMENTS[1:2], Style(chain_of_thought=True)))
     assert "step by step" in reasoned and reasoned.endswith("\nReasoning:") and "Answer: ['sadness'" in reasoned
 
 
 def test_long_texts_keep_their_masks(base):
     long = Segment("1", "1", "The dog ran. " * 900 + "I felt <mask> and <mask>. " + "Rain. " * 900, ("joy", "fear"))
-    prompt, cut = fit(base, build_prompt(base, long, [], Style()), 40)
+    prompt, cut = fit(base, build_prompt(long, [], Style()), 40)
     assert cut > 1000 and prompt.text.count("<mask>") == 2
     assert len(base.encode([prompt], room=40)[0].ids) <= base.context - 40
     assert base.encode([prompt], room=40)[0].cut == 0

@@ -65,12 +65,13 @@ def test_a_chat_prompt_has_the_tokens_of_the_template(chatting):
     assert captured.answers.words == ("anger", "fear", "joy")  # after the assistant's line break: no space
 
 
-def test_chat_can_be_set_and_a_plain_string_is_never_framed(chatting):
+def test_chat_can_be_set_and_goes_for_strings_and_prompts_alike(chatting):
     model = load_model(str(chatting), chat=False)
     ids = model.encode([PROMPTS[0]])[0].ids
     assert ids == model.tokenizer(str(PROMPTS[0])).input_ids
     model = load_model(str(chatting), chat=True)
-    assert model.encode([str(PROMPTS[0])])[0].ids == ids
+    assert model.encode([str(PROMPTS[0])])[0].ids == model.encode([PROMPTS[0]])[0].ids != ids
+    assert model.encode([str(PROMPTS[0])], chat=False)[0].ids == ids
 
 
 def test_a_long_text_in_a_chat_keeps_the_question_and_the_assistant_prefix(chatting):

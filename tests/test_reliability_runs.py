@@ -71,7 +71,7 @@ def test_the_tree_computes_what_is_shared_once():
 
 def test_an_option_is_its_likeliest_spelling(llama):
     asked = [Asked(f"The dog ran down the {w}. Emotion:", ("fear", "joy"), {}) for w in ("street", "rain")]
-    tokens = option_tokens(llama.tokenizer, ("fear", "joy"))
+    tokens = option_tokens(llama, ("fear", "joy"))
     assert tokens.distinct and not set(tokens.first[0]) & set(tokens.first[1])
     found = answer(llama, asked)
     assert found.method == ["first token"] * 2
@@ -82,7 +82,7 @@ def test_an_option_is_its_likeliest_spelling(llama):
 
 def test_options_that_begin_alike_are_scored_whole(llama):
     options = ("rainstorm", "rainfall")
-    assert not option_tokens(llama.tokenizer, options).distinct
+    assert not option_tokens(llama, options).distinct
     asked = [Asked("The letter came in the morning, with", options, {}), Asked("A dog. Emotion:", ("fear", "joy"), {})]
     found = answer(llama, asked)
     assert found.method == ["whole answer", "first token"]
@@ -234,5 +234,8 @@ def test_the_command_runs_the_bundled_model_and_says_what_was_wrong(tmp_path, mo
     found = json.loads(out)
     assert not code and found["measures"]["order"]["n"] == 2 and found["negation_direct"] is None
     assert Path(found["folder"]) == Path("runs/reliability-tiny") and (tmp_path / found["folder"] / "run.json").exists()
+    assert json.loads((tmp_path / found["folder"] / "run.json").read_text())["chat"] is False
     code, _, err = interp("run", "--variations", "ordr")
     assert code == 2 and "did you mean 'order'" in err
+    code, _, err = interp("run", "--limit", "1", "--chat", "true")
+    assert code == 2 and "has no chat template" in err and "--chat false" in err

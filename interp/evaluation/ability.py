@@ -32,11 +32,11 @@ def load_cloze() -> list[Cloze]:
 @torch.no_grad()
 def cloze_right(model: LanguageModel, items: Sequence[Cloze]) -> Bool[np.ndarray, " item"]:
     """Whether the right word's log-probability per token is above the wrong one's."""
-    bos = [model.tokenizer.bos_token_id] if model.tokenizer.bos_token_id is not None else []
-    rows = []
+    rows: list[tuple[list[int], list[int]]] = []
     for item in items:
-        start = bos + model.tokenizer(item.beginning, add_special_tokens=False)["input_ids"]
-        rows += [(start, model.tokenizer(f" {w}", add_special_tokens=False)["input_ids"]) for w in item[2:]]
+        start = model.ids(item.beginning, chat=False)
+        words = model.tokenization.continuations(item.beginning, [f" {word}" for word in item[2:]])
+        rows += [(start, list(word.ids)) for word in words]
     scores = np.zeros(len(rows))
     for first in range(0, len(rows), BATCH):
         batch = rows[first : first + BATCH]

@@ -91,8 +91,8 @@ def fluency(
 
 def _windows(model: LanguageModel, document: str) -> list[Encoded]:
     width = min(WINDOW, model.context)
-    ids = model.tokenizer(document, add_special_tokens=False)["input_ids"]
-    bos = [model.tokenizer.bos_token_id] if model.tokenizer.bos_token_id is not None else []
+    bos = model.tokenization.prepended
+    ids = model.tokenization.bare_ids(document)
     size = width - len(bos)
     return [Encoded(bos + ids[k : k + size], 0) for k in range(0, len(ids), size) if len(ids[k : k + size]) > 1]
 

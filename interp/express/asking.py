@@ -13,7 +13,7 @@ from tqdm import tqdm
 from interp.capture import batches
 from interp.corpora import stable_share
 from interp.errors import DamagedError, UserError, quoted
-from interp.express.choosing import Continuation, ending_tokens, word_trees
+from interp.express.choosing import Continuation, Trees, ending_tokens
 from interp.express.generating import generate
 from interp.express.parsing import format_answer
 from interp.express.prompting import Style, build_prompt, choose_shots, fit
@@ -130,14 +130,17 @@ def _answers(
 ) -> Iterator[dict[str, Any]]:
     style = question.style
     most = [_room(segment, style) for segment in segments]
-    fitted = [fit(model, build_prompt(model, s, shots, style), room) for s, room in zip(segments, most, strict=True)]
+    fitted = [
+        fit(model, build_prompt(s, shots, style), room, chat=style.chat) for s, room in zip(segments, most, strict=True)
+    ]
     if style.mode == "choose":
         yield from _choose(model, segments, [f for f, _ in fitted], [cut for _, cut in fitted], question)
         return
-    lengths = [len(model.tokenizer(str(prompt))["input_ids"]) for prompt, _ in fitted]
+    lengths = [len(model.ids(prompt, chat=style.chat)) for prompt, _ in fitted]
     marker = MARKER if style.chain_of_thought else ""
     for batch in batches([n + room for n, room in zip(lengths, most, strict=True)], TOKENS_PER_BATCH):
-        written = generate(model, [fitted[i][0] for i in batch], most_tokens=[most[i] for i in batch], marker=marker)
+        prompts = [fitted[i][0] for i in batch]
+        written = generate(model, prompts, most_tokens=[most[i] for i in batch], marker=marker, chat=style.chat)
         for i, text in zip(batch, written, strict=True):
             reasoning, _, answer = text.rpartition(MARKER) if style.chain_of_thought else ("", "", text)
             yield {
@@ -152,14 +155,17 @@ def _choose(
     model: LanguageModel, segments: Sequence[Segment], prompts: Sequence[Prompt], cut: Sequence[int], question: Question
 ) -> Iterator[dict[str, Any]]:
     """The most probable word for each mask, given those chosen before it."""
-    first = answer_text("", prompts[0].after) if prompts else ""
-    trees = {lead: word_trees(model, [lead + word for word in question.words]) for lead in {first, " "}}
+    chat = question.style.chat
+    trees = Trees(model, question.words)
     ends = ending_tokens(model)
     for segment, prompt, n_cut in zip(segments, prompts, cut, strict=True):
-        there = Continuation(model, model.pad(model.encode([prompt], room=_room(segment, question.style))))
-        chosen, top, lead = [], [], first
+        shown = str(model.framed(prompt, chat=chat))
+        there = Continuation(
+            model, model.pad(model.encode([prompt], room=_room(segment, question.style), chat=chat)), shown
+        )
+        chosen, top, lead = [], [], answer_text("", shown)
         for mask in range(len(segment.labels)):
-            scores = there.score(trees[lead], ends)
+            scores = there.score(trees.behind(there.text, lead), ends)
             values, best = scores.topk(min(TOP, len(scores)))
             top.append([[question.words[i], round(v, 4)] for i, v in zip(best.tolist(), values.tolist(), strict=True)])
             chosen.append(question.words[int(best[0])])
@@ -183,6 +189,7 @@ def _claim(out: Path, model: LanguageModel, segments: Sequence[Segment], questio
         "segments": len(segments),
         "segments_identity": fingerprint([as_record(s) for s in segments]),
         **asdict(question.style),
+        **({"frame": fingerprint(model.tokenization.frame())} if question.style.chat else {}),
         **{key: value for key, value in asdict(question).items() if key not in ("style", "words")},
         "words": len(question.words),
         "words_identity": fingerprint(question.words),

@@ -21,6 +21,8 @@ ENDINGS = (",", ".", ";", "\n", "]", "'", "<eos>")
 MOST_NODES = 1024
 """Tree tokens in one pass."""
 ROWS_OF_LOGITS = 256
+PROBED = 16
+"""Words whose tokens say whether two prompts end alike."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,19 @@ class WordTree:
         return seen
 
 
-def word_trees(model: LanguageModel, words: Sequence[str], *, most_nodes: int = MOST_NODES) -> list[WordTree]:
+def word_trees(
+    model: LanguageModel, words: Sequence[str], *, prompt: str = "", most_nodes: int = MOST_NODES
+) -> list[WordTree]:
     """Trees that hold the words in order, each of at most `most_nodes` tokens.
 
     Args:
         words: as they continue the prompt, leading space included.
+        prompt: as the model sees it; which tokens a word has depends on its end.
 
     Raises:
         UserError: a word without tokens.
     """
-    trees, paths = [], [tuple(model.tokenizer(word, add_special_tokens=False)["input_ids"]) for word in words]
+    trees, paths = [], [found.ids for found in model.tokenization.continuations(prompt, words)]
     for word, path in zip(words, paths, strict=True):
         if not path:
             raise UserError(f"{word!r} has no tokens for {model.name}; take it out of the list of words.")
@@ -86,19 +91,42 @@ def word_trees(model: LanguageModel, words: Sequence[str], *, most_nodes: int = 
     return trees
 
 
-class Continuation:
-    """A prompt whose keys and values are kept, to score words after it and to go on with one of them."""
+class Trees:
+    """Trees of the same words behind prompts that end alike, made once for each end."""
 
-    def __init__(self, model: LanguageModel, tokens: Tokens) -> None:
+    def __init__(self, model: LanguageModel, words: Sequence[str]) -> None:
+        self.model, self.words = model, words
+        self._known: dict[tuple[tuple[int, ...], ...], list[WordTree]] = {}
+
+    def behind(self, prompt: str, lead: str) -> list[WordTree]:
+        """The trees of words that follow `prompt` and `lead` (a space, or nothing)."""
+        words = [lead + word for word in self.words]
+        key = tuple(found.ids for found in self.model.tokenization.continuations(prompt, words[:PROBED]))
+        if key not in self._known:
+            self._known[key] = word_trees(self.model, words, prompt=prompt)
+        return self._known[key]
+
+
+class Continuation:
+    """A prompt whose keys and values are kept, to score words after it and to go on with one of them.
+
+    Args:
+        text: the prompt as the model sees it; what follows is tokenised behind it.
+    """
+
+    def __init__(self, model: LanguageModel, tokens: Tokens, text: str = "") -> None:
         if len(tokens.ids) != 1:
             raise ValueError("one prompt at a time")
-        self.model, self.cache = model, DynamicCache()
+        self.model, self.cache, self.text = model, DynamicCache(), text
         self.length = 0
+        self.prompt = int(tokens.mask.sum())
         self._append(tokens.ids[tokens.mask][None])
 
     def go_on(self, text: str) -> None:
         """Adds text after the prompt."""
-        self._append(torch.tensor([self.model.tokenizer(text, add_special_tokens=False)["input_ids"]]))
+        (found,) = self.model.tokenization.continuations(self.text, [text])
+        self.text += text
+        self._append(torch.tensor([found.ids]))
 
     @torch.no_grad()
     def score(self, trees: Sequence[WordTree], ends: Int[Tensor, " ending"]) -> Float[Tensor, " word"]:
@@ -143,7 +171,8 @@ class Continuation:
     def _pass(self, ids: Tensor, positions: Tensor, mask: Any) -> Float[Tensor, "token d_model"]:
         """Residuals after the last layer; the cache grows by the tokens."""
         seen: list[Tensor] = []
-        with self.model.edited({self.model.n_layers - 1: lambda x: seen.append(x[0])}):
+        looked = self.model.edited({self.model.n_layers - 1: lambda x: seen.append(x[0])})
+        with self.model.prompted(self.prompt), looked:
             self.model.backbone(
                 input_ids=ids,
                 attention_mask=mask,
@@ -160,12 +189,10 @@ class Continuation:
 
 
 def ending_tokens(model: LanguageModel) -> Int[Tensor, " ending"]:
-    """First tokens of everything in `ENDINGS`, and the tokens that end a text."""
-    ids = {model.tokenizer(ending, add_special_tokens=False)["input_ids"][0] for ending in ENDINGS if ending != "<eos>"}
-    stop = model.hf.generation_config.eos_token_id if model.hf.generation_config is not None else None
-    for end in (model.tokenizer.eos_token_id, *(stop if isinstance(stop, list) else [stop])):
-        if end is not None:
-            ids.add(end)
+    """First tokens of everything in `ENDINGS` as it follows a word, and the tokens that end a text."""
+    written = [ending for ending in ENDINGS if ending != "<eos>"]
+    followed = model.tokenization.continuations("Words: joy", written)
+    ids = {*(found.ids[0] for found in followed), *model.end_ids}
     return torch.tensor(sorted(ids), device=model.device)
 
 

@@ -116,7 +116,8 @@ def run(
     chain_of_thought
         Let the model reason before it answers.
     chat
-        Use the tokenizer's chat template; default: if it has one.
+        Ask through the tokenizer's chat template, solved examples as earlier turns; default: for instruction-tuned
+        models.
     limit
         At most this many segments, drawn with the seed.
     words
@@ -125,7 +126,7 @@ def run(
         Folder for the answers and scores; default: runs/express/MODEL-SETTING.
     steering
         A run folder, or any folder that holds a steering: the steered model is asked as well (the steering acts at
-        every position), and compared with the unsteered one, segment by segment.
+        its own positions), and compared with the unsteered one, segment by segment.
     resamples
         Bootstrap resamples over posts; 0: no intervals.
     quiet

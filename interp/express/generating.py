@@ -35,25 +35,30 @@ class ListClosed(StoppingCriteria):
 
 @torch.no_grad()
 def generate(
-    model: LanguageModel, prompts: Sequence[Prompt], *, most_tokens: Sequence[int], marker: str = ""
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    most_tokens: Sequence[int],
+    marker: str = "",
+    chat: bool | None = None,
 ) -> list[str]:
     """What the model writes after each prompt, up to the end of its list.
 
     Args:
         most_tokens: to be generated at most for each prompt, which is cut to leave that much room.
         marker: text that must come before the list counts (`Answer:` in a chain of thought).
+        chat: through the chat template; None: as the model was loaded.
 
     Raises:
         UserError: a prompt that is too long even without its text.
     """
-    tokens = model.pad([model.encode([p], room=n)[0] for p, n in zip(prompts, most_tokens, strict=True)])
+    tokens = model.pad([model.encode([p], room=n, chat=chat)[0] for p, n in zip(prompts, most_tokens, strict=True)])
     hf, width = model.hf, tokens.ids.shape[1]
-    ends = hf.generation_config.eos_token_id if hf.generation_config is not None else None
     config = GenerationConfig(
         do_sample=False,
         max_new_tokens=max(most_tokens),
         pad_token_id=model.tokenizer.pad_token_id,
-        eos_token_id=ends if ends is not None else model.tokenizer.eos_token_id,
+        eos_token_id=model.end_ids or None,
     )
     out = hf.generate(
         input_ids=tokens.ids,
@@ -61,4 +66,4 @@ def generate(
         generation_config=config,
         stopping_criteria=StoppingCriteriaList([ListClosed(model, width, most_tokens, marker)]),
     )
-    return [text.strip() for text in model.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)]
+    return [model.written(ids).strip() for ids in out[:, width:].tolist()]

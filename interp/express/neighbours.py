@@ -32,5 +32,5 @@ def embedding_neighbours(model: LanguageModel, lexicon: Lexicon, *, least: float
 @torch.no_grad()
 def _embed(model: LanguageModel, words: Sequence[str]) -> Float[Tensor, "word d_model"]:
     table = model.hf.get_input_embeddings().weight
-    encoded = model.tokenizer([f" {word}" for word in words], add_special_tokens=False)["input_ids"]
-    return torch.stack([table[torch.tensor(ids, device=table.device)].float().mean(0) for ids in encoded])
+    found = model.tokenization.continuations("", [f" {word}" for word in words])
+    return torch.stack([table[torch.tensor(word.ids, device=table.device)].float().mean(0) for word in found])

@@ -10,7 +10,7 @@ from interp.express.answers import MASK
 from interp.express.parsing import format_answer
 from interp.express.segments import Segment
 from interp.model import LanguageModel
-from interp.prompts import Prompt
+from interp.prompts import Prompt, Turn
 
 Mode = Literal["open", "choose"]
 
@@ -66,13 +66,17 @@ class Style:
         return format_answer(segment.labels)
 
 
-def build_prompt(model: LanguageModel, segment: Segment, shots: Sequence[Segment], style: Style) -> Prompt:
-    """The prompt of one segment, after solved examples."""
+def build_prompt(segment: Segment, shots: Sequence[Segment], style: Style) -> Prompt:
+    """The prompt of one segment, after solved examples: earlier turns for a model that chats, paragraphs for others."""
     if style.chat:
-        return _chat_prompt(model, segment, shots, style)
+        asked = [f"Text: {shot.text}" for shot in (*shots, segment)]
+        asked[0] = f"{style.instruction}\n\n{asked[0]}"
+        solved = [(Turn("user", q), Turn("assistant", style.answer(s))) for q, s in zip(asked[:-1], shots, strict=True)]
+        before = asked[-1].removesuffix(segment.text)
+        return Prompt(before, segment.text, "", tuple(turn for pair in solved for turn in pair))
     marker = "Words:" if style.mode == "choose" or not style.chain_of_thought else "Answer:"
-    solved = "".join(f"Text: {s.text}\n{marker} {style.answer(s)}\n\n" for s in shots)
-    return Prompt(f"{style.instruction}\n\n{solved}Text: ", segment.text, style.lead)
+    examples = "".join(f"Text: {s.text}\n{marker} {style.answer(s)}\n\n" for s in shots)
+    return Prompt(f"{style.instruction}\n\n{examples}Text: ", segment.text, style.lead)
 
 
 def choose_shots(segments: Sequence[Segment], n: int, seed: int) -> list[Segment]:
@@ -91,22 +95,22 @@ def choose_shots(segments: Sequence[Segment], n: int, seed: int) -> list[Segment
     return random.Random(seed).sample(list(by_post.values()), n)
 
 
-def fit(model: LanguageModel, prompt: Prompt, room: int) -> tuple[Prompt, int]:
+def fit(model: LanguageModel, prompt: Prompt, room: int, *, chat: bool = False) -> tuple[Prompt, int]:
     """The prompt cut to the context, the masks last: first before the first mask, then after the last one.
 
     Returns:
         the prompt and the number of tokens cut from its text.
     """
-    excess = len(model.tokenizer(str(prompt))["input_ids"]) - (model.context - room)
+    excess = len(model.ids(prompt, chat=chat)) - (model.context - room)
     if excess <= 0:
         return prompt, 0
-    before = len(model.tokenizer(prompt.text)["input_ids"])
+    before = len(model.tokenization.bare_ids(prompt.text))
     first, last = prompt.text.find(MASK), prompt.text.rfind(MASK) + len(MASK)
     head, middle, tail = prompt.text[:first], prompt.text[first:last], prompt.text[last:]
     head, cut = _without(model, head, excess + 8, from_left=True)
     tail, _ = _without(model, tail, excess + 8 - cut, from_left=False)
     shorter = replace(prompt, text=head + middle + tail)
-    return shorter, before - len(model.tokenizer(shorter.text)["input_ids"])
+    return shorter, before - len(model.tokenization.bare_ids(shorter.text))
 
 
 def _without(model: LanguageModel, text: str, n: int, *, from_left: bool) -> tuple[str, int]:
@@ -117,23 +121,3 @@ def _without(model: LanguageModel, text: str, n: int, *, from_left: bool) -> tup
     if n >= len(offsets):
         return "", len(offsets)
     return (text[offsets[n][0] :] if from_left else text[: offsets[-n][0]]), n
-
-
-def _chat_prompt(model: LanguageModel, segment: Segment, shots: Sequence[Segment], style: Style) -> Prompt:
-    turns: list[dict[str, str]] = []
-    for shot in (*shots, segment):
-        said = f"Text: {shot.text}" if turns else f"{style.instruction}\n\nText: {shot.text}"
-        turns += [{"role": "user", "content": said}, {"role": "assistant", "content": style.answer(shot)}]
-    # Models that think before every answer are asked not to; other templates ignore the option.
-    rendered = str(
-        model.tokenizer.apply_chat_template(
-            turns[:-1], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-    )
-    if segment.text not in rendered:
-        raise UserError(f"The chat template of {model.name} changes the text it is given; use --no-chat.")
-    begin = model.tokenizer.bos_token
-    if begin and rendered.startswith(begin) and model.tokenizer("x")["input_ids"][:1] == [model.tokenizer.bos_token_id]:
-        rendered = rendered.removeprefix(begin)  # the tokenizer adds its own
-    before, after = rendered.rsplit(segment.text, 1)
-    return Prompt(before, segment.text, after)

@@ -14,7 +14,7 @@ from interp.express.prompting import Mode, Style
 from interp.express.scoring import RESAMPLES, Scores, score
 from interp.express.segments import load_segments
 from interp.folder import claimed, write_json, writing
-from interp.loading import load_model
+from interp.loading import Chat, load_model
 from interp.model import LanguageModel
 
 MOST_CHOICES = 5000
@@ -74,7 +74,8 @@ def run_express(
         say(f"skipped: {line}")
     words = _choices(options, lexicon)
     Question(Style(options.mode, options.chain_of_thought), options.shots, options.limit, options.seed, words)
-    model = model or load_model(options.model, device=options.device, dtype=options.dtype)
+    chat: Chat = "auto" if options.chat is None else options.chat
+    model = model or load_model(options.model, device=options.device, dtype=options.dtype, chat=chat)
     style = Style(options.mode, options.chain_of_thought, _chat(model, options.chat))
     question = Question(style, options.shots, options.limit, options.seed, words, variant)
     folder = options.out or Path("runs") / "express" / _name(options, variant)
@@ -108,10 +109,9 @@ def _choices(options: Options, lexicon: Lexicon) -> tuple[str, ...]:
 
 
 def _chat(model: LanguageModel, wanted: bool | None) -> bool:
-    has_template = bool(getattr(model.tokenizer, "chat_template", None))
-    if wanted and not has_template:
+    if wanted and not getattr(model.tokenizer, "chat_template", None):
         raise UserError(f"{model.name} has no chat template; leave --chat out.")
-    return has_template if wanted is None else wanted
+    return model.chat if wanted is None else wanted
 
 
 def _name(options: Options, variant: str) -> str:

@@ -9,9 +9,9 @@ from interp.express.comparing import compare, load_entries
 from interp.express.lexicon import load_lexicon
 from interp.express.page import write_comparison
 from interp.express.running import Done, Options, run_express
-from interp.loading import load_model
+from interp.loading import Chat, load_model
 from interp.model import LanguageModel
-from interp.steering.steering import Steering
+from interp.steering.steering import WHERE, Steering
 
 
 def run_steered(
@@ -24,7 +24,8 @@ def run_steered(
 ) -> tuple[Done, Done, Path]:
     """(unsteered, steered, the page that compares them, paired by segment).
 
-    The steering acts at every position, while the answer is written as well as before it.
+    The steering acts at its own positions: at the prompt's last token (`answer`), there and on all that is written
+    (`generated`), or everywhere (`all`).
 
     Raises:
         UserError: no steering in `folder`, one that leaves the model alone, or one of another model.
@@ -32,15 +33,17 @@ def run_steered(
     steering = Steering.load(folder)
     if not steering.layers:
         raise UserError(f"The steering in {folder} is none: it leaves the model alone. Leave --steering out.")
-    model = model or load_model(options.model, device=options.device, dtype=options.dtype)
-    hooks = steering.hooks(model, positions="all")
+    chat: Chat = "auto" if options.chat is None else options.chat
+    model = model or load_model(options.model, device=options.device, dtype=options.dtype, chat=chat)
+    hooks = steering.hooks(model)
+    say(f"steered at {WHERE[steering.positions]}, as the steering says (positions: {steering.positions})")
     plain = run_express(options, model=model, say=say, show_progress=show_progress)
     after = replace(options, out=None if options.out is None else options.out / "steered")
     steered = run_express(
         after,
         model=model,
         around=lambda asked: asked.edited(hooks),
-        variant=f"steered-{steering.method}",
+        variant=f"steered-{steering.method}-{steering.positions}",
         say=say,
         show_progress=show_progress,
     )

@@ -1,24 +1,29 @@
 """Which option a model answers: from first-token probabilities, whole-answer probabilities, or generated text."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig
 
 from interp.capture import batches
 from interp.errors import UserError
 from interp.model import LanguageModel
-from interp.prompts import Prompt, answer_text
+from interp.prompts import answer_text
 from interp.reliability.prefixes import next_tokens
 from interp.reliability.variations import Asked
 from interp.tracing.ablation import ResidualEdit
 
+Positions = Literal["answer", "all", "generated"]
 CASINGS: tuple[Callable[[str], str], ...] = (str.lower, str.capitalize, str.upper)
 REPLY_TOKENS = 24
+END = 64
+"""Characters of a prompt's end that decide which tokens its options have."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class OptionTokens:
-    """How a tokenizer begins a set of options.
+    """How a set of options begins behind a prompt.
 
     Attributes:
         first: per option, the first tokens of all its spellings that no other option shares.
@@ -52,21 +57,28 @@ class OptionTokens:
     distinct: bool
 
 
-def option_tokens(tokenizer: PreTrainedTokenizerBase, options: Sequence[str]) -> OptionTokens:
+def option_tokens(model: LanguageModel, options: Sequence[str], prompt: str = "") -> OptionTokens:
     """The first token of every spelling that the tokenizer knows: a casing, with or without a blank, of one token.
 
     An option without such a spelling is known by the first tokens of its natural ones: with a blank before, in lower
     or capital case. Options count as distinct where no two natural spellings begin alike; a rarer spelling that begins
     like another option's, or with a token that is a blank alone, is left out.
+
+    Args:
+        prompt: as the model sees it; which tokens a spelling has depends on its end.
     """
-    starts = [{_ids(tokenizer, f" {casing(o)}")[0] for casing in CASINGS[:2]} for o in options]
-    natural = [{t for t in own if str(tokenizer.decode([t])).strip()} for own in starts]
-    spelled = [[_ids(tokenizer, blank + casing(o)) for casing in CASINGS for blank in ("", " ")] for o in options]
+    starts = [{ids[0] for ids in _spelled(model, prompt, [f" {casing(o)}" for casing in CASINGS[:2]])} for o in options]
+    natural = [{t for t in own if str(model.tokenizer.decode([t])).strip()} for own in starts]
+    spelled = [_spelled(model, prompt, [blank + c(o) for c in CASINGS for blank in ("", " ")]) for o in options]
     known = [{ids[0] for ids in own if len(ids) == 1} or first for own, first in zip(spelled, natural, strict=True)]
     shared = {t for i, own in enumerate(known) for j, other in enumerate(known) if i != j for t in own & other}
     clash = any(a & b for i, a in enumerate(natural) for b in natural[:i])
     first = tuple(tuple(sorted(own - shared)) for own in known)
     return OptionTokens(tuple(options), first, not clash and all(first))
+
+
+def _spelled(model: LanguageModel, prompt: str, spellings: Sequence[str]) -> list[tuple[int, ...]]:
+    return [found.ids for found in model.tokenization.continuations(prompt, list(dict.fromkeys(spellings)))]
 
 
 def answer(
@@ -76,6 +88,7 @@ def answer(
     share_prefixes: bool = True,
     whole_answers: bool = False,
     edits: Mapping[int, ResidualEdit] | None = None,
+    positions: Positions = "answer",
 ) -> Answered:
     """Probabilities of every prompt's options, from one pass per prompt.
 
@@ -86,85 +99,104 @@ def answer(
     Args:
         share_prefixes: pass what prompts have in common only once; the result is the same up to rounding.
         whole_answers: score whole answers throughout.
-        edits: by layer, what replaces the residual at the answer position (a steering).
+        edits: by layer, what replaces residuals (a steering).
+        positions: where: at the answer position alone, also at the answer's tokens (`generated`), or everywhere.
 
     Raises:
         UserError: a prompt too long for the context.
     """
-    room = 0
-    known: dict[tuple[str, ...], OptionTokens] = {}
-    for a in asked:
-        if a.options not in known:
-            found = option_tokens(model.tokenizer, a.options)
-            known[a.options] = found if not whole_answers else OptionTokens(a.options, found.first, False)
-            if not known[a.options].distinct:
-                room = max(room, *(len(ids) for o in a.options for ids in _continuations(model.tokenizer, o, "")))
-    encoded = model.encode([a.prompt for a in asked], room=room)
+    shown = [str(model.framed(a.prompt, as_is=True)) for a in asked]
+    known: dict[tuple[tuple[str, ...], str], Spellings] = {}
+    spellings: list[Spellings] = []
+    for a, prompt in zip(asked, shown, strict=True):
+        key = (a.options, prompt[-END:])
+        if key not in known:
+            known[key] = _spellings(model, a.options, prompt, whole=whole_answers)
+        spellings.append(known[key])
+    room = max((s.room for s in spellings), default=0)
+    encoded = model.encode([a.prompt for a in asked], room=room, as_is=True)
     sequences: list[list[int]] = []
     wanted: list[Tensor] = []
-    for a, e in zip(asked, encoded, strict=True):
-        for sequence, tokens in _steps(model.tokenizer, a, e.ids, known[a.options]):
-            sequences.append(sequence)
+    edited: list[range] = []
+    for e, spelled in zip(encoded, spellings, strict=True):
+        for written, tokens in spelled.steps:
+            sequences.append(e.ids + list(written))
             wanted.append(torch.tensor(tokens))
-    log_probabilities, likeliest = next_tokens(model, sequences, wanted, share_prefixes=share_prefixes, edits=edits)
+            answer_at, end = len(e.ids) - 1, len(sequences[-1])
+            first = 0 if positions == "all" else answer_at
+            edited.append(range(first, answer_at + 1 if positions == "answer" else end))
+    log_probabilities, likeliest = next_tokens(
+        model, sequences, wanted, share_prefixes=share_prefixes, edits=edits, edited=edited
+    )
     at = 0
     probabilities, top = [], []
-    for a, e in zip(asked, encoded, strict=True):
-        steps = len(list(_steps(model.tokenizer, a, e.ids, known[a.options])))
-        own = slice(at, at + steps)
-        options = known[a.options]
-        probabilities.append(_combine(model.tokenizer, a, options, log_probabilities[own]))
-        top.append(int(likeliest[at]) in _beginnings(model.tokenizer, a, options))
-        at += steps
-    method = ["first token" if known[a.options].distinct else "whole answer" for a in asked]
+    for spelled in spellings:
+        probabilities.append(spelled.combine(log_probabilities[at : at + len(spelled.steps)]))
+        top.append(int(likeliest[at]) in spelled.beginnings)
+        at += len(spelled.steps)
+    method = ["first token" if spelled.tokens.distinct else "whole answer" for spelled in spellings]
     return Answered(probabilities, torch.tensor(top), method, [e.cut for e in encoded])
 
 
-# ----------------------------------------------------------------------------------------- whole answers
+# ----------------------------------------------------------------------------------------- spellings
 
 
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+class Step(NamedTuple):
+    """Tokens written behind the prompt, and next tokens whose probabilities are wanted there."""
+
+    written: tuple[int, ...]
+    wanted: tuple[int, ...]
 
 
-def _continuations(tokenizer: PreTrainedTokenizerBase, option: str, prompt: str) -> list[list[int]]:
-    """Token ids of an option's casings as they continue a prompt."""
-    spelled = dict.fromkeys(answer_text(casing(option), prompt) for casing in CASINGS)
-    return [_ids(tokenizer, s) for s in spelled]
+@dataclass(frozen=True)
+class Spellings:
+    """The options of a prompt as tokens behind it.
+
+    Attributes:
+        whole: per option, the token ids of its casings, where first tokens do not tell options apart.
+    """
+
+    tokens: OptionTokens
+    whole: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @property
+    def room(self) -> int:
+        """Tokens that are written behind the prompt at most."""
+        return max((len(ids) for option in self.whole for ids in option), default=0)
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """One for each distribution that the options need; the prompt's own first."""
+        if self.tokens.distinct:
+            return [Step((), tuple(t for own in self.tokens.first for t in own))]
+        every = [ids for option in self.whole for ids in option]
+        further = [Step(ids[:n], (ids[n],)) for ids in every for n in range(1, len(ids))]
+        return [Step((), tuple(ids[0] for ids in every)), *further]
+
+    @property
+    def beginnings(self) -> set[int]:
+        return set(self.steps[0].wanted)
+
+    def combine(self, found: Sequence[Float[Tensor, " token"]]) -> Float[Tensor, " option"]:
+        """Probabilities of the options from the log-probabilities of each step's wanted tokens."""
+        if self.tokens.distinct:
+            own = found[0].split([len(tokens) for tokens in self.tokens.first])
+            return torch.stack([part.max() for part in own]).exp()
+        first, rest = iter(found[0]), iter(found[1:])
+        totals = [
+            max(float(next(first) + sum(next(rest)[0] for _ in ids[1:])) for ids in option) for option in self.whole
+        ]
+        return torch.tensor(totals).exp()
 
 
-def _steps(
-    tokenizer: PreTrainedTokenizerBase, asked: Asked, ids: list[int], options: OptionTokens
-) -> Iterator[tuple[list[int], list[int]]]:
-    """(tokens so far, next tokens wanted) for each distribution that the options of a prompt need; the prompt first."""
-    if options.distinct:
-        yield ids, [t for own in options.first for t in own]
-        return
-    spelled = [c for o in asked.options for c in _continuations(tokenizer, o, str(asked.prompt))]
-    yield ids, [c[0] for c in spelled]
-    for c in spelled:
-        for length in range(1, len(c)):
-            yield ids + c[:length], [c[length]]
-
-
-def _combine(
-    tokenizer: PreTrainedTokenizerBase, asked: Asked, options: OptionTokens, found: Sequence[Tensor]
-) -> Float[Tensor, " option"]:
-    if options.distinct:
-        own = found[0].split([len(tokens) for tokens in options.first])
-        return torch.stack([part.max() for part in own]).exp()
-    first, rest = iter(found[0]), iter(found[1:])
-    totals = []
-    for option in asked.options:
-        spelled = _continuations(tokenizer, option, str(asked.prompt))
-        totals.append(max(float(next(first) + sum(next(rest)[0] for _ in c[1:])) for c in spelled))
-    return torch.tensor(totals).exp()
-
-
-def _beginnings(tokenizer: PreTrainedTokenizerBase, asked: Asked, options: OptionTokens) -> set[int]:
-    if options.distinct:
-        return {t for own in options.first for t in own}
-    return {c[0] for o in asked.options for c in _continuations(tokenizer, o, str(asked.prompt))}
+def _spellings(model: LanguageModel, options: tuple[str, ...], prompt: str, *, whole: bool) -> Spellings:
+    tokens = option_tokens(model, options, prompt)
+    if tokens.distinct and not whole:
+        return Spellings(tokens, ())
+    cased = [[answer_text(casing(option), prompt) for casing in CASINGS] for option in options]
+    return Spellings(
+        OptionTokens(options, tokens.first, False), tuple(tuple(_spelled(model, prompt, own)) for own in cased)
+    )
 
 
 # ----------------------------------------------------------------------------------------- generated answers
@@ -197,31 +229,24 @@ def parse_reply(reply: str, options: Sequence[str]) -> str | None:
 
 
 def chat(model: LanguageModel, *, reply_tokens: int = REPLY_TOKENS) -> Generate:
-    """Greedy replies of a model, through its chat template where it has one."""
+    """Greedy replies of a model, asked as everywhere else: through its chat template where it chats."""
 
     def generate(prompts: Sequence[str]) -> list[str]:
-        template = getattr(model.tokenizer, "chat_template", None)
-        texts = [_as_chat(model, p) if template else p for p in prompts]
-        encoded = model.encode(texts, room=reply_tokens)
+        encoded = model.encode(prompts, room=reply_tokens, as_is=True)
+        settings = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=reply_tokens,
+            pad_token_id=model.tokenizer.pad_token_id,
+            eos_token_id=model.end_ids or None,
+        )
         replies = [""] * len(prompts)
         for batch in batches([len(e.ids) for e in encoded], 8192):
             tokens = model.pad([encoded[i] for i in batch])
             written = model.hf.generate(
-                input_ids=tokens.ids,
-                attention_mask=tokens.mask.long(),
-                max_new_tokens=reply_tokens,
-                do_sample=False,
-                pad_token_id=model.tokenizer.pad_token_id,
+                input_ids=tokens.ids, attention_mask=tokens.mask.long(), generation_config=settings
             )[:, tokens.ids.shape[1] :]
-            for i, text in zip(batch, model.tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
-                replies[i] = text
+            for i, ids in zip(batch, written.tolist(), strict=True):
+                replies[i] = model.written(ids)
         return replies
 
     return generate
-
-
-def _as_chat(model: LanguageModel, prompt: Prompt | str) -> str:
-    message = [{"role": "user", "content": str(prompt)}]
-    text = str(model.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
-    # The template writes the first token itself, and so does the tokenizer.
-    return text.removeprefix(model.tokenizer.bos_token or "")

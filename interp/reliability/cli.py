@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import cyclopts
 from cyclopts import Parameter
@@ -77,6 +77,7 @@ def run(
     out: Path | None = None,
     steering: Path | None = None,
     generate: Annotated[bool, Parameter(negative=())] = False,
+    chat: Literal["auto", "true", "false"] = "auto",
     json_: Annotated[Json, Parameter(name="--json")] = False,
     resamples: Drawn = 1000,
     seed: Seed = 0,
@@ -112,9 +113,11 @@ def run(
         Folder of the run; the default is runs/reliability-MODEL.
     steering
         A run folder, or any folder that holds a steering: the same is asked of the steered model as well, and the
-        measures are compared, paired by question.
+        measures are compared, paired by question. The steering acts at its own positions.
     generate
         Read answers from generated text, for models that only chat.
+    chat
+        Whether every prompt is put into the tokenizer's chat template; auto: for instruction-tuned models.
     resamples
         Bootstrap resamples behind every interval.
     """
@@ -136,7 +139,7 @@ def run(
         names = _different(labels or list(EKMAN))
         texts = load_corpus(emotions, split=split, path=emotions_path, labels=names, limit=limit, seed=seed)
         emotional = running.emotions(emotions, texts, names, seed=seed)
-    loaded = load_model(model, device=device, dtype=dtype)
+    loaded = load_model(model, device=device, dtype=dtype, chat="auto" if chat == "auto" else chat == "true")
     folder = out or Path("runs") / f"reliability-{Path(model).name}"
     settings = running.Settings(generate=generate, resamples=resamples, seed=seed)
     prepared = None if steering is None else steered.settings_of(steering, loaded, settings)
@@ -151,8 +154,8 @@ def run(
         print(json.dumps(found, indent=1))
     else:
         tables.print_outcome(outcome, model=model)
-        if changes is not None:
-            tables.print_changes(changes)
+        if changes is not None and prepared is not None:
+            tables.print_changes(changes, prepared.state)
 
 
 @app.command

@@ -20,6 +20,8 @@ from interp.tracing.ablation import ResidualEdit
 
 LEAST_SHARED = 16
 """Tokens that a branch must save to be worth a pass of its own."""
+MARKED = 1 << 40
+"""Added to the id of a token whose residual is edited: what is shared must be edited alike."""
 PADDING = 0.25
 """Largest share of a pass that may be padding of the branches' own tokens, once the pass is large enough to pay."""
 
@@ -54,14 +56,21 @@ def last_residuals(
     share_prefixes: bool = True,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     edits: Mapping[int, ResidualEdit] | None = None,
+    edited: Sequence[range] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "sequence d_model"]]]:
     """(sequence numbers, residual after the last layer at each one's last token), a batch at a time, in any order.
 
     Args:
         share_prefixes: False passes every sequence whole; the result is the same up to rounding.
         tokens_per_batch: padded tokens per pass, those attended to included.
-        edits: by layer, what replaces the residual of each sequence's last token (a steering at the answer position).
+        edits: by layer, what replaces residuals (a steering).
+        edited: which tokens of each sequence; None: its last one.
     """
+    if edits:
+        spans = edited if edited is not None else [range(len(ids) - 1, len(ids)) for ids in sequences]
+        sequences = [
+            [t + MARKED * (k in span) for k, t in enumerate(ids)] for ids, span in zip(sequences, spans, strict=True)
+        ]
     branches = grow(sequences) if share_prefixes else [Branch(ids, None, [i]) for i, ids in enumerate(sequences)]
     for depth in range(max((b.depth for b in branches), default=-1) + 1):
         level = [b for b in branches if b.depth == depth]
@@ -145,24 +154,25 @@ def _one_pass(
     past = torch.tensor([b.past for b in branches], device=device)
     width, before = int(own.max()), int(past.max())
     pad = model.tokenizer.pad_token_id
-    ids = torch.tensor([b.tokens + [pad] * (width - len(b.tokens)) for b in branches], device=device)
+    marked = torch.tensor([b.tokens + [pad] * (width - len(b.tokens)) for b in branches], device=device)
+    ids, edited = marked % MARKED, marked >= MARKED
     step = torch.arange(width, device=device)
     mask = torch.cat([torch.arange(before, device=device) >= before - past[:, None], step < own[:, None]], dim=1)
     positions = (past[:, None] + step).clamp(max=model.context - 1)
     store = DynamicCache()
     store.layers = [ContinuedLayer(branches, layer, before) for layer in range(model.n_layers)]
-    ending = torch.tensor([row for row, b in enumerate(branches) if b.ends], dtype=torch.long, device=device)
 
-    def at_the_end(edit: ResidualEdit) -> Edit:
+    def where_marked(edit: ResidualEdit) -> Edit:
         def change(x: Tensor) -> Tensor:
-            last = own[ending] - 1
-            return x.index_put((ending, last), edit(x[ending, last]))
+            places = edited.to(x.device)
+            return x.index_put(places.nonzero(as_tuple=True), edit(x[places]))
 
         return change
 
     seen: list[Tensor] = []
-    hooks = {layer: at_the_end(edit) for layer, edit in edits.items()}
-    with model.edited(hooks), model.edited({model.n_layers - 1: lambda residual: seen.append(residual)}):
+    hooks = {layer: where_marked(edit) for layer, edit in edits.items()}
+    looked = model.edited({model.n_layers - 1: lambda residual: seen.append(residual)})
+    with model.prompted(None), model.edited(hooks), looked:
         model.backbone(
             input_ids=ids, attention_mask=mask.long(), position_ids=positions, past_key_values=store, use_cache=True
         )
@@ -213,18 +223,24 @@ def next_tokens(
     share_prefixes: bool = True,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     edits: Mapping[int, ResidualEdit] | None = None,
+    edited: Sequence[range] | None = None,
 ) -> tuple[list[Float[Tensor, " token"]], Int[Tensor, " sequence"]]:
     """Log-probabilities of each sequence's wanted next tokens, and its likeliest next token.
 
     Args:
         wanted: token ids per sequence.
-        share_prefixes, tokens_per_batch, edits: see `last_residuals`.
+        share_prefixes, tokens_per_batch, edits, edited: see `last_residuals`.
     """
     found: list[Tensor] = [torch.empty(0)] * len(sequences)
     likeliest = torch.empty(len(sequences), dtype=torch.long)
     rows = max(1, 2**21 // len(model.head_weight))  # a slice of full logits stays below 8 MB, which is fastest
     residuals = last_residuals(
-        model, sequences, share_prefixes=share_prefixes, tokens_per_batch=tokens_per_batch, edits=edits
+        model,
+        sequences,
+        share_prefixes=share_prefixes,
+        tokens_per_batch=tokens_per_batch,
+        edits=edits,
+        edited=edited,
     )
     with torch.no_grad():
         for numbers, residual in residuals:

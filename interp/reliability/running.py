@@ -11,9 +11,9 @@ import pandas as pd
 from interp.corpora import Example, stable_share
 from interp.emotions import EKMAN
 from interp.errors import UserError
-from interp.folder import claimed, write_json, write_table
+from interp.folder import claimed, fingerprint, write_json, write_table
 from interp.model import LanguageModel
-from interp.reliability.answering import answer, chat, generated_answer
+from interp.reliability.answering import Positions, answer, chat, generated_answer
 from interp.reliability.collecting import LOG, Answerer, collect, emotion_table, open_folder, questionnaire_table
 from interp.reliability.emotion_scoring import EmotionReliability, score_emotions
 from interp.reliability.emotion_variations import emotion_variations, expand_emotions, label_orders
@@ -116,7 +116,9 @@ class Settings:
     around: Callable[[], AbstractContextManager] = field(default=nullcontext)
     """Entered around the model's answers, for instance `lambda: steering.applied(model, saes)`."""
     edits: Mapping[int, ResidualEdit] | None = None
-    """What replaces the residual at the answer position, by layer: `steering.edits(saes)`."""
+    """What replaces residuals, by layer: `steering.edits(saes)`."""
+    positions: Positions = "answer"
+    """Where the edits act: at the answer position, or also at the tokens of the answer (`generated`)."""
 
 
 def run(
@@ -159,9 +161,10 @@ def _run(
             "dtype": str(model.dtype).removeprefix("torch."),
             "state": settings.state,
             "answers": "generated" if settings.generate else "probabilities",
+            **({"chat": True, "frame": fingerprint(model.frame)} if model.chat else {}),
         },
     )
-    answerer: Answerer = lambda some: answer(model, some, edits=settings.edits)  # noqa: E731
+    answerer: Answerer = lambda some: answer(model, some, edits=settings.edits, positions=settings.positions)  # noqa: E731
     if settings.generate:
         write = chat(model)
         answerer = lambda some: generated_answer(write, some)  # noqa: E731
@@ -189,7 +192,12 @@ def _run(
         out, found, recognised, int((everything["method"] == "whole answer").sum()), int((everything["cut"] > 0).sum())
     )
     write_json(folder / "scores.json", {k: v for k, v in outcome.as_dict().items() if k != "folder"})
-    folder.note(questionnaire=asked.name if asked else None, corpus=emotional.name if emotional else None, **options)
+    folder.note(
+        chat=model.chat,
+        questionnaire=asked.name if asked else None,
+        corpus=emotional.name if emotional else None,
+        **options,
+    )
     return outcome
 
 

@@ -13,13 +13,11 @@ from interp.model import LanguageModel
 from interp.reliability.emotion_scoring import answered, at_reference
 from interp.reliability.pairing import comparisons, with_answers
 from interp.reliability.running import Outcome, Settings
-from interp.sae_loading import load_saes
-from interp.saes import SaeStack
 from interp.steering.steering import Steering
 
 
 def settings_of(folder: Path, model: LanguageModel, settings: Settings) -> Settings:
-    """The settings with a saved steering: where options are scored, at the answer position, else as it was saved.
+    """The settings with a saved steering, at the positions that it was saved with.
 
     Raises:
         UserError: no steering there, one of another model, or one that leaves the model alone.
@@ -27,15 +25,11 @@ def settings_of(folder: Path, model: LanguageModel, settings: Settings) -> Setti
     steering = Steering.load(folder)
     if not steering.layers:
         raise UserError(f"The steering in {folder} is none: it leaves the model alone. Leave --steering out.")
-    steering.check(model)
-    saes = SaeStack({}, "none", "none")
-    if steering.sparse:
-        options = {k: v for k, v in steering.provenance["saes"].items() if k not in ("identity", "covered")}
-        saes = load_saes(model=model, **{**options, "layers": steering.layers})
-    state = f"steered: {steering.method}, {steering.provenance.get('setting', folder.name)}"
+    state = f"steered: {steering.method}, {steering.provenance.get('setting', folder.name)}, at {steering.positions}"
+    saes = steering.loaded_saes(model)
     if settings.generate or steering.positions == "all":
         return replace(settings, state=state, around=lambda: steering.applied(model, saes))
-    return replace(settings, state=state, edits=steering.edits(saes))
+    return replace(settings, state=state, edits=steering.edits(saes), positions=steering.positions)
 
 
 def write_changes(before: Outcome, after: Outcome, settings: Settings) -> pd.DataFrame:

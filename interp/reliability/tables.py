@@ -59,9 +59,9 @@ def print_outcome(outcome: Outcome, *, model: str) -> None:
     screen.print(str(outcome.folder))
 
 
-def print_changes(changes: pd.DataFrame) -> None:
-    """Measures of the steered model beside the unsteered one, paired by question."""
-    table = Table(title="steered", caption="change [95 % interval], paired by question", box=SIMPLE, pad_edge=False)
+def print_changes(changes: pd.DataFrame, state: str = "steered") -> None:
+    """Measures of the steered model beside the unsteered one, paired by question; `state` says how it is steered."""
+    table = Table(title=state, caption="change [95 % interval], paired by question", box=SIMPLE, pad_edge=False)
     for column in ("measure", "unsteered", "steered", "change", "questions"):
         table.add_column(column, no_wrap=True)
     for row in changes.itertuples():

@@ -223,7 +223,7 @@ def _shots_that_fit(session: Session, n_shots: int) -> list[Example] | None:
         return None
     shots = choose_shots(short, present, n_shots, session.seed("few shot"))
     (frame,) = build_prompts([""], session.labels, template=session.config.prompt.template, shots=shots)
-    taken = len(session.model.tokenizer(str(session.model.framed(frame)))["input_ids"])
+    taken = len(session.model.ids(frame))
     return shots if taken <= session.model.context * FRAME_SHARE else None
 
 

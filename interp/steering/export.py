@@ -124,7 +124,7 @@ def _check_portable(steering: Steering, model: LanguageModel, saes: SaeStack, fo
     Raises:
         UserError: they differ by more than `TOLERANCE`.
     """
-    tokens = model.pad(model.encode(["It rained all day.", "She opened the letter and read it twice."]))
+    tokens = model.pad(model.encode(["It rained all day.", "She opened the letter and read it twice."], chat=False))
     options: dict[str, Any] = {"input_ids": tokens.ids, "attention_mask": tokens.mask.long()}
     with torch.no_grad():
         with steering.applied(model, saes):

@@ -6,32 +6,39 @@ import torch
 
 from interp.errors import UserError
 from interp.model import LanguageModel
+from interp.prompts import Prompt
 from interp.saes import SaeStack
 from interp.steering.steering import Steering
+
+REPEATED = 3
+"""So many times the same few words in a row, and a text counts as stuck."""
+LONGEST_REPEAT = 4
 
 
 @torch.no_grad()
 def stream(
     model: LanguageModel,
-    prompt: str,
+    prompt: Prompt | str,
     steering: Steering,
     saes: SaeStack | None = None,
     *,
     tokens: int = 60,
     temperature: float = 0.0,
     seed: int = 0,
+    chat: bool | None = None,
 ) -> Iterator[str]:
-    """The text so far (without the prompt) after every new token; keys and values are kept.
+    """The text so far (without the prompt) after every new token, up to one that ends a text.
 
     Args:
         temperature: 0 takes the likeliest token; above, tokens are drawn with `seed`.
+        chat: through the chat template; None: as the model was loaded.
 
     Raises:
         UserError: an empty prompt, or one that leaves no room for the tokens.
     """
-    ids = model.tokenizer(prompt)["input_ids"]
-    if not prompt.strip():
+    if not str(prompt).strip():
         raise UserError("The prompt is empty; give some text to go on from.")
+    ids = model.ids(prompt, chat=chat)
     if len(ids) + tokens > model.context:
         raise UserError(
             f"The prompt takes {len(ids)} tokens; with {tokens} more that is over the context of {model.name}"
@@ -39,19 +46,31 @@ def stream(
         )
     hooks = steering.hooks(model, saes)
     generator = torch.Generator().manual_seed(seed)
+    ends = set(model.end_ids)
     written: list[int] = []
     step = torch.tensor([ids], device=model.device)
     past = None
     for _ in range(tokens):
-        with model.edited(hooks):
+        with model.prompted(len(ids)), model.edited(hooks):
             out = model.hf(input_ids=step, past_key_values=past, use_cache=True)
         past, logits = out.past_key_values, out.logits[0, -1].float().cpu()
         if temperature > 0:
             token = int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
         else:
             token = int(logits.argmax())
-        if token == model.tokenizer.eos_token_id:
+        if token in ends:
             return
         written.append(token)
         step = torch.tensor([[token]], device=model.device)
         yield str(model.tokenizer.decode(written))
+
+
+def repeats(text: str) -> str | None:
+    """The words that a text says over and over (`REPEATED` times in a row, at most `LONGEST_REPEAT` words), if any."""
+    words = text.split()
+    for length in range(1, LONGEST_REPEAT + 1):
+        for start in range(len(words) - length * REPEATED + 1):
+            phrase = words[start : start + length]
+            if all(words[start + k * length : start + (k + 1) * length] == phrase for k in range(1, REPEATED)):
+                return " ".join(phrase)
+    return None

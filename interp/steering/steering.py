@@ -16,13 +16,22 @@ from torch import Tensor
 from interp.errors import DamagedError, UserError
 from interp.folder import read_json, write_json, writing
 from interp.model import Edit, LanguageModel
+from interp.placing import Placing
 from interp.sae_loading import load_saes
 from interp.saes import SaeStack
 from interp.tracing.ablation import ResidualEdit
 
 TENSORS, FACTS = "steering.safetensors", "steering.json"
 Positions = Literal["answer", "all", "generated"]
-"""Where a steering acts: the prompt's last token; every token; the prompt's last token and all that is generated."""
+"""Where a steering acts: the prompt's last token; every token; the prompt's last token and all that is generated.
+
+By the position in the text, however it is cut into passes (`interp.placing`).
+"""
+WHERE: Mapping[Positions, str] = {
+    "answer": "the prompt's last token",
+    "generated": "the prompt's last token and all that is generated",
+    "all": "every position",
+}
 
 
 @dataclass(frozen=True)
@@ -142,15 +151,26 @@ class Steering:
     def hooks(
         self, model: LanguageModel, saes: SaeStack | None = None, positions: Positions | None = None
     ) -> dict[int, Edit]:
-        """What `LanguageModel.edited` takes: by layer, residuals [example, token, d_model] to steered ones or None."""
-        self.check(model, saes)
-        if saes is None and self.sparse:
-            options = {k: v for k, v in self.provenance["saes"].items() if k not in ("identity", "covered")}
-            saes = load_saes(model=model, **{**options, "layers": sorted({*self.gains, *self.gates})})
-            self.check(model, saes)
-        stack = SaeStack({}, "none", "none") if saes is None else saes
+        """What `LanguageModel.edited` takes: by layer, residuals [example, token, d_model] to steered ones or None.
+
+        They are for this model, inside its `edited`: that is where a pass's place in the text is known.
+        """
+        stack = self.loaded_saes(model) if saes is None else saes
+        self.check(model, stack if self.sparse else None)
         where = positions or self.positions
-        return {k: _at(where, e) for k, e in self.edits(stack).items()}
+        return {k: _at(where, e, model.placing) for k, e in self.edits(stack).items()}
+
+    def loaded_saes(self, model: LanguageModel) -> SaeStack:
+        """The SAEs that it was made with, of the layers whose features it reads, loaded by their name.
+
+        Raises:
+            UserError: made for another model, or without a word on its SAEs.
+        """
+        self.check(model)
+        if not self.sparse:
+            return SaeStack({}, "none", "none")
+        options = {k: v for k, v in self.provenance["saes"].items() if k not in ("identity", "covered")}
+        return load_saes(model=model, **{**options, "layers": sorted({*self.gains, *self.gates})})
 
     def check(self, model: LanguageModel, saes: SaeStack | None = None) -> None:
         """
@@ -242,14 +262,18 @@ def _power(gains: Tensor, strength: float) -> Tensor:
     return torch.where(gains > 0, gains.clamp_min(1e-12) ** strength, (1 - strength * (1 - gains)).clamp_min(0))
 
 
-def _at(positions: Positions, edit: Callable[[Tensor], Tensor]) -> Edit:
-    """The edit where it is wanted. With keys and values cached, each generated token is a pass of length one."""
+def _at(positions: Positions, edit: Callable[[Tensor], Tensor], placing: Placing) -> Edit:
+    """The edit where it is wanted, by the absolute position of a pass's tokens: what is cached makes no difference."""
     if positions == "all":
         return edit
 
-    def last(x: Tensor) -> Tensor | None:
-        if positions == "answer" and x.shape[1] == 1:
+    def placed(x: Tensor) -> Tensor | None:
+        span = placing.span
+        assert span is not None, "a steering's hooks are used inside `LanguageModel.edited`"
+        where = span.answer if positions == "answer" else span.from_answer
+        here = x[:, where]
+        if not here.shape[1]:
             return None
-        return torch.cat([x[:, :-1], edit(x[:, -1:])], dim=1)
+        return torch.cat([x[:, : where.start], edit(here), x[:, where.start + here.shape[1] :]], dim=1)
 
-    return last
+    return placed
