@@ -1,4 +1,4 @@
-"""`python -m benchmarks.stages`: a whole run by stage on SmolLM2, of this code and, for comparison, of an earlier commit.
+"""`python -m benchmarks.stages`: a whole run by stage on SmolLM2, of this code and, beside it, of an earlier commit.
 
 An earlier commit is a git worktree of it: `git worktree add ../before COMMIT`, then `--tree before=../before`. Rows of
 earlier measurements with the same settings are kept.
@@ -140,8 +140,8 @@ def _report(found: list[dict[str, Any]]) -> None:
     lines = [
         f"# A whole run by stage\n\n{found[-1]['hardware']}. SmolLM2-135M-Instruct in its chat template, SAEs of"
         f" {D_SAE:,} features at {len(LAYERS)} of 30 layers, {LIMITS['discover']} / {LIMITS['fit']} / {LIMITS['test']}"
-        f" vignettes, {CANDIDATES} candidates, {DOCUMENTS} documents of plain text. Wall seconds, on a machine that other"
-        " work shared: ratios are what counts.\n",
+        f" vignettes, {CANDIDATES} candidates, {DOCUMENTS} documents of plain text. Wall seconds, on a"
+        " machine that other work shared: ratios are what counts.\n",
         "| stage | " + " | ".join(heads) + " |",
         "|---" * (len(heads) + 1) + "|",
         *(f"| {s} | " + " | ".join(f"{r['seconds'].get(s, float('nan')):.1f}" for r in found) + " |" for s in stages),

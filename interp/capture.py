@@ -27,7 +27,7 @@ system after each use, and cost more to get anew than larger passes save."""
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """The tokens with which all prompts of a run begin (a chat frame, solved examples), passed through the model once."""
+    """The tokens with which all prompts begin (a chat frame, solved examples), passed through the model once."""
 
     ids: list[int]
     keys: list[Float[Tensor, "kv_head token d_head"]]
@@ -175,7 +175,7 @@ def shared_prefix(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> S
     """
     if len(sequences) < 2:
         return None
-    first, last = min(sequences), max(sequences)  # what the outer two in order share, all share
+    first, last = min(map(list, sequences)), max(map(list, sequences))  # what the outer two in order share, all share
     common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     n = min(common, min(map(len, sequences)) - 1)
     if n < LEAST_SHARED:

@@ -1,4 +1,4 @@
-"""Captures kept for a whole run: every prompt passes the model once, and every stage reads what that pass left behind."""
+"""Captures kept for a whole run: every prompt passes the model once, and all stages read what that left behind."""
 
 import shutil
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -148,9 +148,10 @@ def together(places: Sequence[Place], answers: Answers, prefix: SharedPrefix | N
             own = getattr(batch, name)[layer]
             n = min(own.shape[2], width - (len(prefix) if prefix is not None and batch.behind else 0))
             out[rows.to(out.device), :, width - n :] = own[columns.to(own.device), :, own.shape[2] - n :]
-        for start, rows in starts.items():
+        for start, members in starts.items():
             assert prefix is not None
-            out[torch.tensor(rows, device=out.device), :, start : start + len(prefix)] = getattr(prefix, name)[layer]
+            index = torch.tensor(members, device=out.device)
+            out[index, :, start : start + len(prefix)] = getattr(prefix, name)[layer]
         return out
 
     mask = torch.arange(width, device=device) >= width - lengths.to(device)[:, None]
@@ -163,9 +164,7 @@ def together(places: Sequence[Place], answers: Answers, prefix: SharedPrefix | N
         embedded=gathered("embedded"),
         continued=continued,
     )
-    return Captured(
-        residuals, gathered("answer_logits"), answers, lengths.tolist(), gathered("cut").tolist(), (cache,)
-    )
+    return Captured(residuals, gathered("answer_logits"), answers, lengths.tolist(), gathered("cut").tolist(), (cache,))
 
 
 class KeptCaptures:
@@ -230,5 +229,6 @@ class KeptCaptures:
         layers = range(len(batch.keys))
         single = ("residuals", "answer_logits", "embedded", "lengths", "cut")
         several = ("continued", "keys", "values")
-        parts = {n: found[n] for n in single} | {n: [found[f"{n}.{k}"] for k in layers] for n in several}
+        parts: dict[str, Any] = {n: found[n] for n in single}
+        parts |= {n: [found[f"{n}.{k}"] for k in layers] for n in several}
         return path, KeptBatch(behind=batch.behind, **parts)

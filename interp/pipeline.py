@@ -13,6 +13,7 @@ from interp.config import Config
 from interp.evaluation.fluency import load_plain_text
 from interp.folder import RunFolder, fingerprint
 from interp.loading import resolve_device, resolve_dtype
+from interp.processors import one_thread_per_core
 from interp.report import write_report
 from interp.session import Progress, Session, silent
 from interp.stages import (
@@ -79,35 +80,41 @@ STAGES = (
     Stage(
         "causes",
         causes.run,
-        ["joint.parquet", "overshadowing.parquet", "insertion.parquet", "cofiring.parquet"],
+        ["joint.parquet", "overshadowing.parquet", "insertion.parquet", "cofiring.parquet", "units/causes"],
         ("trace",),
         ("resamples", "seed"),
     ),
-    Stage("baselines", baselines.run, ["baselines.parquet"], ("capture",), ("resamples", "seed")),
+    Stage("baselines", baselines.run, ["baselines.parquet", "units/baselines"], ("capture",), ("resamples", "seed")),
     Stage("why", why.run, ["why.parquet"], ("causes", "selectivity")),
     Stage("cards", cards.run, ["cards.json"], ("trace",)),
     Stage(
         "steer",
         steer.run,
-        ["steering.safetensors", "steering.json", "trials.parquet", "steerings"],
+        ["steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"],
         ("trace",),
         ("steering.method", "steering.features", "steering.perplexity_budget", "steering.harm_budget", *SCORED),
     ),
     Stage(
         "evaluate",
         evaluate.run,
-        ["evaluation.parquet", "predictions.parquet"],
+        ["evaluation.parquet", "predictions.parquet", "units/evaluate"],
         ("steer",),
         ("steering.low_rank", *SCORED),
     ),
     Stage(
         "side_effects",
         side_effects.run,
-        ["dose.parquet", "side_effects.parquet"],
+        ["dose.parquet", "side_effects.parquet", "units/side_effects"],
         ("steer",),
         SCORED,
     ),
-    Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering.learning_curve", "seed")),
+    Stage(
+        "learning",
+        learning.run,
+        ["learning.parquet", "units/learning"],
+        ("steer",),
+        ("steering.learning_curve", "seed"),
+    ),
 )
 
 LAST_STAGE = {"trace": "cards", "steer": "learning", "run": "learning"}
@@ -146,8 +153,9 @@ def run(
     began = time.perf_counter()
     folder = RunFolder.open(Path(config.out) / config.name, config.name)
     session = Session(config, folder, progress)
+    threads = one_thread_per_core()
     prints = _fingerprints(session)
-    folder.note(name=config.name, config=config.as_dict(), **_identities(session))
+    folder.note(name=config.name, config=config.as_dict(), threads=threads, **_identities(session))
     ran, skipped, stale = [], [], []
     names = [s.name for s in STAGES]
     for stage in STAGES[: names.index(LAST_STAGE[command]) + 1]:
@@ -158,9 +166,14 @@ def run(
             stale.append(stage.name)
         say(stage.name)
         start = time.perf_counter()
-        stage.run(session)
+        try:
+            stage.run(session)
+        except BaseException:
+            session.close()
+            raise
         folder.finish(stage.name, prints[stage.name], time.perf_counter() - start)
         ran.append(stage.name)
+    session.close()
     report = write_report(folder.path)
     return Outcome(folder.path, report, ran, skipped, stale, time.perf_counter() - began)
 

@@ -2,7 +2,7 @@
 
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import NamedTuple, TypeVar
@@ -19,6 +19,7 @@ from interp.config import Config, CorpusConfig
 from interp.corpora import Example, load_corpus
 from interp.emotions import EKMAN
 from interp.errors import InterpWarning, UserError
+from interp.evaluation.fluency import PlainText, load_plain_text
 from interp.features import LayerFeatures, load_features
 from interp.folder import RunFolder
 from interp.kept import KeptBatch, KeptCaptures, Place, together
@@ -27,6 +28,8 @@ from interp.model import Encoded, LanguageModel
 from interp.prompts import Prompt, answer_text, build_prompts, choose_shots
 from interp.sae_loading import load_saes
 from interp.saes import SaeStack
+from interp.tracing.ablation import Name, Read, ResidualEdit, answers_under_each
+from interp.units import Units
 
 ROWS_PER_BATCH = 1024
 GROUP = 512
@@ -34,6 +37,8 @@ GROUP = 512
 SERVED = 4
 """Kept prompts that are computed together on a CPU, in batches of a capture: passes of single tokens want many rows."""
 NEUTRAL = "neutral"
+SHORT_TEXT = 2_000
+"""Tokens of plain text on which steerings are compared; the final figures are of all of it."""
 
 T = TypeVar("T")
 Progress = Callable[[Sequence[T], str, str], Iterable[T]]
@@ -255,6 +260,42 @@ class Session:
         held: dict[tuple[int, int], KeptBatch] = {}
         return together([self._place(text, held) for text in texts], self.answers, self.prefix)
 
+    def logits_under(
+        self,
+        asked: np.ndarray | Sequence[str],
+        edits: Mapping[Name, Mapping[int, ResidualEdit]],
+        description: str,
+        *,
+        units: Units | None = None,
+        read: Read | None = None,
+    ) -> dict[Name, np.ndarray]:
+        """By name, [row, answer]: answer logits of many examples or texts under each of several edits alone.
+
+        Args:
+            asked: row numbers of examples, or texts.
+            edits: by name and layer, what replaces residuals at the answer position; without any: the clean logits.
+            units: where the finished batches are kept.
+            read: other values than the answer logits (see `answers_under_each`).
+        """
+        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
+        chunks = self.chunks(texts)
+        parts = []
+        for k, chunk in enumerate(self.progress(chunks, description, "batch")):
+
+            def make(chunk: Sequence[int] = chunk) -> dict[str, np.ndarray]:
+                captured = self.captured([texts[i] for i in chunk])
+                found = answers_under_each(self.model, captured, edits, read=read)
+                return {str(i): values.float().cpu().numpy() for i, values in enumerate(found.values())}
+
+            parts.append(make() if units is None else units.arrays(f"{description} {k:05d}", make))
+        order = np.concatenate([np.asarray(chunk, dtype=int) for chunk in chunks] or [np.zeros(0, int)])
+        out = {}
+        for i, name in enumerate(edits):
+            joined = np.concatenate([p[str(i)] for p in parts]) if parts else np.zeros((0, len(self.labels)))
+            out[name] = np.empty(joined.shape)
+            out[name][order] = joined
+        return out
+
     def close(self) -> None:
         """Lets go of kept captures; a scratch folder that they may have needed is removed."""
         self._kept.close()
@@ -292,6 +333,25 @@ class Session:
 
     def features(self, layer: int) -> LayerFeatures:
         return load_features(self.folder / f"features/layer_{layer:02d}.npz")
+
+    @cached_property
+    def plain_text(self) -> PlainText:
+        """The text on which steering's cost in language is measured; unsteered, it passes the model once a run."""
+        return self._plain_text(self.config.fluency.limit)
+
+    @cached_property
+    def short_text(self) -> PlainText:
+        """Its beginning, for choosing among many steerings."""
+        short = self._plain_text(min(SHORT_TEXT, self.config.fluency.limit))
+        return self.plain_text if short.n_tokens == self.plain_text.n_tokens else short
+
+    def _plain_text(self, limit: int) -> PlainText:
+        documents = load_plain_text(self.config.fluency.path)
+        return PlainText(self.model, documents, layers=self.saes.layers, limit=limit)
+
+    def units(self, stage: str) -> Units:
+        """The finished units of a stage's work."""
+        return Units(self.folder.path, stage)
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the one in the config."""

@@ -10,6 +10,7 @@ from interp.tracing.ablation import (
     answers_under_each,
     edited_logits,
     patch,
+    removal,
 )
 from interp.tracing.attribution import answer_gradients, attribute
 from interp.tracing.everywhere import ablate_everywhere
@@ -29,4 +30,5 @@ __all__ = [
     "attribute",
     "edited_logits",
     "patch",
+    "removal",
 ]

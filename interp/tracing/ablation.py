@@ -122,9 +122,10 @@ def _sweep(
 ) -> None:
     """Fills in the logits of some pieces: rows [prompt, row] enter at their layers, one column stays unedited."""
     device = captured.residuals.device
-    few = select_prompts(cache, [piece.column for piece in pieces])
-    examples = torch.tensor(few.examples, device=device)
     layer = edits.layer.tolist()
+    lowest = min(layer[row] for piece in pieces for row in piece.rows)
+    few = select_prompts(cache, [piece.column for piece in pieces], above=lowest)
+    examples = torch.tensor(few.examples, device=device)
     by_layer: dict[int, list[list[int]]] = {}
     for k in sorted({layer[row] for piece in pieces for row in piece.rows}):
         by_layer[k] = [[row for row in piece.rows if layer[row] == k] for piece in pieces]
@@ -161,8 +162,12 @@ def rows_that_fit(model: LanguageModel, captured: Captured) -> int:
     return int(min(ROWS_IN_FLIGHT, max(16, free_memory(model.device) // 10 // per_row)))
 
 
-def select_prompts(cache: PromptCache, columns: Sequence[int]) -> PromptCache:
-    """Some prompts of a cache, in that order, without the padding that they do not need."""
+def select_prompts(cache: PromptCache, columns: Sequence[int], *, above: int = -1) -> PromptCache:
+    """Some prompts of a cache, in that order, without the padding that they do not need.
+
+    Args:
+        above: keys and values of layers up to this one are left out.
+    """
     if list(columns) == list(range(len(cache.examples))):
         return cache
     index = torch.tensor(columns, device=cache.mask.device)
@@ -170,8 +175,8 @@ def select_prompts(cache: PromptCache, columns: Sequence[int]) -> PromptCache:
     start = int(mask.any(0).long().argmax())
     return PromptCache(
         examples=[cache.examples[c] for c in columns],
-        keys=[k[index.to(k.device), :, start:] for k in cache.keys],
-        values=[v[index.to(v.device), :, start:] for v in cache.values],
+        keys=[k[index.to(k.device), :, start:] if i > above else k[:0] for i, k in enumerate(cache.keys)],
+        values=[v[index.to(v.device), :, start:] if i > above else v[:0] for i, v in enumerate(cache.values)],
         mask=mask[:, start:],
         position=cache.position[index],
         embedded=cache.embedded[index],
@@ -258,6 +263,15 @@ def ablate_jointly(
     Raises:
         UserError: no SAE at a layer, or a feature it does not have.
     """
+    return answers_under(model, captured, removal(model, saes, features))
+
+
+def removal(model: LanguageModel, saes: SaeStack, features: Mapping[int, Sequence[int]]) -> dict[int, ResidualEdit]:
+    """By layer, what takes features out of a residual, as they are active in it.
+
+    Raises:
+        UserError: no SAE at a layer, or a feature it does not have.
+    """
 
     def without(layer: int) -> ResidualEdit:
         index = saes.check_features(layer, features[layer]).to(model.device)
@@ -268,7 +282,7 @@ def ablate_jointly(
 
         return edit
 
-    return answers_under(model, captured, {layer: without(layer) for layer in features if len(features[layer])})
+    return {layer: without(layer) for layer in features if len(features[layer])}
 
 
 @torch.no_grad()
@@ -357,9 +371,7 @@ def _variants(
         join=rows,
         edits={layer: _by_row(of_rows) for layer, of_rows in later.items()},
     )
-    check_unedited(
-        model, first, captured.answers.score(model, tail[:, :1])[:, 0] - captured.answer_logits[examples]
-    )
+    check_unedited(model, first, captured.answers.score(model, tail[:, :1])[:, 0] - captured.answer_logits[examples])
     values = captured.answers.score(model, tail) if read is None else read(tail[..., 0, :])
     found = dict(zip(edited, values[:, 1:].unbind(1), strict=True))
     unedited = captured.answer_logits[examples] if read is None else values[:, 0]
