@@ -18,7 +18,7 @@ def run(session: Session) -> None:
     examples = [e for _, e in session.examples]
     starts = range(0, len(examples), GROUP)
     shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(starts))]
-    for shard, start in zip(session.progress(shards, "capture", "shard"), starts, strict=True):
+    for shard, start in zip(shards, starts, strict=True):
         if not shard.exists():
             texts = [e.text for e in examples[start : start + GROUP]]
             with writing(shard) as part:
