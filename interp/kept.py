@@ -20,6 +20,7 @@ from interp.memory import free_memory
 MEMORY_SHARE = 0.25
 """Share of the free memory that kept captures may take, and of the free disk that the others may."""
 MEMORY_AT_MOST = 2**31
+SCRATCH = "scratch_"
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,12 @@ def together(places: Sequence[Place], answers: Answers, prefix: SharedPrefix | N
     return Captured(residuals, gathered("answer_logits"), answers, lengths.tolist(), gathered("cut").tolist(), (cache,))
 
 
+def remove_scratch(folder: Path) -> None:
+    """Takes away what a killed run could not remove itself."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 class KeptCaptures:
     """Batches by key: in memory within a budget, then memory-mapped from a scratch folder, then not at all.
 
@@ -222,7 +229,7 @@ class KeptCaptures:
 
     def _mapped(self, key: tuple[int, int], batch: KeptBatch) -> tuple[Path, KeptBatch]:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="scratch_", dir=self.folder, ignore_cleanup_errors=True)
+            self._scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.folder, ignore_cleanup_errors=True)
         path = Path(self._scratch.name) / f"{key[0]}_{key[1]}.safetensors"
         save_file({name: x.contiguous() for name, x in batch.tensors.items()}, path)
         found = load_file(path)

@@ -12,6 +12,7 @@ from typing import Any
 from interp.config import Config
 from interp.evaluation.fluency import load_plain_text
 from interp.folder import RunFolder, fingerprint
+from interp.kept import remove_scratch
 from interp.loading import resolve_device, resolve_dtype
 from interp.processors import one_thread_per_core
 from interp.report import write_report
@@ -152,6 +153,7 @@ def run(
     """
     began = time.perf_counter()
     folder = RunFolder.open(Path(config.out) / config.name, config.name)
+    remove_scratch(folder.path)
     session = Session(config, folder, progress)
     threads = one_thread_per_core()
     prints = _fingerprints(session)

@@ -156,7 +156,7 @@ class Session:
     @cached_property
     def prefix(self) -> SharedPrefix | None:
         """What every prompt of this run begins with (chat frame, solved examples), passed once."""
-        return shared_prefix(self.model, [e.ids for e in self._encode(["", "A", "1", "(", "Nobody"])])
+        return shared_prefix(self.model, [e.ids for e in self._encode(["A", "1", "(", "Nobody"])])
 
     @cached_property
     def _kept(self) -> KeptCaptures:
