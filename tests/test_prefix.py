@@ -76,6 +76,8 @@ def test_plain_text_from_the_lowest_steered_layer_on_is_what_whole_passes_give(a
         assert found.perplexity_ratio.value == pytest.approx(float(((losses[1] - losses[0]) / n).exp()), rel=1e-4)
         assert found.kl.value == pytest.approx(float(losses[2] / n), rel=1e-3) and found.kl.n == n
     assert all("forward" not in vars(block) for block in any_model.blocks)
+    nothing = text.under(lambda: Steering("none").applied(any_model), weights, lowest=any_model.n_layers)
+    assert nothing.perplexity_ratio.value == 1 and nothing.kl.value == pytest.approx(0, abs=1e-6)
 
 
 def test_a_text_is_cut_to_its_first_windows(llama):

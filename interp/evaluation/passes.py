@@ -40,9 +40,13 @@ class KeptPasses:
         """By batch, residuals after the last layer inside `steered()`.
 
         Args:
-            lowest: the lowest layer whose residual is changed; what is below is not computed again. None: not known.
+            lowest: the lowest layer whose residual is changed; what is below is not computed again. None: not known;
+                the number of layers: none is changed.
         """
         last = self.model.n_layers - 1
+        if lowest is not None and lowest > last:
+            yield from self.unsteered
+            return
         below = [k for k in self.layers if lowest is not None and k <= lowest]
         for tokens, kept in zip(self.batches, self._unsteered, strict=True):
             start = starting_after(self.model, below[-1], kept[below[-1]]) if below else nullcontext()

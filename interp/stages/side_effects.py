@@ -124,7 +124,7 @@ def _cloze_under(session: Session, cloze: ClozeTest, steering: Steering, name: s
 
     def make() -> dict[str, Array]:
         apply = partial(steering.applied, session.model, session.saes, positions="all")
-        return {"right": cloze.right(apply, lowest=min(steering.layers, default=None))}
+        return {"right": cloze.right(apply, lowest=min(steering.layers, default=session.model.n_layers))}
 
     return units.arrays(f"cloze {name}", make)["right"]
 

@@ -223,10 +223,15 @@ def steering_quality(
 
     def make() -> dict[str, Any]:
         apply = partial(steering.applied, session.model, session.saes, positions="all")
-        found = language_quality(session, apply, lowest=min(steering.layers, default=None), short=short)
+        found = language_quality(session, apply, lowest=_lowest(session, steering), short=short)
         return {k: list(e) for k, e in found.items()}
 
     return {k: Estimate(*e) for k, e in units.values(name, make).items()}
+
+
+def _lowest(session: Session, steering: Steering) -> int:
+    """The lowest layer that is steered; the number of layers where none is."""
+    return min(steering.layers, default=session.model.n_layers)
 
 
 def language_quality(
