@@ -17,6 +17,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.coverage
 	$(BIN)/python -m benchmarks.express
 	$(BIN)/python -m benchmarks.reliability
+	$(BIN)/python -m benchmarks.stages
 
 docs: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml

@@ -13,14 +13,34 @@ from transformers import DynamicCache
 from interp.answers import Answers
 from interp.errors import InterpWarning
 from interp.memory import out_of_memory
-from interp.model import Edit, LanguageModel, Tokens
+from interp.model import Edit, Encoded, LanguageModel, Tokens
 from interp.prompts import Prompt
 
 TOKENS_PER_BATCH = 8192
 """Prompt tokens in flight in one pass, padding included, at most."""
+LEAST_SHARED = 16
+"""Tokens that all prompts must begin with for these to be passed through the model once and not with every prompt."""
 HIDDEN_AT_ONCE = 2**21
 """On a CPU, activations of an MLP's hidden layer that are held together: larger blocks of memory are given back to the
 system after each use, and cost more to get anew than larger passes save."""
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """The tokens with which all prompts begin (a chat frame, solved examples), passed through the model once."""
+
+    ids: list[int]
+    keys: list[Float[Tensor, "kv_head token d_head"]]
+    values: list[Float[Tensor, "kv_head token d_head"]]
+    residuals: list[Float[Tensor, "token d_model"]]
+    """By layer."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def begins(self, ids: Sequence[int]) -> bool:
+        """Whether a prompt begins with it and goes on."""
+        return len(ids) > len(self.ids) and list(ids[: len(self.ids)]) == self.ids
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,7 @@ def capture(
     keep_cache: bool = False,
     everywhere: Collection[int] = (),
     tokens_per_batch: int | None = None,
+    prefix: SharedPrefix | None = None,
 ) -> Captured:
     """Residuals of every layer at the answer position, and the answers' logits there.
 
@@ -95,6 +116,7 @@ def capture(
         keep_cache: also keep keys and values, as the passes above an edit (tracing, steering) need.
         everywhere: layers whose residuals at all positions are kept in the cache as well.
         tokens_per_batch: padded prompt tokens per pass; None: `tokens_in_flight`.
+        prefix: from `shared_prefix`, for calls that share one; None: what the prompts of this call have in common.
 
     Raises:
         UserError: an empty prompt, answers that no token tells apart.
@@ -102,6 +124,9 @@ def capture(
     words = Answers.after(model, prompts[0], answers)
     encoded = model.encode(prompts, room=int(words.offsets.max()))
     words.check_ends(model, prompts, encoded)
+    # Under somebody's edits a common beginning is passed with every prompt, whose last token stands in the last column.
+    edited = model.placing.watchers > 0
+    shared = prefix or (None if edited else shared_prefix(model, [e.ids for e in encoded]))
     residuals = torch.empty(model.n_layers, len(prompts), model.d_model, dtype=model.dtype, device=model.device)
     logits = torch.empty(len(prompts), len(answers), device=model.device)
     caches = []
@@ -110,7 +135,8 @@ def capture(
         batch = waiting[0]
         try:
             tokens = model.pad([encoded[i] for i in batch])
-            at_answer, cache = _one_pass(model, tokens, words, batch, keep_cache, everywhere)
+            own = shared if shared and all(shared.begins(encoded[i].ids) for i in batch) else None
+            at_answer, cache = _one_pass(model, tokens, words, batch, keep_cache, everywhere, own)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not out_of_memory(error) or len(batch) == 1:
                 raise
@@ -143,6 +169,33 @@ def batches(lengths: Sequence[int], tokens_per_batch: int) -> Iterator[list[int]
 
 
 @torch.no_grad()
+def shared_prefix(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> SharedPrefix | None:
+    """What several prompts' token ids begin with; None where that is not worth a pass of its own.
+
+    In a causal model tokens know nothing of those behind them, so that keys and values of a common beginning are the
+    same in every prompt.
+    """
+    if len(sequences) < 2:
+        return None
+    first, last = min(map(list, sequences)), max(map(list, sequences))  # what the outer two in order share, all share
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    n = min(common, min(map(len, sequences)) - 1)
+    if n < LEAST_SHARED:
+        return None
+    ids = list(first[:n])
+    seen: list[Tensor] = [torch.empty(0)] * model.n_layers
+
+    def note(layer: int) -> Edit:
+        return lambda residual: seen.__setitem__(layer, residual[0])
+
+    store = DynamicCache()
+    with model.edited({layer: note(layer) for layer in range(model.n_layers)}):
+        model.run(model.pad([Encoded(ids, 0)]), past_key_values=store, use_cache=True)
+    kept: list[Any] = store.layers
+    return SharedPrefix(ids, [x.keys[0] for x in kept], [x.values[0] for x in kept], seen)
+
+
+@torch.no_grad()
 def _one_pass(
     model: LanguageModel,
     tokens: Tokens,
@@ -150,25 +203,14 @@ def _one_pass(
     examples: list[int],
     keep_cache: bool,
     everywhere: Collection[int],
+    prefix: SharedPrefix | None,
 ) -> tuple[Float[Tensor, "layer prompt token d_model"], PromptCache | None]:
     """Residuals of the answer position and of the answers' continuation tokens."""
-    seen: dict[int, Tensor] = {}
-    whole: dict[int, Tensor] = {}
-
-    def watch(layer: int) -> Edit:
-        def at_answer(residual: Tensor) -> None:
-            seen[layer] = residual[:, -1:].to(model.device, copy=True)
-            if layer in everywhere:
-                whole[layer] = residual.to(model.device)
-
-        return at_answer
-
-    # A cache built without a config keeps every key, in sliding-window layers too.
-    store = DynamicCache() if keep_cache or answers.continuations else None
-    prompts = model.prompted(tokens.ids.shape[1])
-    with prompts, model.edited({layer: watch(layer) for layer in range(-1, model.n_layers)}):
-        model.run(tokens, past_key_values=store, use_cache=store is not None)
-    at_answer = torch.stack([seen[layer] for layer in range(-1, model.n_layers)])
+    needs_keys = keep_cache or bool(answers.continuations)
+    if prefix is None:
+        at_answer, whole, store = _whole_pass(model, tokens, everywhere, needs_keys)
+    else:
+        at_answer, whole, store = _pass_behind(model, tokens, everywhere, needs_keys, prefix)
     if store is None:
         return at_answer[1:], None
     continued = _continue(model, tokens, answers, store)
@@ -188,6 +230,91 @@ def _one_pass(
         everywhere=whole,
     )
     return residuals, cache
+
+
+Passed = tuple[Float[Tensor, "layer_and_input prompt 1 d_model"], dict[int, Tensor], DynamicCache | None]
+"""Residuals at the answer position, those at all positions by layer, and left-padded keys and values."""
+
+
+def _whole_pass(model: LanguageModel, tokens: Tokens, everywhere: Collection[int], needs_keys: bool) -> Passed:
+    seen: dict[int, Tensor] = {}
+    whole: dict[int, Tensor] = {}
+
+    def watch(layer: int) -> Edit:
+        def at_answer(residual: Tensor) -> None:
+            seen[layer] = residual[:, -1:].to(model.device, copy=True)
+            if layer in everywhere:
+                whole[layer] = residual.to(model.device)
+
+        return at_answer
+
+    # A cache built without a config keeps every key, in sliding-window layers too.
+    store = DynamicCache() if needs_keys else None
+    prompts = model.prompted(tokens.ids.shape[1])
+    with prompts, model.edited({layer: watch(layer) for layer in range(-1, model.n_layers)}):
+        model.run(tokens, past_key_values=store, use_cache=store is not None)
+    return torch.stack([seen[layer] for layer in range(-1, model.n_layers)]), whole, store
+
+
+def _pass_behind(
+    model: LanguageModel, tokens: Tokens, everywhere: Collection[int], needs_keys: bool, prefix: SharedPrefix
+) -> Passed:
+    """As `_whole_pass`, of the tokens behind a prefix that all these prompts share.
+
+    They are padded on their right, so that they stand next to the prefix, as layers with a sliding window need: these
+    count columns. What is handed back is padded on the left.
+    """
+    device, n_before = model.device, len(prefix)
+    n_prompts, width = len(tokens.ids), tokens.ids.shape[1] - n_before
+    padding = (~tokens.mask).sum(1)  # of each prompt
+    last = width - padding - 1
+    rows = torch.arange(n_prompts, device=device)
+    step = torch.arange(width, device=device)
+    left = (step + n_before + padding[:, None]).clamp(max=tokens.ids.shape[1] - 1)
+    ids = tokens.ids.gather(1, left)
+    real = torch.cat([tokens.mask.new_ones(n_prompts, n_before), step <= last[:, None]], dim=1)
+    positions = (n_before + step).clamp(max=model.context - 1).expand(n_prompts, -1)
+    # From [prefix, own tokens, padding] to [padding, prefix, own tokens].
+    column = (torch.arange(n_before + width, device=device) - padding[:, None]).clamp(min=0)
+
+    def to_the_right(x: Tensor, dim: int) -> Tensor:
+        shape = [1] * x.ndim
+        shape[0], shape[dim] = column.shape
+        index = column.to(x.device).view(shape).expand(*x.shape)
+        return x.gather(dim, index) if bool(padding.any()) else x
+
+    seen: dict[int, Tensor] = {}
+    whole: dict[int, Tensor] = {}
+
+    def watch(layer: int) -> Edit:
+        def at_answer(residual: Tensor) -> None:
+            x = residual.to(model.device)
+            seen[layer] = x[rows, last][:, None]
+            if layer in everywhere:
+                before = prefix.residuals[layer].to(model.device).expand(n_prompts, -1, -1)
+                whole[layer] = to_the_right(torch.cat([before, x], dim=1), 1)
+
+        return at_answer
+
+    store = DynamicCache()
+    for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+        store.update(keys.expand(n_prompts, -1, -1, -1), values.expand(n_prompts, -1, -1, -1), layer)
+    nowhere = model.prompted(None)  # prompts padded on their right do not end in one column
+    with nowhere, model.edited({layer: watch(layer) for layer in range(-1, model.n_layers)}):
+        model.backbone(
+            input_ids=ids,
+            attention_mask=real.long(),
+            position_ids=positions,
+            past_key_values=store,
+            use_cache=True,
+        )
+    at_answer = torch.stack([seen[layer] for layer in range(-1, model.n_layers)])
+    if not needs_keys:
+        return at_answer, whole, None
+    kept: list[Any] = store.layers
+    for one in kept:
+        one.keys, one.values = to_the_right(one.keys, 2), to_the_right(one.values, 2)
+    return at_answer, whole, store
 
 
 def _continue(

@@ -117,7 +117,10 @@ def _seconds(work: Callable[[], object]) -> float:
 def _estimates(
     config: Config, counts: dict[str, int], n_layers: int, per_prompt: float, per_row: float, per_encode: float
 ) -> list[StageEstimate]:
-    """Rough: the number of phases and of active candidates is not known before the run."""
+    """Rough: the number of phases and of active candidates is not known before the run.
+
+    Every prompt is captured once; the evaluation asks its examples twice more, behind solved ones.
+    """
     discover, fit, everything = counts["discover"], counts["fit"], sum(counts.values())
     traced = discover * 2 * config.tracing.candidates * PHASES / 4  # about a quarter of the candidates are active
     emotions = len(config.labels)
@@ -125,11 +128,11 @@ def _estimates(
     return [
         StageEstimate("capture", everything * per_prompt),
         StageEstimate("features", 2 * everything * n_layers * per_encode),
-        StageEstimate("attribution and signals", discover * (3 * per_prompt + n_layers * per_row)),
-        StageEstimate("tracing", discover * 2 * per_prompt + traced * per_row),
-        StageEstimate("causes", discover * (2 * per_prompt + 4 * emotions * per_row)),
-        StageEstimate("steering", fit * (per_prompt + fitted * PASSES * per_row)),
-        StageEstimate("evaluation", counts["test"] * (4 * per_prompt + STRENGTHS * per_row)),
+        StageEstimate("attribution and signals", discover * (2 + n_layers) * per_row),
+        StageEstimate("tracing", traced * per_row),
+        StageEstimate("causes", discover * 4 * emotions * per_row),
+        StageEstimate("steering", fit * fitted * PASSES * per_row),
+        StageEstimate("evaluation", counts["test"] * (2 * per_prompt + STRENGTHS * per_row)),
     ]
 
 

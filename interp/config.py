@@ -172,6 +172,12 @@ class SteeringConfig:
 class FluencyConfig:
     path: PathText | None = None
     """Plain text, documents separated by `<|endoftext|>`; None takes the bundled one."""
+    limit: int = 20_000
+    """At most about this many tokens of it, from its beginning."""
+
+    def __post_init__(self) -> None:
+        if self.limit < 2:
+            raise ValueError(f"limit must be at least 2 tokens; got {self.limit}")
 
 
 def _named(value: Any) -> Any:

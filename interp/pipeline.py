@@ -16,7 +16,9 @@ from interp.config import Config, local_paths
 from interp.errors import DamagedError, UserError
 from interp.evaluation.fluency import load_plain_text
 from interp.folder import RunFolder, claimed, fingerprint, out_of_space
+from interp.kept import remove_scratch
 from interp.loading import resolve_device, resolve_dtype
+from interp.processors import one_thread_per_core
 from interp.prompts import resolve_template
 from interp.report import write_report
 from interp.session import Progress, Session, silent
@@ -85,35 +87,41 @@ STAGES = (
     Stage(
         "causes",
         causes.run,
-        ["joint.parquet", "overshadowing.parquet", "insertion.parquet", "cofiring.parquet"],
+        ["joint.parquet", "overshadowing.parquet", "insertion.parquet", "cofiring.parquet", "units/causes"],
         ("trace",),
         ("resamples", "seed"),
     ),
-    Stage("baselines", baselines.run, ["baselines.parquet"], ("capture",), ("resamples", "seed")),
+    Stage("baselines", baselines.run, ["baselines.parquet", "units/baselines"], ("capture",), ("resamples", "seed")),
     Stage("why", why.run, ["why.parquet"], ("causes", "selectivity")),
     Stage("cards", cards.run, ["cards.json"], ("trace",)),
     Stage(
         "steer",
         steer.run,
-        ["steering.safetensors", "steering.json", "trials.parquet", "steerings"],
+        ["steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"],
         ("trace",),
         ("steering.method", "steering.features", "steering.perplexity_budget", "steering.harm_budget", *SCORED),
     ),
     Stage(
         "evaluate",
         evaluate.run,
-        ["evaluation.parquet", "predictions.parquet"],
+        ["evaluation.parquet", "predictions.parquet", "units/evaluate"],
         ("steer",),
         ("steering.low_rank", *SCORED),
     ),
     Stage(
         "side_effects",
         side_effects.run,
-        ["dose.parquet", "side_effects.parquet"],
+        ["dose.parquet", "side_effects.parquet", "units/side_effects"],
         ("steer",),
         SCORED,
     ),
-    Stage("learning", learning.run, ["learning.parquet"], ("steer",), ("steering.learning_curve", "seed")),
+    Stage(
+        "learning",
+        learning.run,
+        ["learning.parquet", "units/learning"],
+        ("steer",),
+        ("steering.learning_curve", "seed"),
+    ),
 )
 
 FEWEST = 2
@@ -157,12 +165,17 @@ def run(
     path = Path(config.out) / config.name
     with claimed(path):
         folder = RunFolder.open(path, config.name)
+        remove_scratch(folder.path)
+        one_thread_per_core()
         session = Session(config, folder, progress)
         known = _identified(session)
         prints = _fingerprints(session, known)
         names = [s.name for s in STAGES]
         wanted = STAGES[: names.index(LAST_STAGE[command]) + 1]
-        done = _run_stages(session, wanted, prints, say)
+        try:
+            done = _run_stages(session, wanted, prints, say)
+        finally:
+            session.close()
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
         report = write_report(folder.path)

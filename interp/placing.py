@@ -53,6 +53,8 @@ class Placing:
         self.hf, self.backbone = hf, backbone
         self.span: Span | None = None
         self.width: int | Literal["unsaid"] | None = "unsaid"
+        self.watchers = 0
+        """How many are looking now: inside `edited`, passes may not be what the model alone would make of them."""
 
     @contextmanager
     def prompted(self, width: int | None) -> Iterator[None]:
@@ -72,9 +74,11 @@ class Placing:
         handle = self.backbone.register_forward_pre_hook(self._note, with_kwargs=True)
         own = self.hf.__dict__.get("generate")
         self.hf.generate = self._prompting(self.hf.generate)
+        self.watchers += 1
         try:
             yield
         finally:
+            self.watchers -= 1
             handle.remove()
             if own is None:
                 del self.hf.generate

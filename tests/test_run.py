@@ -19,10 +19,16 @@ from interp import UserError, pipeline
 from interp.config import load_config
 from interp.errors import InterpWarning
 from interp.folder import RunFolder
+from interp.session import Session
+from interp.stages.steer import remembered
+from interp.steering.steering import Steering
+from interp.units import Units
 
 LABELS = ["anger", "fear", "joy"]
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
 COMMANDS += ["findings"]
+UNITS = {"baselines", "steer", "evaluate", "side_effects"}
+"""Stages that keep the units of their work (causes and learning too, but this world has no causes and no curve)."""
 AFTER_STEERING = ["evaluate", "side_effects", "learning"]
 
 
@@ -190,14 +196,63 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, t
         return pipeline.Stage(stage.name, run, stage.outputs, stage.needs, stage.fields)
 
     for stage in pipeline.STAGES:
-        with monkeypatch.context() as patched:
-            patched.setattr(pipeline, "STAGES", tuple(killing(s) if s is stage else s for s in pipeline.STAGES))
-            with pytest.raises(Kill):
-                start(world, tmp_path)
-        assert killed_at[-1][0] == stage.name and killed_at[-1][1].exists()
+        # Where a stage keeps the units of its work, it is killed again after the next of them.
+        for _ in range(1 + any(output.startswith("units/") for output in stage.outputs)):
+            with monkeypatch.context() as patched:
+                patched.setattr(pipeline, "STAGES", tuple(killing(s) if s is stage else s for s in pipeline.STAGES))
+                with pytest.raises(Kill):
+                    start(world, tmp_path)
+            assert killed_at[-1][0] == stage.name and killed_at[-1][1].exists()
+    units = [path for _, path in killed_at if "units" in path.parts]
+    assert len(set(units)) == len(units) and {path.parent.name for path in units} >= UNITS
     resumed = start(world, tmp_path)
     assert resumed.ran == [pipeline.STAGES[-1].name] and resumed.stale == []
     assert contents(resumed.folder) == contents(finished)
+
+
+def test_finished_batches_are_not_computed_again(world, tmp_path):
+    """What causes, evaluation, side effects and learning curve are computed with, interrupted in its third batch."""
+    config = load_config(world / "small.yaml", {"out": str(tmp_path), "batch_size": "64"})
+    session = Session(config, RunFolder.open(tmp_path / "small", "small"))
+    texts = [e.text for _, e in session.examples][:20]
+    assert len(session.chunks(texts)) >= 4
+    seen: list[int] = []
+
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+        return x * 1.5
+
+    edits = {"plain": {}, "moved": {1: edit}}
+    stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        session.logits_under(texts, edits, "test", units=session.units("causes"))
+    stop_at = 0
+    resumed = session.logits_under(texts, edits, "test", units=session.units("causes"))
+    n_batches = len(session.chunks(texts))
+    assert len(seen) == 3 + n_batches - 2
+    whole = session.logits_under(texts, edits, "test")
+    assert all(np.array_equal(resumed[name], whole[name]) for name in edits)
+    assert np.abs(whole["moved"] - whole["plain"]).max() > 1e-3
+    session.units("causes").clear()
+    assert not (session.folder / "units").exists()
+
+
+def test_a_fitted_steering_is_kept_whole_or_not_at_all(tmp_path):
+    made: list[Steering] = []
+
+    def make() -> Steering:
+        made.append(Steering("vector", vectors={1: torch.randn(4)}))
+        return made[-1]
+
+    units = Units(tmp_path, "steer")
+    first = remembered(units, "vector, 10 steps", make)
+    again = remembered(units, "vector, 10 steps", make)
+    assert len(made) == 1 and torch.equal(first.vectors[1], again.vectors[1]) and first.method == again.method
+    (units.path("steering vector, 10 steps") / "steering.json").unlink()  # killed between its two files
+    remembered(units, "vector, 10 steps", make)
+    assert len(made) == 2
 
 
 def test_a_changed_config_redoes_only_what_depends_on_it(world, tmp_path):

@@ -1,7 +1,7 @@
 """A small check of general ability that runs offline: which of two words ends a sentence."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from interp.capture import tokens_in_flight
+from interp.evaluation.passes import KeptPasses, Steered
 from interp.model import Encoded, LanguageModel
-
-BATCH = 32
 
 
 class Cloze(NamedTuple):
@@ -29,21 +29,52 @@ def load_cloze() -> list[Cloze]:
     return [Cloze(*row) for row in list(csv.reader(text.splitlines()))[1:]]
 
 
+class ClozeTest:
+    """The items, passed once by the model as it is and once under every steering.
+
+    A word is predicted from what stands before it, so that two words of one token share a pass.
+    """
+
+    def __init__(self, model: LanguageModel, items: Sequence[Cloze], layers: Collection[int] = ()) -> None:
+        """
+        Args:
+            layers: after which a steered pass may begin (see `KeptPasses`).
+        """
+        self.model = model
+        self._words: list[tuple[int, list[int]]] = []
+        contexts: dict[tuple[int, ...], int] = {}
+        for item in items:
+            start = model.ids(item.beginning, chat=False)
+            for word in model.tokenization.continuations(item.beginning, [f" {item.right}", f" {item.wrong}"]):
+                context = contexts.setdefault((*start, *word.ids[:-1]), len(contexts))
+                self._words.append((context, list(word.ids)))
+        sequences = list(contexts)
+        size = max(1, tokens_in_flight(model) // max(map(len, sequences), default=1))
+        order = sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i))
+        self._batches = [order[k : k + size] for k in range(0, len(order), size)]
+        tokens = [model.pad([Encoded(list(sequences[i]), 0) for i in batch]) for batch in self._batches]
+        self._passes = KeptPasses(model, tokens, layers)
+
+    @torch.no_grad()
+    def right(self, steered: Steered | None = None, *, lowest: int | None = None) -> Bool[np.ndarray, " item"]:
+        """Whether the right word's log-probability per token is above the wrong one's.
+
+        Args:
+            lowest: the lowest layer that is steered, if known: what is below is not computed again.
+        """
+        found = self._passes.unsteered if steered is None else self._passes.under(steered, lowest)
+        scores = np.zeros(len(self._words))
+        for batch, residuals in zip(self._batches, found, strict=True):
+            row = {context: i for i, context in enumerate(batch)}
+            for i, (context, word) in enumerate(self._words):
+                if context in row:
+                    before = residuals[row[context], residuals.shape[1] - len(word) :]
+                    log_probs = self.model.unembed(before).float().log_softmax(-1)
+                    scores[i] = float(log_probs[torch.arange(len(word)), word].mean())
+        return scores[::2] > scores[1::2]
+
+
 @torch.no_grad()
 def cloze_right(model: LanguageModel, items: Sequence[Cloze]) -> Bool[np.ndarray, " item"]:
     """Whether the right word's log-probability per token is above the wrong one's."""
-    rows: list[tuple[list[int], list[int]]] = []
-    for item in items:
-        start = model.ids(item.beginning, chat=False)
-        words = model.tokenization.continuations(item.beginning, [f" {word}" for word in item[2:]])
-        rows += [(start, list(word.ids)) for word in words]
-    scores = np.zeros(len(rows))
-    for first in range(0, len(rows), BATCH):
-        batch = rows[first : first + BATCH]
-        tokens = model.pad([Encoded(start + word, 0) for start, word in batch])
-        logits = model.hf(input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions).logits
-        log_probs = logits.float().log_softmax(-1)
-        for i, (_, word) in enumerate(batch):
-            places = torch.arange(tokens.ids.shape[1] - len(word), tokens.ids.shape[1])
-            scores[first + i] = float(log_probs[i, places - 1, tokens.ids[i, places]].mean())
-    return scores[::2] > scores[1::2]
+    return ClozeTest(model, items).right()

@@ -1,11 +1,13 @@
 """Stage `baselines`: the ablations that the field uses, on the same examples, layer by layer."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -14,10 +16,20 @@ from interp.capture import Captured
 from interp.evaluation.statistics import mean_estimates, resample_weights
 from interp.folder import write_table
 from interp.session import Session
-from interp.tracing import answers_under
-from interp.tracing.modules import Part, ablate_module, module_outputs
+from interp.tracing import answers_under_each
+from interp.tracing.ablation import ResidualEdit
+from interp.tracing.modules import Part, module_outputs, residuals_with
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
+
+
+class Direction(NamedTuple):
+    """Unit directions by emotion, and the mean residual."""
+
+    units: Float[Tensor, "emotion d_model"]
+    centre: Float[Tensor, " d_model"]
+
+
 COLUMNS = ["layer", "method", "emotion", "n", "effect", "ci_low", "ci_high"]
 
 
@@ -37,52 +49,65 @@ def run(session: Session) -> None:
     directions = _directions(session)
     means = _module_means(session, rows)
     effects: dict[tuple[int, str], np.ndarray] = {}
-    place = {row: i for i, row in enumerate(rows)}
-    for chunk, captured in session.cached(rows, "baselines"):
-        at = np.array([place[r] for r in chunk])
-        target = torch.from_numpy(gold[at]).to(session.model.device)[:, None]
-        clean = captured.answer_log_probabilities.gather(1, target)[:, 0]
-        for key, logits in _ablations(session, captured, directions, means, target[:, 0]):
-            drop = clean - logits.log_softmax(-1).gather(1, target)[:, 0]
-            effects.setdefault(key, np.zeros(len(rows)))[at] = drop.cpu().numpy()
+    units = session.units("baselines")
+    texts = [session.examples[r][1].text for r in rows]
+    for k, chunk in enumerate(session.progress(session.chunks(texts), "baselines", "batch")):
+        captured = partial(session.captured, [texts[i] for i in chunk])
+        own = torch.from_numpy(gold[chunk])
+        found = units.arrays(f"batch {k:05d}", partial(_effects, session, captured, directions, means, own))
+        for name, drop in found.items():
+            layer, method = name.split("/")
+            effects.setdefault((int(layer), method), np.zeros(len(rows)))[chunk] = drop
     write_table(session.folder / "baselines.parquet", _table(session, rows, gold, effects))
+    units.clear()
 
 
-def _ablations(
+def _effects(
     session: Session,
-    captured: Captured,
-    directions: dict[tuple[int, str], tuple[Tensor, Tensor]],
+    capture: Callable[[], Captured],
+    directions: dict[tuple[int, str], Direction],
     means: dict[tuple[int, Part], Tensor],
-    gold: Tensor,
-) -> Any:
-    """((layer, method), answer logits) of every ablation of a batch."""
+    gold: Int[Tensor, " example"],
+) -> dict[str, np.ndarray]:
+    """Under `layer/method`, the fall of every example's gold log-probability, all ablations in common passes."""
+    model, captured = session.model, capture()
+    target = gold.to(model.device)
+    edits: dict[str, dict[int, ResidualEdit]] = {}
     for (layer, method), (units, centre) in directions.items():
-        own = units.to(session.model.device)[gold]  # each example's own emotion
-        yield (layer, method), answers_under(session.model, captured, {layer: _without(own, centre, captured)})
-    for layer in range(session.model.n_layers):
-        for part in PARTS:
-            for how, value in (("zero", None), ("mean", means[layer, part])):
-                logits = ablate_module(session.model, captured, layer=layer, part=part, value=value)
-                yield (layer, f"{part}, {how}"), logits
+        edits[f"{layer}/{method}"] = {layer: _without(units.to(model.device)[target], centre)}
+    zero = torch.zeros(model.d_model, device=model.device, dtype=model.dtype)
+    for layer in range(model.n_layers):
+        values = {part: [zero, means[layer, part]] for part in PARTS}
+        for part, rows in residuals_with(model, captured, layer=layer, values=values).items():
+            for column, how in enumerate(("zero", "mean")):
+                edits[f"{layer}/{part}, {how}"] = {layer: _given(rows[:, column])}
+    clean = captured.answer_log_probabilities.gather(1, target[:, None])[:, 0]
+    return {
+        name: (clean - logits.log_softmax(-1).gather(1, target[:, None])[:, 0]).cpu().numpy()
+        for name, logits in answers_under_each(model, captured, edits).items()
+    }
 
 
-def _without(units: Tensor, centre: Tensor, captured: Captured) -> Callable[[Tensor], Tensor]:
-    """Takes each example's own direction out of its centred residual; one cache of examples at a time, in order."""
-    waiting = [torch.tensor(cache.examples, device=units.device) for cache in captured.caches]
-    centre = centre.to(units.device)
+def _without(unit: Float[Tensor, "example d_model"], centre: Float[Tensor, " d_model"]) -> ResidualEdit:
+    """Takes each example's own direction out of its centred residual; examples in the order of the capture."""
 
     def edit(x: Tensor) -> Tensor:
-        unit = units[waiting.pop(0)].to(x.dtype)
-        return x - ((x - centre.to(x.dtype)) * unit).sum(-1, keepdim=True) * unit
+        own, mean = unit.to(x.dtype), centre.to(x.device, x.dtype)
+        return x - ((x - mean) * own).sum(-1, keepdim=True) * own
 
     return edit
 
 
-def _directions(session: Session) -> dict[tuple[int, str], tuple[Tensor, Tensor]]:
+def _given(rows: Float[Tensor, "example d_model"]) -> ResidualEdit:
+    """Puts these rows in the place of the residuals; examples in the order of the capture."""
+    return lambda _: rows
+
+
+def _directions(session: Session) -> dict[tuple[int, str], Direction]:
     """Per layer and method: unit directions [emotion, d_model], and the mean residual."""
     rows = session.role("discover")
     gold, n_labels = session.gold(rows), len(session.labels)
-    found = {}
+    found: dict[tuple[int, str], Direction] = {}
     for layer in session.progress(range(session.model.n_layers), "directions", "layer"):
         x = session.residuals(layer)[rows].float().numpy()
         rng = np.random.default_rng(session.seed(f"random direction {layer}"))
@@ -95,7 +120,7 @@ def _directions(session: Session) -> dict[tuple[int, str], tuple[Tensor, Tensor]
         for name, vectors in candidates.items():
             norms = np.linalg.norm(vectors, axis=1, keepdims=True)
             units = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-            found[layer, f"{name} direction"] = torch.from_numpy(units).float(), centre
+            found[layer, f"{name} direction"] = Direction(torch.from_numpy(units).float(), centre)
     return found
 
 

@@ -8,34 +8,21 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from interp.capture import capture
 from interp.folder import write_rows, write_table, writing
-from interp.session import Session
-
-SHARD = 512
-"""Examples per unit of work: a killed run loses at most one shard."""
+from interp.session import GROUP, Session
 
 
 def run(session: Session) -> None:
     """Writes `activations/layer_XX.safetensors` (with example ids) and `examples.parquet`."""
     folder, model = session.folder, session.model
     examples = [e for _, e in session.examples]
-    starts = range(0, len(examples), SHARD)
+    starts = range(0, len(examples), GROUP)
     shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(starts))]
-    for shard, start in zip(session.progress(shards, "capture", "shard"), starts, strict=True):
+    for shard, start in zip(shards, starts, strict=True):
         if not shard.exists():
-            prompts = session.prompts([e.text for e in examples[start : start + SHARD]])
-            found = capture(model, prompts, answers=session.labels, tokens_per_batch=session.tokens_per_batch)
+            texts = [e.text for e in examples[start : start + GROUP]]
             with writing(shard) as part:
-                save_file(
-                    {
-                        "residuals": found.residuals.cpu(),
-                        "log_probs": found.answer_log_probabilities.cpu(),
-                        "n_tokens": torch.tensor(found.n_tokens),
-                        "cut": torch.tensor(found.cut),
-                    },
-                    part,
-                )
+                save_file(_captured(session, texts), part)
     ids = [e.id for e in examples]
     for layer in range(model.n_layers):
         path = folder / f"activations/layer_{layer:02d}.safetensors"
@@ -53,6 +40,24 @@ def _holds(path: Path, ids: list[str]) -> bool:
         return False
     with safe_open(path, framework="pt") as file:
         return (file.metadata() or {}).get("ids") == "\n".join(ids)
+
+
+def _captured(session: Session, texts: list[str]) -> dict[str, torch.Tensor]:
+    """What the pass over some texts found, a few of them at a time; the session keeps their keys and values."""
+    parts, order = [], []
+    for chunk, found in session.cached_texts(texts, "capture"):
+        order += chunk.tolist()
+        parts.append(
+            {
+                "residuals": found.residuals.cpu().transpose(0, 1),
+                "log_probs": found.answer_log_probabilities.cpu(),
+                "n_tokens": torch.tensor(found.n_tokens),
+                "cut": torch.tensor(found.cut),
+            }
+        )
+    back = torch.tensor(order).argsort()
+    whole = {name: torch.cat([p[name] for p in parts])[back] for name in parts[0]}
+    return whole | {"residuals": whole["residuals"].transpose(0, 1).contiguous()}
 
 
 def _read(shard: Path, name: str, index: int | slice = slice(None)) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Stage `cards`: what a reader asks of a causal feature: where it fires, what it writes, which features are alike."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,11 @@ def run(session: Session) -> None:
     final = _mean_residual(session, rows)
     directions = {key: session.saes.directions(key[0], [key[1]])[0].float() for key in chosen}
     cards = []
-    for layer in session.progress(sorted({k for k, _ in chosen}), "feature cards", "layer"):
-        features = [f for k, f in chosen if k == layer]
-        acts = session.features(layer).acts[rows][:, features].toarray()
-        texts = _top_texts(session, layer, features, acts, rows)
-        for column, feature in enumerate(features):
+    features = {layer: [f for k, f in chosen if k == layer] for layer in sorted({k for k, _ in chosen})}
+    acts = {layer: session.features(layer).acts[rows][:, own].toarray() for layer, own in features.items()}
+    texts = _top_texts(session, features, acts, rows)
+    for layer in session.progress(list(features), "feature cards", "layer"):
+        for column, feature in enumerate(features[layer]):
             direction = directions[layer, feature]
             cards.append(
                 {
@@ -46,10 +46,10 @@ def run(session: Session) -> None:
                     "feature": feature,
                     "norm": _short(direction.norm().item()),
                     "neuronpedia": session.saes.neuronpedia_url(layer, feature),
-                    **_firing(acts[:, column], gold, session.labels),
+                    **_firing(acts[layer][:, column], gold, session.labels),
                     **_written(session, direction, final),
                     "neighbours": _neighbours(session, layer, feature, directions),
-                    "texts": texts[column],
+                    "texts": texts[layer][column],
                 }
             )
     write_json(session.folder / "cards.json", cards)
@@ -134,36 +134,49 @@ def _neighbours(
 
 
 def _top_texts(
-    session: Session, layer: int, features: Sequence[int], acts: np.ndarray, rows: np.ndarray
-) -> list[list[dict[str, Any]]]:
-    """Per feature, the discover texts on which it fires most at the answer position, with every token's activation."""
-    order = np.argsort(-acts, axis=0, kind="stable")[:TEXTS]
-    best = [[int(i) for i in order[:, c] if acts[i, c] > 0] for c in range(len(features))]
-    wanted = sorted({i for own in best for i in own})
-    if not wanted:
-        return [[] for _ in features]
+    session: Session, features: Mapping[int, Sequence[int]], acts: Mapping[int, np.ndarray], rows: np.ndarray
+) -> dict[int, list[list[dict[str, Any]]]]:
+    """Per layer and feature, the discover texts on which it fires most at the answer position.
+
+    With every token's activation; a text that several features share passes the model once.
+    """
+    best: dict[int, list[list[int]]] = {}
+    for layer, found in acts.items():
+        order = np.argsort(-found, axis=0, kind="stable")[:TEXTS]
+        best[layer] = [[int(i) for i in order[:, c] if found[i, c] > 0] for c in range(len(features[layer]))]
+    wanted = sorted({i for of_layer in best.values() for own in of_layer for i in own})
     table = session.table.iloc[rows[wanted]]
-    index = torch.tensor(list(features), device=session.model.device)
-    tokens: dict[int, tuple[list[str], np.ndarray]] = {}
-    for chunk, captured in session.cached_texts(table["text"].tolist(), f"texts of layer {layer}", everywhere=[layer]):
-        for at, residual in zip(chunk, _by_example(captured, layer), strict=True):
-            found = session.saes.encode_features(layer, residual, index).float().cpu().numpy()
-            found[0] = 0  # the first token is a constant far from all others, which SAEs are not trained on
-            prompt = session.prompts([table["text"].iloc[at]])
+    of_layer = {layer: {i for own in found for i in own} for layer, found in best.items()}
+    index = {layer: torch.tensor(list(own), device=session.model.device) for layer, own in features.items()}
+    tokens: dict[int, list[str]] = {}
+    fired: dict[tuple[int, int], np.ndarray] = {}
+    texts = table["text"].tolist()
+    for chunk, captured in session.cached_texts(texts, "texts of features", everywhere=list(features)):
+        for layer in features:
+            for place, residual in zip(chunk, _by_example(captured, layer), strict=True):
+                if wanted[place] in of_layer[layer]:
+                    found = session.saes.encode_features(layer, residual, index[layer]).float().cpu().numpy()
+                    found[0] = 0  # the first token is a constant far from all others, which SAEs are not trained on
+                    fired[layer, wanted[place]] = found[-TOKENS_SHOWN:]
+        for place in chunk:
+            prompt = session.prompts([texts[place]])
             ids = session.model.encode(prompt, room=int(session.answers.offsets.max()))[0].ids
-            tokens[wanted[at]] = token_pieces(session.model.tokenizer, ids)[-TOKENS_SHOWN:], found[-TOKENS_SHOWN:]
+            tokens[wanted[place]] = token_pieces(session.model.tokenizer, ids)[-TOKENS_SHOWN:]
     known = dict(zip(wanted, table.to_dict("records"), strict=True))
-    return [
-        [
-            {
-                **{name: str(known[i][name]) for name in ("id", "corpus", "gold", "predicted")},
-                "tokens": tokens[i][0],
-                "activations": [_short(a) for a in tokens[i][1][:, column]],
-            }
-            for i in own
+    return {
+        layer: [
+            [
+                {
+                    **{name: str(known[i][name]) for name in ("id", "corpus", "gold", "predicted")},
+                    "tokens": tokens[i],
+                    "activations": [_short(a) for a in fired[layer, i][:, column]],
+                }
+                for i in own
+            ]
+            for column, own in enumerate(found)
         ]
-        for column, own in enumerate(best)
-    ]
+        for layer, found in best.items()
+    }
 
 
 def _by_example(captured: Captured, layer: int) -> Iterator[Float[Tensor, "token d_model"]]:

@@ -1,23 +1,24 @@
 """Stage `causes`: causal features together - are they necessary, are they sufficient, whose place do they take?"""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import log_softmax
 from torch import Tensor
 
-from interp.capture import Captured
 from interp.corpora import load_corpus
 from interp.evaluation.statistics import mean_estimates, resample_weights
 from interp.folder import write_table
 from interp.saes import SaeStack
 from interp.session import Session
 from interp.stages.signals import traced_rows
-from interp.tracing import ablate_jointly, answers_under
+from interp.tracing import removal
 from interp.tracing.ablation import ResidualEdit
+from interp.units import Units
 
 JOINT_SIZES = (1, 2, 4, 8, 16, 32)
 MOST = JOINT_SIZES[-1]
@@ -45,12 +46,14 @@ class CausalSet:
 
 def run(session: Session) -> None:
     """Writes `joint.parquet`, `overshadowing.parquet`, `insertion.parquet` and `cofiring.parquet`."""
+    units = session.units("causes")
     sets = causal_sets(session)
-    joint, moved = _necessity(session, sets)
+    joint, moved = _necessity(session, sets, units)
     write_table(session.folder / "joint.parquet", joint)
     write_table(session.folder / "overshadowing.parquet", moved)
-    write_table(session.folder / "insertion.parquet", _sufficiency(session, sets))
+    write_table(session.folder / "insertion.parquet", _sufficiency(session, sets, units))
     write_table(session.folder / "cofiring.parquet", _cofiring(session, sets))
+    units.clear()
 
 
 def causal_sets(session: Session) -> list[CausalSet]:
@@ -66,7 +69,7 @@ def causal_sets(session: Session) -> list[CausalSet]:
     return out
 
 
-def _necessity(session: Session, sets: list[CausalSet]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _necessity(session: Session, sets: list[CausalSet], units: Units) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Effect of removing an emotion's k strongest causal features together, and where the answer's probability goes.
 
     Over all layers and within each phase; beside it as many controls.
@@ -80,15 +83,12 @@ def _necessity(session: Session, sets: list[CausalSet]) -> tuple[pd.DataFrame, p
         if not asked or not len(members):
             continue
         few = session.saes.restricted(_union(asked.values()))
-        changed = {key: np.zeros((len(members), len(session.labels))) for key in asked}
-        before = np.zeros((len(members), len(session.labels)))
-        place = {row: i for i, row in enumerate(members)}
-        for chunk, captured in session.cached(members, f"remove {own.emotion}"):
-            at = [place[r] for r in chunk]
-            before[at] = captured.answer_log_probabilities.cpu().numpy()
-            for key, features in asked.items():
-                logits = ablate_jointly(session.model, few, captured, features)
-                changed[key][at] = logits.log_softmax(-1).cpu().numpy()
+        edits: dict[Any, Any] = {"before": {}} | {
+            key: removal(session.model, few, features) for key, features in asked.items()
+        }
+        logits = session.logits_under(members, edits, f"remove {own.emotion}", units=units)
+        changed = {key: log_softmax(found, axis=1) for key, found in logits.items()}
+        before = changed.pop("before")
         weights = _weights(session, members, f"joint {own.emotion}")
         for (phase, k, control), after in changed.items():
             effect = before[:, emotion] - after[:, emotion]
@@ -129,7 +129,7 @@ def _removals(own: CausalSet) -> dict[tuple[str, int, bool], Features]:
     return asked
 
 
-def _sufficiency(session: Session, sets: list[CausalSet]) -> pd.DataFrame:
+def _sufficiency(session: Session, sets: list[CausalSet], units: Units) -> pd.DataFrame:
     """Set an emotion's causal features, in texts of other emotions and neutral ones, as they are in its own texts.
 
     Each feature is set to its mean activation over the examples of its emotion on which it is active.
@@ -138,7 +138,7 @@ def _sufficiency(session: Session, sets: list[CausalSet]) -> pd.DataFrame:
     """
     rows = session.role("discover")
     gold = session.gold(rows)
-    edits = {
+    edits: dict[Any, Any] = {
         (e, control): _insertion(session, own, rows[gold == e], control=control)
         for e, own in enumerate(sets)
         if len(own.causal)
@@ -148,7 +148,9 @@ def _sufficiency(session: Session, sets: list[CausalSet]) -> pd.DataFrame:
     texts = [session.examples[r][1].text for r in rows] + neutral
     kinds = np.array([session.labels[g] for g in gold] + [NEUTRAL] * len(neutral), dtype=object)
     groups = [*session.table["group"].iloc[rows], *range(len(neutral))]
-    before, after = _log_probs_under(session, texts, edits)
+    logits = session.logits_under(texts, {"before": {}} | edits, "insert", units=units)
+    after = {key: log_softmax(found, axis=1) for key, found in logits.items()}
+    before = after.pop("before")
     lines = []
     for (e, control), found in after.items():
         for target in [*session.labels, NEUTRAL]:
@@ -195,23 +197,6 @@ def _set_to(saes: SaeStack, layer: int, features: list[int], values: Tensor) -> 
         return x + ((target - saes.encode_features(layer, x, index)) @ directions).to(x.dtype)
 
     return edit
-
-
-def _log_probs_under(
-    session: Session, texts: list[str], edits: Mapping[Any, dict[int, ResidualEdit]]
-) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
-    """Answer log-probabilities of every text, unedited and under each edit."""
-    before = np.zeros((len(texts), len(session.labels)))
-    after = {key: np.zeros_like(before) for key in edits}
-    for chunk, captured in session.cached_texts(texts, "insert"):
-        before[chunk] = captured.answer_log_probabilities.cpu().numpy()
-        for key, edit in edits.items():
-            after[key][chunk] = _log_probs(session, captured, edit)
-    return before, after
-
-
-def _log_probs(session: Session, captured: Captured, edit: dict[int, Callable[[Tensor], Tensor]]) -> np.ndarray:
-    return answers_under(session.model, captured, edit).log_softmax(-1).cpu().numpy()
 
 
 def _cofiring(session: Session, sets: list[CausalSet]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Stage `evaluate`: the chosen steering scored once on the test corpora, beside other methods, prompts and probes."""
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from interp.signals import probe_right
 from interp.stages.steer import FOLDER, language_quality, steering_quality
 from interp.stages.tuning import tuned
 from interp.steering.steering import Steering
-from interp.tracing import answers_under
+from interp.units import Units
 
 SHOTS = (1, 3)
 """Solved examples per label in the few-shot prompts."""
@@ -40,12 +41,14 @@ Array = np.ndarray
 
 def run(session: Session) -> None:
     """Writes `evaluation.parquet` and `predictions.parquet`."""
+    units = session.units("evaluate")
     steerings = load_steerings(session)
     rows = session.role("test")
-    logits = _steered_logits(session, rows, steerings) | _others(session, rows)
+    edits: dict[str, Any] = {"unsteered": {}} | {name: s.edits(session.saes) for name, s in steerings.items()}
+    logits = session.logits_under(rows, edits, "evaluate", units=units) | _others(session, rows, units)
     lines: list[dict[str, Any]] = []
     if _can_be_tuned(session):
-        logits["low_rank_tuning"], price = _tuned(session, rows)
+        logits["low_rank_tuning"], price = _tuned(session, rows, units)
         lines += [_line(session, "plain text", "all", "low_rank_tuning", k, e) for k, e in price.items()]
     table = session.table.iloc[rows]
     for (corpus, split), part in table.groupby(["corpus", "split"], sort=False):
@@ -59,11 +62,11 @@ def run(session: Session) -> None:
             for k, e in own.items()
         ]
     for method, steering in session.progress(list(steerings.items()), "plain text", "method"):
-        lines += [
-            _line(session, "plain text", "all", method, k, e) for k, e in steering_quality(session, steering).items()
-        ]
+        quality = steering_quality(session, steering, units, f"language {method}")
+        lines += [_line(session, "plain text", "all", method, k, e) for k, e in quality.items()]
     write_table(session.folder / "predictions.parquet", _predictions(session, table, logits))
     write_table(session.folder / "evaluation.parquet", pd.DataFrame(lines))
+    units.clear()
 
 
 def load_steerings(session: Session) -> dict[str, Steering]:
@@ -118,26 +121,15 @@ def _predictions(session: Session, table: pd.DataFrame, logits: dict[str, Array]
     return pd.concat(parts, ignore_index=True)[["id", "corpus", "method", "gold", "predicted"]]
 
 
-def _steered_logits(session: Session, rows: Array, steerings: dict[str, Steering]) -> dict[str, Array]:
-    """Answer logits of every test example, unsteered and under each steering, from one capture of each."""
-    place = {row: i for i, row in enumerate(rows)}
-    out = {name: np.zeros((len(rows), len(session.labels))) for name in ("unsteered", *steerings)}
-    edits = {name: steering.edits(session.saes) for name, steering in steerings.items()}
-    for chunk, captured in session.cached(rows, "evaluate"):
-        at = [place[r] for r in chunk]
-        out["unsteered"][at] = captured.answer_logits.float().cpu().numpy()
-        for name, own in edits.items():
-            out[name][at] = answers_under(session.model, captured, own).float().cpu().numpy()
-    return out
-
-
-def _others(session: Session, rows: Array) -> dict[str, Array]:
+def _others(session: Session, rows: Array, units: Units) -> dict[str, Array]:
     """What needs no steering: other prompts, a shift of the answers, a probe."""
     found = {"answer_prior": _with_prior(session, rows), "answer_bias": _with_bias(session, rows)}
     for n in SHOTS:
-        answered = _few_shot(session, rows, n)
-        found |= {} if answered is None else {f"few_shot_{n}": answered}
-    return found | {"probe": _probe(session, rows)}
+        shots = _shots_that_fit(session, n)
+        if shots is not None:
+            name = f"few_shot_{n}"
+            found[name] = units.arrays(name, partial(_few_shot, session, rows, shots))["logits"]
+    return found | {"probe": units.arrays("probe", partial(_probe, session, rows))["logits"]}
 
 
 def _can_be_tuned(session: Session) -> bool:
@@ -152,16 +144,26 @@ def _can_be_tuned(session: Session) -> bool:
     return True
 
 
-def _tuned(session: Session, rows: Array) -> tuple[Array, dict[str, Estimate]]:
+def _tuned(session: Session, rows: Array, units: Units) -> tuple[Array, dict[str, Estimate]]:
     """Answers of the fine-tuned model, and what the tuning costs in language."""
-    tuning = tuned(session, session.config.steering.low_rank)
-    try:
-        prompts = session.prompts([session.examples[r][1].text for r in rows])
-        with tuning.applied():
-            found = capture(session.model, prompts, answers=session.labels).answer_logits
-        return found.float().cpu().numpy(), language_quality(session, tuning.applied)
-    finally:
-        tuning.remove()
+
+    def make() -> dict[str, Array]:
+        tuning = tuned(session, session.config.steering.low_rank)
+        try:
+            prompts = session.prompts([session.examples[r][1].text for r in rows])
+            with tuning.applied():
+                found = capture(session.model, prompts, answers=session.labels).answer_logits
+            cost = language_quality(session, tuning.applied)
+        finally:
+            tuning.remove()
+        return {"logits": found.float().cpu().numpy()} | {k: np.array(e, dtype=float) for k, e in cost.items()}
+
+    found = units.arrays("low rank tuning", make)
+    cost = {}
+    for name in ("perplexity_ratio", "kl"):
+        value, low, high, n = found[name].tolist()
+        cost[name] = Estimate(value, low, high, int(n))
+    return found["logits"], cost
 
 
 def _log_probabilities(session: Session, rows: Array) -> Array:
@@ -191,25 +193,19 @@ def _with_bias(session: Session, rows: Array) -> Array:
     return _log_probabilities(session, rows) + bias.detach().numpy()
 
 
-def _few_shot(session: Session, rows: Array, n_shots: int) -> Array | None:
-    """Answers with solved fit examples before each prompt, `n_shots` per label; None where they do not fit.
-
-    All prompts begin with the same shots, which pass through the model once.
-    """
+def _few_shot(session: Session, rows: Array, shots: list[Example]) -> dict[str, Array]:
+    """Answers with solved fit examples before each prompt. All prompts begin with them, and pass them once."""
     model, template = session.model, session.config.prompt.template
-    shots = _shots_that_fit(session, n_shots)
-    if shots is None:
-        return None
     texts = [session.examples[r][1].text for r in rows]
     prompts = build_prompts(texts, session.labels, template=template, shots=shots)
     if session.answers.whole:
-        return capture(model, prompts, answers=session.labels).answer_logits.float().cpu().numpy()
+        return {"logits": capture(model, prompts, answers=session.labels).answer_logits.float().cpu().numpy()}
     out = np.zeros((len(rows), len(session.labels)))
     sequences = [e.ids for e in model.encode(prompts)]
     with torch.no_grad():
         for at, residuals in last_residuals(model, sequences):
             out[at] = model.unembed(residuals, session.answers.first).float().cpu().numpy()
-    return out
+    return {"logits": out}
 
 
 def _shots_that_fit(session: Session, n_shots: int) -> list[Example] | None:
@@ -227,12 +223,12 @@ def _shots_that_fit(session: Session, n_shots: int) -> list[Example] | None:
     return shots if taken <= session.model.context * FRAME_SHARE else None
 
 
-def _probe(session: Session, rows: Array) -> Array:
+def _probe(session: Session, rows: Array) -> dict[str, Array]:
     """Logistic regression on the residuals of the layer where it does best, trained on the fit examples: a ceiling."""
     fit = session.role("fit")
     gold = session.gold(fit)
     if len(np.unique(gold)) < 2 or np.bincount(gold)[np.unique(gold)].min() < 5:
-        return _log_probabilities(session, rows)
+        return {"logits": _log_probabilities(session, rows)}
     right = [
         probe_right(session.residuals(k)[fit].float().numpy(), gold, session.seed("probe")).mean()
         for k in session.progress(session.saes.layers, "probe", "layer")
@@ -242,7 +238,7 @@ def _probe(session: Session, rows: Array) -> Array:
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(residuals[fit], gold)
     out = np.full((len(rows), len(session.labels)), -30.0)
     out[:, probe.classes_] = probe.predict_log_proba(residuals[rows])
-    return out
+    return {"logits": out}
 
 
 def _probabilities(logits: Array) -> Array:

@@ -1,5 +1,6 @@
 """Stage `learning`: how many labelled examples a steering needs."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from interp.evaluation.statistics import from_draws, resample_weights
 from interp.folder import write_table
 from interp.session import Session
 from interp.stages.rivals import fitted_vector_plan
-from interp.stages.steer import causal_features, fit_data
+from interp.stages.steer import causal_features, fit_data, remembered
 from interp.steering.choosing import gated_plans, global_plans
 from interp.steering.fit import FitData, Plan, Rows, fit
-from interp.tracing import answers_under
+from interp.units import Units
 
 SIZES = (8, 16, 32, 64, 128, 256)
 STEPS = 20
@@ -27,29 +28,29 @@ def run(session: Session) -> None:
     Each value is a mean over draws of examples; the interval spans 95 % of the draws. Settings are fixed, not chosen.
     """
     draws = session.config.steering.learning_curve
-    lines = _curves(session, draws) if draws else []
+    units = session.units("learning")
+    lines = _curves(session, draws, units) if draws else []
     write_table(session.folder / "learning.parquet", pd.DataFrame(lines, columns=COLUMNS))
+    units.clear()
 
 
-def _curves(session: Session, draws: int) -> list[dict[str, Any]]:
+def _curves(session: Session, draws: int, units: Units) -> list[dict[str, Any]]:
     data = fit_data(session)
     sizes = [s for s in SIZES if s <= len(data.gold)]
     made = {
-        (plan.method, size, k): fit(session.model, session.saes, data, plan, _drawn(session, data, size, k), STEPS)
+        (plan.method, size, k): remembered(
+            units,
+            f"{plan.method} {size} {k}",
+            partial(fit, session.model, session.saes, data, plan, _drawn(session, data, size, k), STEPS),
+        )
         for plan in session.progress(_plans(session), "learning curve", "method")
         for size in sizes
         for k in range(draws)
     }
     rows = session.role("test")
-    place = {row: i for i, row in enumerate(rows)}
-    guesses = {key: np.zeros(len(rows), int) for key in made}
-    plain = np.zeros(len(rows), int)
-    edits = {key: steering.edits(session.saes) for key, steering in made.items()}
-    for chunk, captured in session.cached(rows, "learning curve"):
-        here = [place[r] for r in chunk]
-        plain[here] = captured.answer_logits.argmax(-1).cpu().numpy()
-        for key, own in edits.items():
-            guesses[key][here] = answers_under(session.model, captured, own).argmax(-1).cpu().numpy()
+    edits: dict[Any, Any] = {"plain": {}} | {key: steering.edits(session.saes) for key, steering in made.items()}
+    guesses = {k: v.argmax(1) for k, v in session.logits_under(rows, edits, "learning curve", units=units).items()}
+    plain = guesses["plain"]
     lines = []
     table = session.table.iloc[rows]
     for corpus, part in table.groupby("corpus", sort=False):

@@ -1,6 +1,8 @@
 """What steering on causal features must beat: the same on random features, and dense directions."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,9 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from interp.session import Session
 from interp.signals import probe_right
 from interp.steering.choosing import GATED_PULL, Trial, gated_plans, score, weakest
-from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, answers, fit
+from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, answers, answers_each, fit
 from interp.steering.steering import Gains, Steering
 
+Array = np.ndarray
 SCALES = (0.25, 0.5, 1.0, 2.0)
 UNIT_SHARE = 0.2
 """Length of the probe's direction at scale 1, as a share of the mean residual norm."""
@@ -27,14 +30,26 @@ def rivals(
     features: list[SteeredFeature],
     reference: Trial | None,
     steering: Steering | None,
+    keep: Callable[[str, Callable[[], Steering]], Steering],
 ) -> dict[str, Steering]:
-    """By name: `random_features`, `vector` (fitted, ungated), `mean_difference` and `probe_direction`."""
-    found = {"mean_difference": _mean_difference(session, data), "probe_direction": _probe_direction(session, data)}
-    whole = Rows.whole(data)
-    found["vector"] = fit(session.model, session.saes, data, fitted_vector_plan(session), whole)
+    """By name: `random_features`, `vector` (fitted, ungated), `mean_difference` and `probe_direction`.
+
+    Args:
+        keep: (name, what makes it) -> the steering, made now or kept by an earlier attempt.
+    """
+    plain = answers(session.model, data.wanted, {}).argmax(-1).cpu().numpy()
+
+    def vector() -> Steering:
+        return fit(session.model, session.saes, data, fitted_vector_plan(session), Rows.whole(data))
+
+    makers: dict[str, Callable[[], Steering]] = {
+        "mean_difference": partial(_mean_difference, session, data, plain),
+        "probe_direction": partial(_probe_direction, session, data, plain),
+        "vector": vector,
+    }
     if reference is not None and steering is not None:
-        found["random_features"] = _random(session, data, features, reference, steering)
-    return found
+        makers["random_features"] = partial(_random, session, data, features, reference, steering)
+    return {name: keep(name, make) for name, make in makers.items()}
 
 
 def _random(
@@ -82,14 +97,13 @@ def fitted_vector_plan(session: Session) -> Plan:
     return Plan("vector", "fitted", vectors=middle, pull=GATED_PULL)
 
 
-def _mean_difference(session: Session, data: FitData) -> Steering:
+def _mean_difference(session: Session, data: FitData, plain: Array) -> Steering:
     """Contrastive activation addition (Panickssery et al. 2024): mean residual of the weakest emotion minus the rest.
 
     Taken from the discover examples; layer and scale, including none at all, by macro-F1 on the fit split.
     """
     found = session.role("discover")
     gold = session.gold(found)
-    plain = answers(session.model, data.wanted, {}).argmax(-1).cpu().numpy()
     present = {session.labels[i] for i in np.unique(gold)}
     weak = weakest(data, plain, session.labels, present)
     if weak is None or len(present) < 2:
@@ -99,15 +113,14 @@ def _mean_difference(session: Session, data: FitData) -> Steering:
     for layer in session.saes.layers:
         residuals = session.residuals(layer)[found].float()
         directions[layer] = residuals[inside].mean(0) - residuals[~inside].mean(0)
-    return _best_vector(session, data, "mean_difference", directions)
+    return _best_vector(session, data, plain, "mean_difference", directions)
 
 
-def _probe_direction(session: Session, data: FitData) -> Steering:
+def _probe_direction(session: Session, data: FitData, plain: Array) -> Steering:
     """The weakest emotion's row of a logistic regression on the residuals, by scale and at the layer it reads best."""
     gold = data.gold.numpy()
     if len(np.unique(gold)) < 2 or np.bincount(gold)[np.unique(gold)].min() < 5:
         return Steering("probe_direction")
-    plain = answers(session.model, data.wanted, {}).argmax(-1).cpu().numpy()
     weak = weakest(data, plain, session.labels, {session.labels[i] for i in np.unique(gold)})
     residuals = {k: data.residuals(k).float().cpu().numpy() for k in session.saes.layers}
     right = {k: probe_right(x, gold, session.seed("probe")).mean() for k, x in residuals.items()}
@@ -117,18 +130,22 @@ def _probe_direction(session: Session, data: FitData) -> Steering:
     probe = LogisticRegression(C=0.01, max_iter=300).fit(scaler.transform(residuals[layer]), own)
     row = torch.from_numpy(probe.coef_[0] / scaler.scale_).float()
     length = UNIT_SHARE * np.linalg.norm(residuals[layer], axis=1).mean()
-    return _best_vector(session, data, "probe_direction", {layer: row / row.norm() * float(length)})
+    return _best_vector(session, data, plain, "probe_direction", {layer: row / row.norm() * float(length)})
 
 
-def _best_vector(session: Session, data: FitData, method: str, directions: dict[int, torch.Tensor]) -> Steering:
+def _best_vector(
+    session: Session, data: FitData, plain: Array, method: str, directions: dict[int, torch.Tensor]
+) -> Steering:
     """The layer and scale of highest macro-F1 on the fit split, or nothing at all."""
-    gold_score = score(data, answers(session.model, data.wanted, {}).argmax(-1).cpu().numpy())
-    best, best_score = Steering(method), gold_score
-    for layer, direction in session.progress(list(directions.items()), method.replace("_", " "), "layer"):
-        for scale in SCALES:
-            steering = Steering(method, vectors={layer: scale * direction})
-            guesses = answers(session.model, data.wanted, steering.edits(session.saes)).argmax(-1)
-            reached = score(data, guesses.cpu().numpy())
-            if reached > best_score:
-                best, best_score = steering, reached
+    tried = {
+        (layer, scale): Steering(method, vectors={layer: scale * direction})
+        for layer, direction in directions.items()
+        for scale in SCALES
+    }
+    edits = {key: steering.edits(session.saes) for key, steering in tried.items()}
+    best, best_score = Steering(method), score(data, plain)
+    for key, logits in answers_each(session.model, data.wanted, edits).items():
+        reached = score(data, logits.argmax(-1).cpu().numpy())
+        if reached > best_score:
+            best, best_score = tried[key], reached
     return best

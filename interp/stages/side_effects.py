@@ -1,5 +1,6 @@
 """Stage `side_effects`: every steering from mild to strong: what it gains where, and what else it changes."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,16 +8,17 @@ import pandas as pd
 import torch
 
 from interp.corpora import load_corpus
-from interp.evaluation.ability import cloze_right, load_cloze
+from interp.evaluation.ability import ClozeTest, load_cloze
+from interp.evaluation.fluency import LOGITS_ON_CPU
 from interp.evaluation.recognition import paired_gains
 from interp.evaluation.statistics import Estimate, mean_estimate, resample_weights
 from interp.folder import write_table
-from interp.model import LanguageModel
 from interp.session import Session
 from interp.stages.evaluate import load_steerings
 from interp.stages.steer import steering_quality
 from interp.steering.steering import Steering
-from interp.tracing import answers_under
+from interp.tracing.ablation import Read
+from interp.units import Units
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
 VALIDITY_PROMPTS = 200
@@ -29,7 +31,8 @@ def run(session: Session) -> None:
     """Writes `dose.parquet` (corpus, method, strength) and `side_effects.parquet` (method, metric)."""
     steerings = load_steerings(session)
     rows = session.role("test")
-    guesses = _at_strengths(session, rows, steerings)
+    units = session.units("side_effects")
+    guesses = _at_strengths(session, rows, steerings, units)
     lines = []
     table = session.table.iloc[rows]
     for corpus, part in table.groupby("corpus", sort=False):
@@ -45,57 +48,61 @@ def run(session: Session) -> None:
                 )
     chosen = steerings["steered"]
     for strength in session.progress(STRENGTHS if chosen.layers else (), "language", "strength"):
-        quality = steering_quality(session, chosen.scaled(strength))
+        quality = steering_quality(session, chosen.scaled(strength), units, f"language {strength}")
         lines += [
             {"corpus": "plain text", "method": name, "strength": strength} | _values(estimate)
             for name, estimate in quality.items()
         ]
     columns = ["corpus", "method", "strength", "value", "ci_low", "ci_high", "n", "changed"]
     write_table(session.folder / "dose.parquet", pd.DataFrame(lines, columns=columns))
-    write_table(session.folder / "side_effects.parquet", _side_effects(session, rows, steerings))
+    write_table(session.folder / "side_effects.parquet", _side_effects(session, rows, steerings, units))
+    units.clear()
 
 
 def _values(e: Estimate) -> dict[str, Any]:
     return {"value": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
 
 
-def _at_strengths(session: Session, rows: Array, steerings: dict[str, Steering]) -> dict[tuple[str, float], Array]:
+def _at_strengths(
+    session: Session, rows: Array, steerings: dict[str, Steering], units: Units
+) -> dict[tuple[str, float], Array]:
     """Predicted label of every test example by method and strength."""
-    place = {row: i for i, row in enumerate(rows)}
-    edits = {
+    edits: dict[tuple[str, float], Any] = {("unsteered", 0.0): {}}
+    edits |= {
         (name, strength): steering.scaled(strength).edits(session.saes)
         for name, steering in steerings.items()
         for strength in (STRENGTHS if steering.layers else ())
     }
-    out = {key: np.zeros(len(rows), int) for key in [("unsteered", 0.0), *edits]}
-    for chunk, captured in session.cached(rows, "strengths"):
-        at = [place[r] for r in chunk]
-        out["unsteered", 0.0][at] = captured.answer_logits.argmax(-1).cpu().numpy()
-        for key, own in edits.items():
-            out[key][at] = answers_under(session.model, captured, own).argmax(-1).cpu().numpy()
-    return out
+    found = session.logits_under(rows, edits, "strengths", units=units)
+    return {key: logits.argmax(1) for key, logits in found.items()}
 
 
-def _side_effects(session: Session, rows: Array, steerings: dict[str, Steering]) -> pd.DataFrame:
+def _side_effects(session: Session, rows: Array, steerings: dict[str, Steering], units: Units) -> pd.DataFrame:
     """Per method: neutral texts, keyword-free texts, validity of answers, general ability."""
     neutral = load_corpus("vignettes", split="all", labels=["neutral"])
-    neutral_answers = _answers_of(session, [e.text for e in neutral], steerings)
+    edits: dict[str, Any] = {"unsteered": {}} | {name: s.edits(session.saes) for name, s in steerings.items()}
+    neutral_answers = _answers(session.logits_under([e.text for e in neutral], edits, "neutral texts", units=units))
     lines = []
-    unsteered = Steering("none")
     items = load_cloze()
     kinds = np.array([i.kind for i in items])
-    before = {"cloze": cloze_right(session.model, items), "valid": _valid(session, rows, unsteered)}
+    cloze = ClozeTest(session.model, items, session.saes.layers)
+    valid = {
+        name: mass[:, 0]
+        for name, mass in session.logits_under(
+            rows[:VALIDITY_PROMPTS], edits, "valid answers", units=units, read=_on_answers(session)
+        ).items()
+    }
+    before = units.arrays("cloze unsteered", lambda: {"right": cloze.right()})["right"]
     free_rows = _keyword_free(session, rows)
-    free = _answers_of(session, [session.examples[r][1].text for r in free_rows], steerings) if len(free_rows) else {}
-    for name, steering in session.progress(list(({"unsteered": unsteered} | steerings).items()), "effects", "method"):
-        with steering.applied(session.model, session.saes, positions="all"):
-            right = cloze_right(session.model, items)
+    free = _answers(session.logits_under(free_rows, edits, "keyword-free", units=units)) if len(free_rows) else {}
+    for name in session.progress(list(edits), "effects", "method"):
+        right = before if name == "unsteered" else _cloze_under(session, cloze, steerings[name], name, units)
         found = {"cloze_accuracy": right.astype(float)}
         found |= {f"cloze_accuracy_{k}": right[kinds == k].astype(float) for k in np.unique(kinds)}
-        found["answer_valid"] = _valid(session, rows, steering)
+        found["answer_valid"] = valid[name]
         if name != "unsteered":
-            found["cloze_accuracy_gain"] = right.astype(float) - before["cloze"]
-            found["answer_valid_gain"] = found["answer_valid"] - before["valid"]
+            found["cloze_accuracy_gain"] = right.astype(float) - before
+            found["answer_valid_gain"] = found["answer_valid"] - valid["unsteered"]
             found["neutral_changed"] = (neutral_answers[name] != neutral_answers["unsteered"]).astype(float)
         if len(free_rows):
             gold = session.gold(free_rows)
@@ -108,33 +115,33 @@ def _side_effects(session: Session, rows: Array, steerings: dict[str, Steering])
     return pd.DataFrame(lines)
 
 
-def _answers_of(session: Session, texts: list[str], steerings: dict[str, Steering]) -> dict[str, Array]:
-    edits = {name: steering.edits(session.saes) for name, steering in steerings.items()}
-    out = {name: np.zeros(len(texts), int) for name in ("unsteered", *edits)}
-    for chunk, captured in session.cached_texts(texts, "side effects"):
-        out["unsteered"][chunk] = captured.answer_logits.argmax(-1).cpu().numpy()
-        for name, own in edits.items():
-            out[name][chunk] = answers_under(session.model, captured, own).argmax(-1).cpu().numpy()
-    return out
+def _answers(logits: dict[str, Array]) -> dict[str, Array]:
+    return {name: values.argmax(1) for name, values in logits.items()}
+
+
+def _cloze_under(session: Session, cloze: ClozeTest, steering: Steering, name: str, units: Units) -> Array:
+    """Which items are right with the steering at every position."""
+
+    def make() -> dict[str, Array]:
+        apply = partial(steering.applied, session.model, session.saes, positions="all")
+        return {"right": cloze.right(apply, lowest=min(steering.layers, default=session.model.n_layers))}
+
+    return units.arrays(f"cloze {name}", make)["right"]
 
 
 def _keyword_free(session: Session, rows: Array) -> Array:
     return rows[session.table["keyword_free"].iloc[rows].fillna(False).to_numpy(dtype=bool)]
 
 
-@torch.no_grad()
-def _valid(session: Session, rows: Array, steering: Steering) -> Array:
-    """Probability of the answers' first tokens among the whole vocabulary, by prompt."""
-    texts = [session.examples[r][1].text for r in rows[:VALIDITY_PROMPTS]]
-    model: LanguageModel = session.model
-    first = sorted({int(ids[0]) for ids in session.answers.tokens})
-    encoded = model.encode(session.prompts(texts))
-    mass = []
-    with steering.applied(model, session.saes):
-        for start in range(0, len(encoded), 16):
-            tokens = model.pad(encoded[start : start + 16])
-            logits = model.hf(
-                input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions
-            ).logits[:, -1]
-            mass.append(logits.float().softmax(-1)[:, first].sum(-1).cpu())
-    return torch.cat(mass).double().numpy()
+def _on_answers(session: Session) -> Read:
+    """From last-layer residuals, the probability of the answers' first tokens among the whole vocabulary."""
+    model = session.model
+    first = torch.tensor(sorted({int(ids[0]) for ids in session.answers.tokens}), device=model.device)
+    size = max(1, LOGITS_ON_CPU // len(model.head_weight))
+
+    def read(x: torch.Tensor) -> torch.Tensor:
+        flat = x.flatten(0, -2).split(size)
+        mass = torch.cat([model.unembed(part).float().softmax(-1)[:, first].sum(-1) for part in flat])
+        return mass.view(*x.shape[:-1], 1)
+
+    return read

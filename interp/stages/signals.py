@@ -19,7 +19,7 @@ from interp.signals import (
     selective_signal,
     structural_signals,
 )
-from interp.tracing import ablate_jointly, answer_gradients
+from interp.tracing import answer_gradients, answers_under_each, removal
 
 JOINT_FEATURES = 16
 """Features per layer that the joint-ablation signal removes: those with the highest mean attribution."""
@@ -153,9 +153,9 @@ def _causal_signals(session: Session, rows: np.ndarray) -> dict[str, dict[int, n
             return scores.log_softmax(-1).gather(1, target)[:, 0].cpu().numpy()
 
         clean = of_gold(captured.answer_logits)
-        for layer, features in top.items():
+        without = {layer: removal(session.model, few, {layer: features}) for layer, features in top.items()}
+        for layer, edited in answers_under_each(session.model, captured, without).items():
             found["direct_evidence"][layer][at] = of_gold(captured.read_out(session.model, layer))
-            edited = ablate_jointly(session.model, few, captured, {layer: features})
             found["joint_ablation"][layer][at] = clean - of_gold(edited)
     return found
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import torch
 
 from interp.capture import Captured
-from interp.evaluation.fluency import fluency, load_plain_text
 from interp.evaluation.recognition import paired_gains
 from interp.evaluation.statistics import Estimate, resample_weights
 from interp.folder import write_table
@@ -22,10 +22,11 @@ from interp.steering.choosing import (
     global_plans,
     nested,
     targeted,
-    tried,
+    tried_each,
 )
 from interp.steering.fit import FitData, SteeredFeature
-from interp.steering.steering import Steering
+from interp.steering.steering import FACTS, Steering
+from interp.units import Units
 
 FLUENCY_RESAMPLES = 1000
 FOLDER = "steerings"
@@ -34,18 +35,19 @@ FOLDER = "steerings"
 
 def run(session: Session) -> None:
     """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
+    units = session.units("steer")
     data = fit_data(session)
     features = causal_features(session)
-    trials = [tried(session.model, session.saes, data, Steering("none"), "unsteered")]
+    trials = tried_each(session.model, session.saes, data, {"unsteered": Steering("none")}, units.arrays)
     for name in session.progress(_methods(session, bool(features)), "steer", "method"):
-        trials += _trials(session, data, features, name)
+        trials += _trials(session, data, features, name, units)
     weights = resample_weights(data.groups, session.config.resamples, session.seed("trials"))
     gold, plain = data.gold.numpy(), trials[0].answers
     gains = [paired_gains(gold, plain, t.answers, session.labels, weights)["macro_f1_gain"] for t in trials]
     whole = nested(data, trials, session.labels, weights, session.seed("nested"))
     best = _best_of_each(trials, session.config.steering.harm_budget)
-    made = {t.method: t.make(session.model, session.saes, data) for t in best.values()}
-    chosen, steering, ratio, refused = _choose(session, data, trials, gains, whole, made)
+    made = {t.method: _made(session, data, t, units) for t in best.values()}
+    chosen, steering, ratio, refused = _choose(session, data, trials, gains, whole, made, units)
     facts = _facts(session) | {
         "setting": chosen.setting,
         "reason": _reason(trials, chosen, ratio, refused, bool(features), len(gold)),
@@ -58,10 +60,18 @@ def run(session: Session) -> None:
     }
     write_table(session.folder / "trials.parquet", _table(trials, gains, chosen, len(gold)))
     reference = chosen if chosen.method != "none" else max(trials[1:], key=lambda t: t.macro_f1, default=None)
-    others = rivals(session, data, features, reference, made.get(reference.method) if reference else None)
+    others = rivals(
+        session,
+        data,
+        features,
+        reference,
+        made.get(reference.method) if reference else None,
+        partial(remembered, units),
+    )
     for name, one in (made | others).items():
         replace(one, provenance=_facts(session)).save(session.folder / FOLDER / name)
     replace(steering, method=chosen.method, positions="answer", provenance=facts).save(session.folder.path)
+    units.clear()
 
 
 def _methods(session: Session, any_causal: bool) -> list[str]:
@@ -70,14 +80,30 @@ def _methods(session: Session, any_causal: bool) -> list[str]:
     return [m for m in possible if wanted in ("best", m)]
 
 
-def _trials(session: Session, data: FitData, features: list[SteeredFeature], method: str) -> list[Trial]:
+def _trials(session: Session, data: FitData, features: list[SteeredFeature], method: str, units: Units) -> list[Trial]:
     model, saes = session.model, session.saes
     if method == "amplify":
-        return amplified(model, saes, data, features)
+        return amplified(model, saes, data, features, units.arrays)
     if method == "targeted":
-        return targeted(model, saes, data, features, session.labels)
+        return targeted(model, saes, data, features, session.labels, units.arrays)
     plans = global_plans(features) if method == "global" else gated_plans(saes, model.n_layers, features)
-    return list(cross_validated(model, saes, data, plans, session.seed("folds")))
+    return list(cross_validated(model, saes, data, plans, session.seed("folds"), units.arrays))
+
+
+def _made(session: Session, data: FitData, trial: Trial, units: Units) -> Steering:
+    """A trial's steering, fitted on all fit examples where it has to be fitted."""
+    if trial.steering is not None:
+        return trial.steering
+    make = partial(trial.make, session.model, session.saes, data)
+    return remembered(units, f"{trial.method} {trial.setting}", make)
+
+
+def remembered(units: Units, name: str, make: Callable[[], Steering]) -> Steering:
+    """A steering that is kept as a unit."""
+    folder = units.path(f"steering {name}")
+    if not (folder / FACTS).exists():
+        make().save(folder)
+    return Steering.load(folder)
 
 
 def causal_features(session: Session) -> list[SteeredFeature]:
@@ -120,6 +146,7 @@ def _choose(
     gains: list[Estimate],
     whole: Estimate,
     made: dict[str, Steering],
+    units: Units,
 ) -> tuple[Trial, Steering, float, int]:
     """The best trial that helps beyond doubt and does no harm; its steering, perplexity ratio, and how many failed.
 
@@ -130,8 +157,9 @@ def _choose(
     refused = 0
     for trial in sorted(sure if whole.low > 0 else [], key=lambda t: -t.macro_f1):
         is_best = trial is _best_of_each(trials, config.harm_budget)[trial.method]
-        steering = made[trial.method] if is_best else trial.make(session.model, session.saes, data)
-        ratio = steering_quality(session, steering)["perplexity_ratio"].value
+        steering = made[trial.method] if is_best else _made(session, data, trial, units)
+        name = f"language {trial.method} {trial.setting}"
+        ratio = steering_quality(session, steering, units, name, short=True)["perplexity_ratio"].value
         if ratio <= config.perplexity_budget:
             made[trial.method] = steering
             return trial, steering, ratio, refused
@@ -183,14 +211,38 @@ def _reason(trials: list[Trial], chosen: Trial, ratio: float, refused: int, any_
     )
 
 
-def steering_quality(session: Session, steering: Steering) -> dict[str, Estimate]:
-    """perplexity_ratio and kl on plain text, steering on at every position."""
-    return language_quality(session, lambda: steering.applied(session.model, session.saes, positions="all"))
+def steering_quality(
+    session: Session, steering: Steering, units: Units, name: str, *, short: bool = False
+) -> dict[str, Estimate]:
+    """perplexity_ratio and kl on plain text, steering on at every position.
+
+    Args:
+        name: of the unit that keeps them.
+        short: on the text's first tokens alone.
+    """
+
+    def make() -> dict[str, Any]:
+        apply = partial(steering.applied, session.model, session.saes, positions="all")
+        found = language_quality(session, apply, lowest=_lowest(session, steering), short=short)
+        return {k: list(e) for k, e in found.items()}
+
+    return {k: Estimate(*e) for k, e in units.values(name, make).items()}
 
 
-def language_quality(session: Session, apply: Callable[[], Any]) -> dict[str, Estimate]:
-    """perplexity_ratio and kl on plain text of what `apply()` does to the model."""
-    documents = load_plain_text(session.config.fluency.path)
-    weights = resample_weights(range(len(documents)), FLUENCY_RESAMPLES, session.seed("fluency"))
-    found = fluency(session.model, documents, apply, weights)
+def _lowest(session: Session, steering: Steering) -> int:
+    """The lowest layer that is steered; the number of layers where none is."""
+    return min(steering.layers, default=session.model.n_layers)
+
+
+def language_quality(
+    session: Session, apply: Callable[[], Any], *, lowest: int | None = None, short: bool = False
+) -> dict[str, Estimate]:
+    """perplexity_ratio and kl on plain text of what `apply()` does to the model.
+
+    Args:
+        lowest: the lowest layer that it changes, if known.
+    """
+    text = session.short_text if short else session.plain_text
+    weights = resample_weights(range(text.n_documents), FLUENCY_RESAMPLES, session.seed("fluency"))
+    found = text.under(apply, weights, lowest=lowest)
     return {"perplexity_ratio": found.perplexity_ratio, "kl": found.kl}

@@ -1,7 +1,8 @@
 """Which steering is taken: methods and settings compared by cross-validation on the fit examples, none among them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from interp.evaluation.recognition import paired_gains
 from interp.evaluation.statistics import Estimate, confusion_draws, macro_f1, recalls
 from interp.model import LanguageModel
 from interp.saes import SaeStack
-from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, SteeredFeature, answers, fit, gains_on
+from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, SteeredFeature, answers, answers_each, fit, gains_on
 from interp.steering.steering import Steering
+from interp.units import Remember, afresh
 
 AMPLIFY = (1.25, 1.5, 2.0, 3.0)
 TARGETED = (1.5, 2.0, 4.0, 6.0)
@@ -50,28 +52,69 @@ class Trial:
 
 def tried(model: LanguageModel, saes: SaeStack, data: FitData, steering: Steering, setting: str) -> Trial:
     """A steering in which nothing was fitted, scored."""
-    edits = steering.edits(saes)
-    guesses = answers(model, data.wanted, edits).argmax(-1).cpu().numpy()
-    kept = [answers(model, parts, edits).argmax(-1) for parts in data.anchors.values()]
-    changed = _changed(data, torch.cat(kept).cpu().numpy()) if kept else 0.0
-    return Trial(steering.method, setting, guesses, score(data, guesses), changed, steering)
+    return tried_each(model, saes, data, {setting: steering})[0]
 
 
-def amplified(model: LanguageModel, saes: SaeStack, data: FitData, features: Sequence[SteeredFeature]) -> list[Trial]:
+def tried_each(
+    model: LanguageModel,
+    saes: SaeStack,
+    data: FitData,
+    steerings: Mapping[str, Steering],
+    remember: Remember = afresh,
+) -> list[Trial]:
+    """Steerings of one method in which nothing was fitted, by their settings, scored in common passes.
+
+    Args:
+        remember: keeps the answers, under the method's name.
+    """
+
+    def make() -> dict[str, Array]:
+        edits = {setting: steering.edits(saes) for setting, steering in steerings.items()}
+        guesses = answers_each(model, data.wanted, edits)
+        found = {f"examples {k}": v.argmax(-1).cpu().numpy() for k, v in guesses.items()}
+        for parts in data.anchors.values():
+            for k, v in answers_each(model, parts, edits).items():
+                kept = found.get(f"anchors {k}", np.zeros(0, int))
+                found[f"anchors {k}"] = np.concatenate([kept, v.argmax(-1).cpu().numpy()])
+        return found
+
+    if not steerings:
+        return []
+    found = remember(f"trials {next(iter(steerings.values())).method}", make)
+    trials = []
+    for setting, steering in steerings.items():
+        guesses = found[f"examples {setting}"]
+        changed = _changed(data, found[f"anchors {setting}"]) if data.anchors else 0.0
+        trials.append(Trial(steering.method, setting, guesses, score(data, guesses), changed, steering))
+    return trials
+
+
+def amplified(
+    model: LanguageModel,
+    saes: SaeStack,
+    data: FitData,
+    features: Sequence[SteeredFeature],
+    remember: Remember = afresh,
+) -> list[Trial]:
     """One gain for all features."""
-    made = [(g, gains_on(features, [g] * len(features), "amplify")) for g in AMPLIFY]
-    return [tried(model, saes, data, steering, f"gain {gain:g}") for gain, steering in made]
+    made = {f"gain {g:g}": gains_on(features, [g] * len(features), "amplify") for g in AMPLIFY}
+    return tried_each(model, saes, data, made, remember)
 
 
 def targeted(
-    model: LanguageModel, saes: SaeStack, data: FitData, features: Sequence[SteeredFeature], labels: Sequence[str]
+    model: LanguageModel,
+    saes: SaeStack,
+    data: FitData,
+    features: Sequence[SteeredFeature],
+    labels: Sequence[str],
+    remember: Remember = afresh,
 ) -> list[Trial]:
     """One gain for the features of the emotion that is least often recognised in the fit examples."""
     plain = answers(model, data.wanted, {}).argmax(-1).cpu().numpy()
     weak = weakest(data, plain, labels, {f.emotion for f in features})
     mine = [f for f in features if f.emotion == weak]
-    made = [(g, gains_on(mine, [g] * len(mine), "targeted")) for g in TARGETED] if mine else []
-    return [tried(model, saes, data, steering, f"{weak}, gain {gain:g}") for gain, steering in made]
+    made = {f"{weak}, gain {g:g}": gains_on(mine, [g] * len(mine), "targeted") for g in TARGETED} if mine else {}
+    return tried_each(model, saes, data, made, remember)
 
 
 def weakest(data: FitData, guesses: Int[Array, " example"], labels: Sequence[str], among: set[str]) -> str | None:
@@ -100,29 +143,29 @@ def gated_plans(saes: SaeStack, n_layers: int, features: Sequence[SteeredFeature
 
 
 def cross_validated(
-    model: LanguageModel, saes: SaeStack, data: FitData, plans: Sequence[Plan], seed: int
+    model: LanguageModel,
+    saes: SaeStack,
+    data: FitData,
+    plans: Sequence[Plan],
+    seed: int,
+    remember: Remember = afresh,
 ) -> Iterator[Trial]:
-    """Every plan at every snapshot, each example and anchor answered by a fit that had not seen it."""
+    """Every plan at every snapshot, each example and anchor answered by a fit that had not seen it.
+
+    Args:
+        remember: keeps the answers of every fold.
+    """
     rows = list(folds(data, seed))
     n_anchors = len(Rows.whole(data).anchors)
     for plan in plans if rows else ():
         guesses = {s: np.zeros(len(data.gold), int) for s in SNAPSHOTS}
         kept = {s: np.zeros(n_anchors, int) for s in SNAPSHOTS}
-        for train, test in rows:
-
-            def note(
-                step: int,
-                logits: torch.Tensor,
-                anchors: torch.Tensor,
-                test: Rows = test,
-                guesses: dict[int, Array] = guesses,
-                kept: dict[int, Array] = kept,
-            ) -> None:
-                if step in guesses:
-                    guesses[step][test.examples] = logits[test.examples].argmax(-1).cpu().numpy()
-                    kept[step][test.anchors] = anchors[test.anchors].argmax(-1).cpu().numpy()
-
-            fit(model, saes, data, plan, train, max(SNAPSHOTS), note)
+        for k, (train, test) in enumerate(rows):
+            make = partial(_held_out, model, saes, data, plan, train, test)
+            found = remember(f"{plan.method} {plan.setting} fold {k}", make)
+            for step in SNAPSHOTS:
+                guesses[step][test.examples] = found[f"examples {step}"]
+                kept[step][test.anchors] = found[f"anchors {step}"]
         for step in SNAPSHOTS:
             yield Trial(
                 plan.method,
@@ -133,6 +176,20 @@ def cross_validated(
                 plan=plan,
                 steps=step,
             )
+
+
+def _held_out(
+    model: LanguageModel, saes: SaeStack, data: FitData, plan: Plan, train: Rows, test: Rows
+) -> dict[str, Array]:
+    """Answers on what a fit had not seen, at every snapshot."""
+    found: dict[str, Array] = {}
+
+    def note(step: int, logits: torch.Tensor, anchors: torch.Tensor) -> None:
+        found[f"examples {step}"] = logits[test.examples].argmax(-1).cpu().numpy()
+        found[f"anchors {step}"] = anchors[test.anchors].argmax(-1).cpu().numpy()
+
+    fit(model, saes, data, plan, train, max(SNAPSHOTS), note)
+    return found
 
 
 def folds(data: FitData, seed: int) -> Iterator[tuple[Rows, Rows]]:

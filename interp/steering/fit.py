@@ -17,7 +17,7 @@ from interp.model import LanguageModel
 from interp.saes import SaeStack
 from interp.steering.gates import fit_gate
 from interp.steering.steering import Gains, Gate, Steering
-from interp.tracing.ablation import ResidualEdit, answers_under, select_prompts
+from interp.tracing.ablation import Name, ResidualEdit, answers_under_each, select_prompts
 from interp.tracing.suffix import answer_scores
 
 SNAPSHOTS = (10, 20, 40)
@@ -108,7 +108,15 @@ def answers(
     model: LanguageModel, captured: Sequence[Captured], edits: Mapping[int, ResidualEdit]
 ) -> Float[Tensor, "example answer"]:
     """Answer logits of all parts under edits, without gradients, with the engine's check."""
-    return torch.cat([answers_under(model, c, edits) for c in captured])
+    return answers_each(model, captured, {"edited": edits})["edited"]
+
+
+def answers_each(
+    model: LanguageModel, captured: Sequence[Captured], edits: Mapping[Name, Mapping[int, ResidualEdit]]
+) -> dict[Name, Float[Tensor, "example answer"]]:
+    """The same under each of several edits alone."""
+    parts = [answers_under_each(model, c, edits) for c in captured]
+    return {name: torch.cat([p[name] for p in parts]) for name in edits}
 
 
 def fit(
@@ -161,7 +169,8 @@ def fit(
     gold = data.gold.to(model.device)[rows.examples]
     anchors = [c for parts in data.anchors.values() for c in parts]
     spread = rows.anchors[:: -(-len(rows.anchors) // ANCHORS)] if len(rows.anchors) else rows.anchors
-    learnt, kept = _chosen(data.wanted, rows.examples), _chosen(anchors, spread)
+    lowest = min(plan.layers)
+    learnt, kept = _chosen(data.wanted, rows.examples, lowest), _chosen(anchors, spread, lowest)
     before = torch.cat([c.answer_logits for c in anchors]).log_softmax(-1)[spread] if anchors else None
     for step in range(steps + 1):
         if note is not None and step in SNAPSHOTS:
@@ -204,7 +213,7 @@ Chosen = Sequence[tuple[Captured, PromptCache, Int[Tensor, " prompt"]]]
 """Captures with the prompts of a cache that are wanted, and their places among all that are."""
 
 
-def _chosen(captured: Sequence[Captured], rows: Int[Tensor, " row"]) -> Chosen:
+def _chosen(captured: Sequence[Captured], rows: Int[Tensor, " row"], above: int) -> Chosen:
     place = {row: i for i, row in enumerate(rows.tolist())}
     found, start = [], 0
     for one in captured:
@@ -212,7 +221,7 @@ def _chosen(captured: Sequence[Captured], rows: Int[Tensor, " row"]) -> Chosen:
             columns = [c for c, example in enumerate(cache.examples) if start + example in place]
             if columns:
                 places = torch.tensor([place[start + cache.examples[c]] for c in columns])
-                found.append((one, select_prompts(cache, columns), places))
+                found.append((one, select_prompts(cache, columns, above=above), places))
         start += len(one.n_tokens)
     return found
 

@@ -5,9 +5,12 @@ from interp.tracing.ablation import (
     FeatureEdits,
     ablate,
     ablate_jointly,
+    answers_given,
     answers_under,
+    answers_under_each,
     edited_logits,
     patch,
+    removal,
 )
 from interp.tracing.attribution import answer_gradients, attribute
 from interp.tracing.everywhere import ablate_everywhere
@@ -21,8 +24,11 @@ __all__ = [
     "ablate_jointly",
     "answer_gradients",
     "answer_scores",
+    "answers_given",
     "answers_under",
+    "answers_under_each",
     "attribute",
     "edited_logits",
     "patch",
+    "removal",
 ]

@@ -1,8 +1,9 @@
 """Exact causal effects of features: what the model would have answered without them."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,9 +14,11 @@ from interp.errors import InterpWarning
 from interp.memory import free_memory, out_of_memory
 from interp.model import LanguageModel
 from interp.saes import SaeStack
-from interp.tracing.suffix import answer_scores
+from interp.tracing.suffix import answer_scores, tails_above, with_continuation
 
 ResidualEdit = Callable[[Float[Tensor, "*row d_model"]], Float[Tensor, "*row d_model"]]
+
+Name = TypeVar("Name", bound=Hashable)
 
 ROWS_IN_FLIGHT = 1024
 """Edited tokens computed together, at most; beyond a few hundred, more of them are no faster."""
@@ -119,9 +122,10 @@ def _sweep(
 ) -> None:
     """Fills in the logits of some pieces: rows [prompt, row] enter at their layers, one column stays unedited."""
     device = captured.residuals.device
-    few = select_prompts(cache, [piece.column for piece in pieces])
-    examples = torch.tensor(few.examples, device=device)
     layer = edits.layer.tolist()
+    lowest = min(layer[row] for piece in pieces for row in piece.rows)
+    few = select_prompts(cache, [piece.column for piece in pieces], above=lowest)
+    examples = torch.tensor(few.examples, device=device)
     by_layer: dict[int, list[list[int]]] = {}
     for k in sorted({layer[row] for piece in pieces for row in piece.rows}):
         by_layer[k] = [[row for row in piece.rows if layer[row] == k] for piece in pieces]
@@ -158,8 +162,12 @@ def rows_that_fit(model: LanguageModel, captured: Captured) -> int:
     return int(min(ROWS_IN_FLIGHT, max(16, free_memory(model.device) // 10 // per_row)))
 
 
-def select_prompts(cache: PromptCache, columns: Sequence[int]) -> PromptCache:
-    """Some prompts of a cache, in that order, without the padding that they do not need."""
+def select_prompts(cache: PromptCache, columns: Sequence[int], *, above: int = -1) -> PromptCache:
+    """Some prompts of a cache, in that order, without the padding that they do not need.
+
+    Args:
+        above: keys and values of layers up to this one are left out.
+    """
     if list(columns) == list(range(len(cache.examples))):
         return cache
     index = torch.tensor(columns, device=cache.mask.device)
@@ -167,8 +175,8 @@ def select_prompts(cache: PromptCache, columns: Sequence[int]) -> PromptCache:
     start = int(mask.any(0).long().argmax())
     return PromptCache(
         examples=[cache.examples[c] for c in columns],
-        keys=[k[index.to(k.device), :, start:] for k in cache.keys],
-        values=[v[index.to(v.device), :, start:] for v in cache.values],
+        keys=[k[index.to(k.device), :, start:] if i > above else k[:0] for i, k in enumerate(cache.keys)],
+        values=[v[index.to(v.device), :, start:] if i > above else v[:0] for i, v in enumerate(cache.values)],
         mask=mask[:, start:],
         position=cache.position[index],
         embedded=cache.embedded[index],
@@ -215,12 +223,30 @@ def patch(
     """
     index = saes.check_features(layer, features).to(model.device)
     directions = saes.directions(layer, index)
-    change = (values.to(model.device) - saes.encode_features(layer, captured.residuals[layer], index)) @ directions
-    logits = captured.answer_logits.clone()
+    clean = captured.residuals[layer]
+    change = (values.to(model.device) - saes.encode_features(layer, clean, index)) @ directions
+    return answers_given(model, captured, layer, (clean + change.to(clean.dtype))[:, None])[:, 0]
+
+
+@torch.no_grad()
+def answers_given(
+    model: LanguageModel, captured: Captured, layer: int, rows: Float[Tensor, "example row d_model"]
+) -> Float[Tensor, "example row answer"]:
+    """Answer logits with the answer position's residual after `layer` replaced, once by each row.
+
+    Raises:
+        EngineError: the unedited row that accompanies every pass moved by more than `TOLERANCE`.
+        ValueError: `captured` was made without `keep_cache=True`.
+    """
+    if not captured.caches:
+        raise ValueError("answers_given needs captured = capture(..., keep_cache=True).")
+    logits = captured.answer_logits[:, None].repeat(1, rows.shape[1], 1)
     for cache in captured.caches:
         examples = torch.tensor(cache.examples, device=logits.device)
-        clean = captured.residuals[layer, examples]
-        logits[examples] = _answers_from(model, captured, cache, layer, clean + change[examples].to(clean.dtype), {})
+        beside = torch.cat([captured.residuals[layer, examples, None], rows[examples]], dim=1)
+        out = answer_scores(model, captured, cache, beside, layer)
+        check_unedited(model, layer, out[:, 0] - captured.answer_logits[examples])
+        logits[examples] = out[:, 1:]
     return logits
 
 
@@ -237,6 +263,15 @@ def ablate_jointly(
     Raises:
         UserError: no SAE at a layer, or a feature it does not have.
     """
+    return answers_under(model, captured, removal(model, saes, features))
+
+
+def removal(model: LanguageModel, saes: SaeStack, features: Mapping[int, Sequence[int]]) -> dict[int, ResidualEdit]:
+    """By layer, what takes features out of a residual, as they are active in it.
+
+    Raises:
+        UserError: no SAE at a layer, or a feature it does not have.
+    """
 
     def without(layer: int) -> ResidualEdit:
         index = saes.check_features(layer, features[layer]).to(model.device)
@@ -247,7 +282,7 @@ def ablate_jointly(
 
         return edit
 
-    return answers_under(model, captured, {layer: without(layer) for layer in features if len(features[layer])})
+    return {layer: without(layer) for layer in features if len(features[layer])}
 
 
 @torch.no_grad()
@@ -260,39 +295,99 @@ def answers_under(
         EngineError: the unedited row that accompanies every batch moved by more than `TOLERANCE`.
         ValueError: `captured` was made without `keep_cache=True`.
     """
-    if not edits:
-        return captured.answer_logits.clone()
+    return answers_under_each(model, captured, {"edited": edits})["edited"]
+
+
+Read = Callable[[Float[Tensor, "prompt row d_model"]], Float[Tensor, "prompt row column"]]
+"""What is made of last-layer residuals at the answer position."""
+
+
+@torch.no_grad()
+def answers_under_each(
+    model: LanguageModel,
+    captured: Captured,
+    edits: Mapping[Name, Mapping[int, ResidualEdit]],
+    *,
+    read: Read | None = None,
+    rows_in_flight: int | None = None,
+) -> dict[Name, Float[Tensor, "example column"]]:
+    """By name, answer logits of every example under those edits alone; no edits give the clean ones.
+
+    Variants share their passes: each joins at its lowest edited layer, and one unedited row accompanies them all.
+
+    Args:
+        edits: by name and layer, what replaces residuals at the answer position.
+        read: other values than the answer logits.
+        rows_in_flight: edited tokens computed together; None sizes them from the free memory.
+
+    Raises:
+        EngineError: the unedited row that accompanies every pass moved by more than `TOLERANCE`.
+        ValueError: `captured` was made without `keep_cache=True`.
+    """
     if not captured.caches:
         raise ValueError("answers_under needs captured = capture(..., keep_cache=True).")
-    first = min(edits)
-    later = {layer: edit for layer, edit in edits.items() if layer > first}
-    logits = torch.empty_like(captured.answer_logits)
+    size = rows_that_fit(model, captured) if rows_in_flight is None else rows_in_flight
+    names = sorted(edits, key=lambda name: min(edits[name], default=model.n_layers))
+    found: dict[Name, list[Tensor]] = {name: [] for name in names}
     for cache in captured.caches:
-        examples = torch.tensor(cache.examples, device=logits.device)
-        edited = edits[first](captured.residuals[first, examples])
-        logits[examples] = _answers_from(model, captured, cache, first, edited, later)
-    return logits
+        count = max(1, size // len(cache.examples) - 1)
+        for k in range(0, len(names), count):
+            part = {name: edits[name] for name in names[k : k + count]}
+            for name, values in _variants(model, captured, cache, part, read).items():
+                found[name].append(values)
+    order = [example for cache in captured.caches for example in cache.examples]
+    back = torch.tensor(order, device=captured.residuals.device).argsort()
+    return {name: torch.cat(found[name])[back] for name in edits}
 
 
-def _answers_from(
+def _variants(
     model: LanguageModel,
     captured: Captured,
     cache: PromptCache,
-    layer: int,
-    edited: Float[Tensor, "prompt d_model"],
-    later: Mapping[int, ResidualEdit],
-) -> Float[Tensor, "prompt answer"]:
-    """Answer logits given the edited residuals after `layer`, with the unedited ones beside them as a check."""
+    edits: Mapping[Name, Mapping[int, ResidualEdit]],
+    read: Read | None,
+) -> dict[Name, Float[Tensor, "prompt column"]]:
+    """Each variant of a cache's prompts; `edits` in the order of their lowest layers, those without any last."""
+    examples = torch.tensor(cache.examples, device=captured.residuals.device)
+    edited = [name for name in edits if edits[name]]
+    first = min((min(edits[name]) for name in edited), default=model.n_layers - 1)
+    clean = captured.residuals[first, examples]
+    entering: dict[int, list[Tensor]] = {first: [clean]}
+    for name in edited:
+        layer = min(edits[name])
+        entering.setdefault(layer, []).append(edits[name][layer](captured.residuals[layer, examples]))
+    later: dict[int, dict[int, ResidualEdit]] = {}
+    for row, name in enumerate(edited, start=1):
+        for layer, edit in edits[name].items():
+            if layer > min(edits[name]):
+                later.setdefault(layer, {})[row] = edit
+    rows = {layer: torch.stack(parts, dim=1) for layer, parts in entering.items()}
+    tail = tails_above(
+        model,
+        captured,
+        cache,
+        with_continuation(cache, rows.pop(first), first),
+        first,
+        join=rows,
+        edits={layer: _by_row(of_rows) for layer, of_rows in later.items()},
+    )
+    check_unedited(model, first, captured.answers.score(model, tail[:, :1])[:, 0] - captured.answer_logits[examples])
+    values = captured.answers.score(model, tail) if read is None else read(tail[..., 0, :])
+    found = dict(zip(edited, values[:, 1:].unbind(1), strict=True))
+    unedited = captured.answer_logits[examples] if read is None else values[:, 0]
+    return {name: found.get(name, unedited) for name in edits}
 
-    def beside_clean(edit: ResidualEdit) -> ResidualEdit:
-        return lambda rows: torch.cat([rows[:, :1], edit(rows[:, 1:])], dim=1)
 
-    examples = torch.tensor(cache.examples, device=edited.device)
-    rows = torch.stack([captured.residuals[layer, examples], edited], dim=1)
-    beside = {k: beside_clean(edit) for k, edit in later.items()}
-    out = answer_scores(model, captured, cache, rows, layer, edits=beside)
-    check_unedited(model, layer, out[:, 0] - captured.answer_logits[examples])
-    return out[:, 1]
+def _by_row(edits: Mapping[int, ResidualEdit]) -> ResidualEdit:
+    """Each row's own edit."""
+
+    def edit(x: Float[Tensor, "prompt row d_model"]) -> Float[Tensor, "prompt row d_model"]:
+        out = x.clone()
+        for row, change in edits.items():
+            out[:, row] = change(x[:, row])
+        return out
+
+    return edit
 
 
 def check_unedited(model: LanguageModel, layer: int, difference: Tensor) -> None:

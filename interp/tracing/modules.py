@@ -1,8 +1,10 @@
 """Ablation of a layer's attention or MLP output at the answer position, exactly, at the cost of one token."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -10,8 +12,8 @@ from torch import Tensor, nn
 
 from interp.capture import Captured
 from interp.model import LanguageModel
-from interp.tracing.ablation import check_unedited
-from interp.tracing.suffix import run_block, scores_above
+from interp.tracing.ablation import answers_given, check_unedited
+from interp.tracing.suffix import run_block
 
 Part = Literal["attention", "mlp"]
 NAMES = {"attention": ("self_attn", "attention", "attn"), "mlp": ("mlp",)}
@@ -26,7 +28,25 @@ def module_outputs(
     Raises:
         ValueError: `captured` was made without `keep_cache=True`.
     """
-    return _run(model, captured, layer, part, None)[0]
+    return _run(model, captured, layer, {part: []}).outputs[part]
+
+
+@torch.no_grad()
+def residuals_with(
+    model: LanguageModel, captured: Captured, *, layer: int, values: Mapping[Part, Sequence[Float[Tensor, " d_model"]]]
+) -> dict[Part, Float[Tensor, "example value d_model"]]:
+    """Residuals after a layer, at the answer position, with its attention's or its MLP's output replaced.
+
+    In layers with a norm behind the module (Gemma), what that norm makes of the value is added to the residual.
+
+    Args:
+        values: by module, each of the vectors that its output is replaced with in turn.
+
+    Raises:
+        ValueError: `captured` was made without `keep_cache=True`.
+        EngineError: the unedited row that accompanies every pass is not the capture's.
+    """
+    return _run(model, captured, layer, values).residuals
 
 
 @torch.no_grad()
@@ -38,9 +58,7 @@ def ablate_module(
     part: Part,
     value: Float[Tensor, " d_model"] | None = None,
 ) -> Float[Tensor, "example answer"]:
-    """Answer logits with the module's output at the answer position replaced.
-
-    In layers with a norm behind the module (Gemma), what that norm makes of the value is added to the residual.
+    """Answer logits with the module's output at the answer position replaced (see `residuals_with`).
 
     Args:
         value: zero where None (zero ablation); the mean over examples for mean ablation.
@@ -49,38 +67,47 @@ def ablate_module(
         ValueError: `captured` was made without `keep_cache=True`.
     """
     zero = torch.zeros(model.d_model, device=model.device, dtype=model.dtype)
-    return _run(model, captured, layer, part, zero if value is None else value)[1]
+    rows = residuals_with(model, captured, layer=layer, values={part: [zero if value is None else value]})[part]
+    return answers_given(model, captured, layer, rows)[:, 0]
 
 
-def _run(
-    model: LanguageModel, captured: Captured, layer: int, part: Part, value: Tensor | None
-) -> tuple[Tensor, Tensor]:
+class _Passed(NamedTuple):
+    """Unedited outputs of modules [example, d_model], and residuals after the layer under each edit."""
+
+    outputs: dict[Part, Tensor]
+    residuals: dict[Part, Float[Tensor, "example value d_model"]]
+
+
+def _run(model: LanguageModel, captured: Captured, layer: int, values: Mapping[Part, Sequence[Tensor]]) -> _Passed:
+    """One block, with a row for every value beside an unedited one."""
     if not captured.caches:
         raise ValueError("Modules need captured = capture(..., keep_cache=True).")
-    outputs = torch.empty(captured.residuals.shape[1:], device=model.device, dtype=model.dtype)
-    logits = torch.empty_like(captured.answer_logits)
+    n_examples, n_rows = captured.residuals.shape[1], 1 + sum(map(len, values.values()))
+    outputs = {part: captured.residuals.new_empty(n_examples, model.d_model) for part in values}
+    residuals = captured.residuals.new_empty(n_examples, n_rows, model.d_model)
+    first = dict(zip(values, accumulate(map(len, values.values()), initial=1), strict=False))
     for cache in captured.caches:
-        index = torch.tensor(cache.examples, device=logits.device)
+        index = torch.tensor(cache.examples, device=residuals.device)
         entering = cache.embedded if layer == 0 else captured.tail(cache, layer - 1)
-        rows = entering[:, None]
-        if value is not None:
-            rows = rows.repeat(1, 2, 1, 1)  # an unedited row beside the edited one
+        rows = entering[:, None].repeat(1, n_rows, 1, 1)
 
-        def replace(output: Tensor, index: Tensor = index) -> Tensor:
-            outputs[index] = output.view(len(index), -1, *output.shape[1:])[:, 0, 0].to(outputs.device)
-            if value is None:
-                return output
-            edited = output.clone().view(len(index), 2, *output.shape[1:])
-            edited[:, 1, 0] = value.to(edited)
+        def replace(part: Part, output: Tensor, index: Tensor = index) -> Tensor:
+            by_row = output.view(len(index), -1, *output.shape[1:])
+            outputs[part][index] = by_row[:, 0, 0].to(residuals.device)
+            edited = by_row.clone()
+            for row, value in enumerate(values[part], start=first[part]):
+                edited[:, row, 0] = value.to(edited)
             return edited.view_as(output)
 
-        with _output_of(model.blocks[layer], part, replace):
+        with ExitStack() as hooks:
+            for part in values:
+                hooks.enter_context(_output_of(model.blocks[layer], part, partial(replace, part)))
             tail = run_block(model, captured, cache, rows, layer)
-        if value is not None:
-            out = scores_above(model, captured, cache, tail, layer)
-            check_unedited(model, layer, out[:, 0] - captured.answer_logits[index])
-            logits[index] = out[:, 1]
-    return outputs, logits
+        residuals[index] = tail[..., 0, :].to(residuals.device)
+    clean = captured.residuals[layer]
+    scale = clean.abs().max().clamp(min=1)
+    check_unedited(model, layer, (residuals[:, 0] - clean) / scale)
+    return _Passed(outputs, {p: residuals[:, first[p] : first[p] + len(values[p])] for p in values})
 
 
 @contextmanager

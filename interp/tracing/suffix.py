@@ -69,7 +69,7 @@ def answer_scores(
         watch: called with every layer's residuals, the first included.
     """
     return scores_above(
-        model, captured, cache, _with_continuation(cache, rows, layer), layer, join=join, edits=edits, watch=watch
+        model, captured, cache, with_continuation(cache, rows, layer), layer, join=join, edits=edits, watch=watch
     )
 
 
@@ -91,6 +91,22 @@ def scores_above(
     watch: Callable[[int, Tail], None] | None = None,
 ) -> Float[Tensor, "prompt row answer"]:
     """As `answer_scores`, given the residuals of the continuation tokens as well."""
+    last = tails_above(model, captured, cache, tail, layer, join=join, edits=edits, watch=watch)
+    return captured.answers.score(model, last)
+
+
+def tails_above(
+    model: LanguageModel,
+    captured: Captured,
+    cache: PromptCache,
+    tail: Tail,
+    layer: int,
+    *,
+    join: Mapping[int, Row] | None = None,
+    edits: Mapping[int, Callable[[Row], Row]] | None = None,
+    watch: Callable[[int, Tail], None] | None = None,
+) -> Tail:
+    """Residuals after the last layer, of which `scores_above` are the scores."""
     answers = captured.answers
     with _shared_prefix_attention(model):
         if watch is not None:
@@ -98,13 +114,13 @@ def scores_above(
         for above in range(layer + 1, model.n_layers):
             tail = _block(model, cache, answers, tail, above)
             if join and above in join:
-                tail = torch.cat([tail, _with_continuation(cache, join[above], above).to(tail.device)], dim=1)
+                tail = torch.cat([tail, with_continuation(cache, join[above], above).to(tail.device)], dim=1)
             if edits and above in edits:
                 edited = edits[above](tail[..., 0, :].to(model.device))
                 tail = torch.cat([edited[..., None, :].to(tail.device), tail[..., 1:, :]], dim=2)
             if watch is not None:
                 watch(above, tail)
-    return answers.score(model, tail.to(model.device))
+    return tail.to(model.device)
 
 
 def scores_from_suffix(
@@ -141,7 +157,7 @@ def scores_from_suffix(
     return answers.score(model, tail[:, -n_queries:].to(model.device))
 
 
-def _with_continuation(cache: PromptCache, rows: Row, layer: int) -> Tail:
+def with_continuation(cache: PromptCache, rows: Row, layer: int) -> Tail:
     """The rows' answer position, then the unedited continuation tokens."""
     unedited = cache.continued[layer][:, None].expand(-1, rows.shape[1], -1, -1)
     return torch.cat([rows[:, :, None], unedited], dim=2)
