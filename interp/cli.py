@@ -35,6 +35,7 @@ app.command("interp.express.cli:app", name="express", help="Does a model name wh
 screen = Console()
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 app.command("interp.reliability.cli:app", name="reliability", help="Does the answer survive the way of asking?")
+app.command("interp.saes_cli:app", name="saes", help="Sparse autoencoders: trained and measured.")
 
 app.register_install_completion_command(
     help="Install shell completion (bash, zsh, fish) for this user; with --output FILE, write the script there."
