@@ -1,13 +1,14 @@
 """`interp saes`: the commands. Heavy imports wait until a command runs."""
 
 import json as json_
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 
 from interp.errors import UserError
 
@@ -42,10 +43,159 @@ def train(*arguments: Arguments, quiet: Annotated[bool, Parameter(negative=())] 
 
     show = _Progress()
     try:
-        found = train_saes(config, progress=silent if quiet else show)
+        found = train_saes(config, progress=silent if quiet else show, bars=no_bars if quiet else _bars)
     finally:
         show.close()
+    if not quiet:
+        _show_card(json_.loads((found.folder / "card.json").read_text(encoding="utf-8")))
+        errors.print(f"{found.seconds:.0f} s")
     print(found.folder)
+
+
+@app.command
+def check(
+    saes: str,
+    *,
+    model: str,
+    plain: Annotated[list[str] | None, Parameter(negative=())] = None,
+    prompts: str | None = None,
+    split: str = "test",
+    path: str | None = None,
+    limit: int | None = 144,
+    labels: Annotated[list[str] | None, Parameter(negative=())] = None,
+    tokens: int = 8192,
+    layers: Annotated[list[int] | None, Parameter(negative=())] = None,
+    width: str | None = None,
+    l0: str | None = None,
+    template: str = "default",
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    out: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Measure SAEs on text: reconstruction, sparsity, loss recovered, and what becomes of the model's answers.
+
+    For example: `interp saes check saes/mine --model tiny`, or
+    `interp saes check gpt2-small-res-jb --model openai-community/gpt2 --layers 3 --layers 8`.
+
+    Parameters
+    ----------
+    saes
+        Folder with a folder per layer, bundled name, or release of SAELens' registry.
+    model
+        Bundled name, hub id, or folder in Hugging Face format.
+    plain
+        Plain-text file (.txt or .txt.gz) that the SAEs were not trained on; default: a short one that ships.
+    prompts
+        Corpus of labelled texts; default: the bundled vignettes.
+    split
+        Its split.
+    path
+        Its released file or folder.
+    limit
+        At most so many of its texts.
+    labels
+        Answers to choose from; default: Ekman's six emotions.
+    tokens
+        Tokens of plain text to measure on.
+    layers
+        Only these layers.
+    width
+        Number of features, where a release has several.
+    l0
+        Mean number of active features, where a release has several.
+    template
+        As in a run.
+    seed
+        Of the draw of texts.
+    device
+        auto, cpu, cuda.
+    dtype
+        Of the model: auto, float32, bfloat16.
+    out
+        Also write card.json and card.md into this folder.
+    """
+    from interp.config import CorpusConfig
+    from interp.loading import load_model
+    from interp.training.card_files import as_json, write_card
+    from interp.training.measuring import check_saes_quality
+
+    loaded = load_model(model, device=device, dtype=dtype)
+    options = {"labels": labels} if labels else {}
+    found = check_saes_quality(
+        saes,
+        loaded,
+        plain=plain or (),
+        prompts=[CorpusConfig(prompts or "vignettes", split, path, limit)],
+        tokens=tokens,
+        layers=layers,
+        width=width,
+        l0=_maybe_number(l0),
+        template=template,
+        seed=seed,
+        progress=no_bars if json else _bars,
+        **options,
+    )
+    if out is not None:
+        write_card(found.card, out, found.data)
+    card = as_json(found.card, found.data)
+    if json:
+        print(json_.dumps(card, indent=1, ensure_ascii=False))
+    else:
+        _show_card(card)
+
+
+def no_bars(items: Sequence[Any], description: str, unit: str) -> Iterable[Any]:
+    return items
+
+
+def _bars(items: Sequence[Any], description: str, unit: str) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    return tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
+
+
+def _maybe_number(word: str | None) -> float | str | None:
+    try:
+        return None if word is None else float(word)
+    except ValueError:
+        return word
+
+
+def _show_card(card: Mapping[str, Any]) -> None:
+    """The main columns of a quality card."""
+    data = card["data"]
+    table = Table(title=f"{card['saes']} on {card['model']}", caption=f"{data['plain text']}; {data['prompts']}")
+    for column in (
+        "layer",
+        "FVU",
+        "L0",
+        "FVU at answer",
+        "dead",
+        "dense",
+        "loss recovered",
+        "accuracy",
+        "reconstructed",
+    ):
+        table.add_column(column, justify="right")
+
+    def number(part: Mapping[str, Any] | None, key: str, digits: int = 3) -> str:
+        return "-" if not part or part[key] is None else f"{part[key]:.{digits}f}"
+
+    for layer in card["layers"]:
+        table.add_row(
+            str(layer["layer"]),
+            number(layer["plain"], "fvu"),
+            number(layer["plain"], "l0", 1),
+            number(layer["answer"], "fvu"),
+            f"{layer['dead'] / layer['d_sae']:.3f}",
+            f"{layer['dense'] / layer['d_sae']:.3f}",
+            number(layer["loss"], "recovered", 4),
+            number(layer["answers"], "accuracy"),
+            number(layer["answers"], "accuracy_reconstructed"),
+        )
+    errors.print(table)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
@@ -98,7 +248,9 @@ class _Progress:
             return
         self._said[event.layer] = share
         what = "text read" if event.layer is None else f"layer {event.layer}"
-        errors.print(f"{what}: {event.done:,} of {event.total:,} positions, {event.rate:,.0f}/s{_described(event, ', ')}")
+        errors.print(
+            f"{what}: {event.done:,} of {event.total:,} positions, {event.rate:,.0f}/s{_described(event, ', ')}"
+        )
 
     def close(self) -> None:
         for bar in self._bars.values():
@@ -107,4 +259,6 @@ class _Progress:
 
 def _described(event: "Event", before: str = "") -> str:
     line = event.line
-    return "" if line is None else f"{before}loss {line.loss:.4g}, FVU {line.fvu:.3f}, L0 {line.l0:.0f}, {line.dead} dead"
+    return (
+        "" if line is None else f"{before}loss {line.loss:.4g}, FVU {line.fvu:.3f}, L0 {line.l0:.0f}, {line.dead} dead"
+    )

@@ -1,11 +1,14 @@
 """Residuals of several layers from one pass, as the rows that SAEs are trained on."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from transformers import DynamicCache
 
 from interp.errors import UserError
 from interp.model import Edit, Encoded, LanguageModel, Tokens
@@ -14,7 +17,7 @@ from interp.training.texts import Piece
 Rows = dict[int, Float[Tensor, "row d_model"]]
 
 
-class _SeenAll(Exception):
+class _SeenAllError(Exception):
     """Ends a pass after the last layer that is looked at."""
 
 
@@ -33,49 +36,93 @@ class Reading:
     answer_repeats: int = 1
 
 
-@torch.no_grad()
-def read_rows(model: LanguageModel, pieces: Sequence[Piece], reading: Reading) -> Rows:
-    """Residuals at the positions of interest, layer by layer, in one pass.
+@dataclass(frozen=True)
+class _Beginning:
+    """Keys, values and rows of the tokens with which all pieces of a source begin."""
 
-    Tokens with which all pieces of a source begin have the same residuals in each: they are read from the first alone.
+    keys: list[Tensor]
+    values: list[Tensor]
+    rows: Rows
 
-    Raises:
-        UserError: a residual that is not a finite number, with its layer and text.
-    """
-    tokens = model.pad([Encoded(p.ids, 0) for p in pieces])
-    wanted = positions(tokens, pieces, reading.first_position)
-    answers = torch.zeros_like(wanted)
-    answers[[i for i, p in enumerate(pieces) if p.answer], -1] = True
-    seen: Rows = {}
-    last = max(reading.layers)
+    def cache(self, n: int) -> DynamicCache:
+        """For `n` pieces that begin so."""
+        store = DynamicCache()
+        for layer, (k, v) in enumerate(zip(self.keys, self.values, strict=True)):
+            store.update(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1), layer)
+        return store
 
-    def watch(layer: int) -> Edit:
+
+class RowReader:
+    """Reads pieces of text. What all pieces of a source begin with (a chat template's words) is computed once."""
+
+    def __init__(self, model: LanguageModel, reading: Reading) -> None:
+        self.model, self.reading = model, reading
+        self._beginnings: dict[tuple[int, ...], _Beginning] = {}
+
+    @torch.no_grad()
+    def rows(self, pieces: Sequence[Piece]) -> Rows:
+        """Residuals at the positions of interest of pieces of one source, layer by layer, in one pass.
+
+        Positions of their common beginning are the same in all pieces, and are given once.
+
+        Raises:
+            UserError: a residual that is not a finite number, with its layer and text.
+        """
+        shared = pieces[0].shared
+        if not shared:
+            return self._pass(pieces, [p.ids for p in pieces], None)
+        beginning = self._beginning(tuple(pieces[0].ids[:shared]))
+        behind = self._pass(pieces, [p.ids[shared:] for p in pieces], beginning)
+        return {layer: torch.cat([beginning.rows[layer], rows]) for layer, rows in behind.items()}
+
+    def _beginning(self, ids: tuple[int, ...]) -> _Beginning:
+        if ids not in self._beginnings:
+            store = DynamicCache()
+            rows = self._pass([Piece(list(ids))], [list(ids)], None, store)
+            kept: list[Any] = store.layers
+            self._beginnings[ids] = _Beginning([k.keys for k in kept], [k.values for k in kept], rows)
+        return self._beginnings[ids]
+
+    def _pass(
+        self,
+        pieces: Sequence[Piece],
+        ids: Sequence[list[int]],
+        beginning: _Beginning | None,
+        store: DynamicCache | None = None,
+    ) -> Rows:
+        tokens = self.model.pad([Encoded(i, 0) for i in ids])
+        wanted = tokens.mask if self.reading.first_position else tokens.mask & (tokens.positions > 0)
+        if beginning is not None:
+            store = beginning.cache(len(pieces))
+            before = torch.ones(len(pieces), store.get_seq_length(), dtype=torch.bool, device=tokens.mask.device)
+            tokens, wanted = Tokens(tokens.ids, torch.cat([before, tokens.mask], dim=1)), tokens.mask
+        answers = torch.zeros_like(wanted)
+        answers[[i for i, p in enumerate(pieces) if p.answer], -1] = True
+        seen: Rows = {}
+        with self.model.edited(
+            {layer: self._watch(layer, pieces, wanted, answers, seen) for layer in self.reading.layers}
+        ):
+            with suppress(_SeenAllError):
+                self.model.run(tokens, past_key_values=store, use_cache=store is not None)
+        return {layer: seen[layer] for layer in self.reading.layers}
+
+    def _watch(
+        self,
+        layer: int,
+        pieces: Sequence[Piece],
+        wanted: Bool[Tensor, "piece token"],
+        answers: Bool[Tensor, "piece token"],
+        seen: Rows,
+    ) -> Edit:
         def note(residual: Tensor) -> None:
             rows = residual[wanted]
             if not torch.isfinite(rows).all():
-                raise UserError(_not_finite(model, pieces, residual, layer))
-            seen[layer] = torch.cat([rows, residual[answers].repeat(reading.answer_repeats - 1, 1)])
-            if layer == last:
-                raise _SeenAll
+                raise UserError(_not_finite(self.model, pieces, residual, layer))
+            seen[layer] = torch.cat([rows, residual[answers].repeat(self.reading.answer_repeats - 1, 1)])
+            if len(seen) == len(self.reading.layers):
+                raise _SeenAllError
 
         return note
-
-    try:
-        with model.edited({layer: watch(layer) for layer in reading.layers}):
-            model.run(tokens, use_cache=False)
-    except _SeenAll:
-        pass
-    return seen
-
-
-def positions(tokens: Tokens, pieces: Sequence[Piece], first_position: bool) -> Bool[Tensor, "piece token"]:
-    """Positions that count: no padding, no first token, and what all pieces share only in the first one."""
-    wanted = tokens.mask.clone() if first_position else tokens.mask & (tokens.positions > 0)
-    for row, piece in enumerate(pieces):
-        if row:
-            start = wanted.shape[1] - len(piece.ids)
-            wanted[row, start : start + piece.shared] = False
-    return wanted
 
 
 def _not_finite(model: LanguageModel, pieces: Sequence[Piece], residual: Tensor, layer: int) -> str:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from interp.loading import load_model, resolve_device
 from interp.model import LanguageModel
 from interp.training.buffer import ActivationBuffer
 from interp.training.config import TrainingConfig, changed_field, load_training_config
-from interp.training.residuals import Reading, Rows, read_rows
+from interp.training.measuring import write_training_card
+from interp.training.page import write_page
+from interp.training.residuals import Reading, RowReader, Rows
 from interp.training.saving import layer_folder, save_sae
 from interp.training.texts import Source, held_out_examples, next_pieces, sources, warn_rounds
 from interp.training.trainer import LayerTrainer, LogLine, Scaling
@@ -56,8 +58,15 @@ class Event:
 Progress = Callable[[Event], None]
 
 
+Bars = Callable[[Sequence[Any], str, str], Iterable[Any]]
+
+
 def silent(event: Event) -> None:
     """Nobody looks."""
+
+
+def no_bars(items: Sequence[Any], description: str, unit: str) -> Iterable[Any]:
+    return items
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Trained:
     """What a training left.
 
     Attributes:
-        folder: a folder per layer, `training.json`, `log/`.
+        folder: a folder per layer, `card.json`, `card.md`, `learning.html`, `training.json`, `log/`.
         layers: which layers have an SAE.
         seconds: of this process.
     """
@@ -76,7 +85,12 @@ class Trained:
 
 
 def train_saes(
-    config: TrainingConfig | str | Path, *, model: LanguageModel | None = None, progress: Progress = silent
+    config: TrainingConfig | str | Path,
+    *,
+    model: LanguageModel | None = None,
+    card: bool = True,
+    progress: Progress = silent,
+    bars: Bars = no_bars,
 ) -> Trained:
     """Trains an SAE for every layer that is asked for, all from one pass over the text.
 
@@ -87,6 +101,9 @@ def train_saes(
     Args:
         config: or the path of its YAML file.
         model: the model, where it is already in memory; its name stands for `config.model`.
+        card: whether the quality card is made at the end.
+        progress: told what is done while training.
+        bars: shows the batches of the quality card.
 
     Raises:
         UserError: settings that cannot be, text that is too short, a folder that was begun with other settings or is in
@@ -100,11 +117,14 @@ def train_saes(
     out = Path(config.out)
     with _locked(out):
         record = _record(out, config)
-        if record.get("finished"):
-            return Trained(out, tuple(record["layers"]), time.monotonic() - start)
-        training = _Training(config, model or _load(config), out, progress)
-        training.run()
-    return Trained(out, training.layers, time.monotonic() - start)
+        if not record.get("finished"):
+            _Training(config, model or _load(config), out, progress).run()
+        if card and not (out / "card.json").exists():
+            write_training_card(config, out, model=model, progress=bars)
+        if card or not record.get("finished"):
+            write_page(out)
+        layers = tuple(read_json(out / "training.json")["layers"])
+    return Trained(out, layers, time.monotonic() - start)
 
 
 class _Training:
@@ -117,7 +137,7 @@ class _Training:
             raise UserError(
                 f"text.context is {config.text.context}; {model.name} reads at most {model.context} tokens together."
             )
-        self.reading = Reading(self.layers, config.text.first_position, config.text.answer_repeats)
+        self.reader = RowReader(model, Reading(self.layers, config.text.first_position, config.text.answer_repeats))
         self.held_out = {e.text for e in held_out_examples(config)}
         self.work = out / "work"
         self.chunk = min(config.chunk, config.tokens) // config.batch * config.batch
@@ -147,19 +167,23 @@ class _Training:
         for layer in self.layers:
             if not (layer_folder(self.out, layer) / "cfg.json").exists():
                 trainer = self._trainer(layer, scalings[layer])
-                save_sae(trainer.finished(), layer_folder(self.out, layer), config=self.config, model=self.model, layer=layer)
+                save_sae(
+                    trainer.finished(), layer_folder(self.out, layer), config=self.config, model=self.model, layer=layer
+                )
         write_json(self.out / "training.json", self._described(finished=True))
         buffer = self.work / "buffer"
         for path in [*buffer.glob("*"), *self.work.glob("*")]:
             path.rmdir() if path.is_dir() else path.unlink()
         self.work.rmdir()
 
-    def _fill(self, buffer: ActivationBuffer, streams: Sequence[Source], scalings: Mapping[int, Scaling], chunk: int) -> None:
+    def _fill(
+        self, buffer: ActivationBuffer, streams: Sequence[Source], scalings: Mapping[int, Scaling], chunk: int
+    ) -> None:
         """A chunk of activations; the last pass' surplus is left out."""
         filled, begun = 0, time.monotonic()
         while filled < buffer.rows:
             pieces = next_pieces(streams, tokens_in_flight(self.model))
-            rows = self._kept(read_rows(self.model, pieces, self.reading), scalings)
+            rows = self._kept(self.reader.rows(pieces), scalings)
             filled += buffer.write(filled, rows)
             rate = filled / max(time.monotonic() - begun, 1e-9)
             self.progress(Event("capture", None, chunk * self.chunk + filled, self.total, rate))
@@ -219,7 +243,7 @@ class _Training:
             seen: dict[int, list[torch.Tensor]] = {layer: [] for layer in self.layers}
             count, wanted = 0, min(CALIBRATION, self.total)
             while count < wanted:
-                rows = read_rows(self.model, next_pieces(streams, tokens_in_flight(self.model)), self.reading)
+                rows = self.reader.rows(next_pieces(streams, tokens_in_flight(self.model)))
                 count += len(rows[self.layers[0]])
                 for layer, values in rows.items():
                     seen[layer].append(values.cpu())
@@ -313,7 +337,9 @@ def _record(out: Path, config: TrainingConfig) -> dict[str, Any]:
     path = out / "training.json"
     if not path.exists():
         if any(p.name != ".lock" for p in out.iterdir()):
-            raise UserError(f"{out} holds files but no training.json: it is no folder of a training; choose another --out.")
+            raise UserError(
+                f"{out} holds files but no training.json: it is no folder of a training; choose another --out."
+            )
         return {}
     try:
         record = read_json(path)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from sae_lens import __version__ as sae_lens_version
+from safetensors.torch import load_file, save_file
 
 from interp import __version__
 from interp.errors import UserError

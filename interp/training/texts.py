@@ -97,7 +97,9 @@ def sources(config: TrainingConfig, model: LanguageModel, held_out: Collection[s
 
 def held_out_examples(config: TrainingConfig) -> list[Example]:
     """Labelled examples of the quality card."""
-    return [e for c in config.held_out.prompts for e in load_corpus(labels=config.labels, seed=config.seed, **asdict(c))]
+    return [
+        e for c in config.held_out.prompts for e in load_corpus(labels=config.labels, seed=config.seed, **asdict(c))
+    ]
 
 
 def held_out_pieces(config: TrainingConfig, model: LanguageModel) -> list[Piece]:
@@ -124,7 +126,9 @@ def held_out_pieces(config: TrainingConfig, model: LanguageModel) -> list[Piece]
                 break
         pieces += found
     if not pieces:
-        raise UserError("held_out: no plain text is left for the quality card; raise held_out.share or name held_out.plain.")
+        raise UserError(
+            "held_out: no plain text is left for the quality card; raise held_out.share or name held_out.plain."
+        )
     return pieces
 
 
@@ -210,18 +214,14 @@ def _readable(config: PlainConfig | StreamConfig) -> None:
         raise UserError(f"No plain-text file {config.path!r} (text.plain); give a .txt or .txt.gz file.")
 
 
-def _sections_of(
-    config: PlainConfig | StreamConfig, kept: float, *, held_out: bool
-) -> Callable[[], Iterator[str]]:
+def _sections_of(config: PlainConfig | StreamConfig, kept: float, *, held_out: bool) -> Callable[[], Iterator[str]]:
     """A source's sections for training, or those that are held out, which the same text always is."""
 
     def read() -> Iterator[str]:
         texts = documents(Path(config.path)) if isinstance(config, PlainConfig) else _stream(config)
         for section in sections(texts):
             place = stable_share(section)
-            if held_out and place < kept:
-                yield section
-            elif not held_out and kept <= place < kept + config.share * (1 - kept):
+            if (held_out and place < kept) or (not held_out and kept <= place < kept + config.share * (1 - kept)):
                 yield section
 
     return read
@@ -286,10 +286,10 @@ def next_pieces(streams: Sequence[Source], tokens_per_pass: int) -> list[Piece]:
     """Pieces for one pass, all from the source that is furthest behind its weight."""
     source = min(streams, key=lambda s: (s.positions / s.weight, s.name))
     pieces = [source.draw()]
-    width = len(pieces[0].ids)
+    width = len(pieces[0].ids) - pieces[0].shared  # their common beginning is computed once
     while width * (len(pieces) + 1) <= tokens_per_pass:
         pieces.append(source.draw())
-        width = max(width, len(pieces[-1].ids))
+        width = max(width, len(pieces[-1].ids) - pieces[-1].shared)
     return pieces
 
 

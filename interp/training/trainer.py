@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 from sae_lens import SAE
 from sae_lens.config import SAETrainerConfig
 from sae_lens.registry import get_sae_training_class
 from sae_lens.training.sae_trainer import SAETrainer
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.errors import UserError
@@ -80,7 +80,9 @@ class LayerTrainer:
         chunks: how many chunks of activations it has been trained on.
     """
 
-    def __init__(self, config: TrainingConfig, layer: int, scaling: Scaling, device: torch.device, *, autocast: bool) -> None:
+    def __init__(
+        self, config: TrainingConfig, layer: int, scaling: Scaling, device: torch.device, *, autocast: bool
+    ) -> None:
         self.config, self.layer, self.scaling = config, layer, scaling
         self.chunks = 0
         torch.manual_seed(config.seed * 1009 + layer)
@@ -165,7 +167,9 @@ class LayerTrainer:
             "coefficients": {k: s.state_dict() for k, s in trainer.coefficient_schedulers.items()},
         }
         with writing(path) as part:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, {"state": json.dumps(plain)})
+            save_file(
+                {k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, {"state": json.dumps(plain)}
+            )
 
     def load(self, path: Path) -> None:
         """Goes on from what `save` wrote."""
@@ -220,7 +224,9 @@ def build_sae(config: TrainingConfig, d_in: int, device: torch.device) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one nested width only: a BatchTopK SAE, as asked for
         return kind(
-            settings(d_in=d_in, d_sae=config.d_sae, dtype="float32", device=str(device), normalize_activations="none", **own)
+            settings(
+                d_in=d_in, d_sae=config.d_sae, dtype="float32", device=str(device), normalize_activations="none", **own
+            )
         )
 
 
