@@ -99,11 +99,13 @@ class RowReader:
         answers = torch.zeros_like(wanted)
         answers[[i for i, p in enumerate(pieces) if p.answer], -1] = True
         seen: Rows = {}
-        with self.model.edited(
-            {layer: self._watch(layer, pieces, wanted, answers, seen) for layer in self.reading.layers}
+        with (
+            self.model.edited(
+                {layer: self._watch(layer, pieces, wanted, answers, seen) for layer in self.reading.layers}
+            ),
+            suppress(_SeenAllError),
         ):
-            with suppress(_SeenAllError):
-                self.model.run(tokens, past_key_values=store, use_cache=store is not None)
+            self.model.run(tokens, past_key_values=store, use_cache=store is not None)
         return {layer: seen[layer] for layer in self.reading.layers}
 
     def _watch(

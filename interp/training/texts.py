@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from interp.corpora import Example, load_corpus, stable_share
 from interp.errors import InterpWarning, UserError
@@ -170,11 +170,10 @@ def documents(path: Path) -> Iterator[str]:
     Raises:
         UserError: not UTF-8, or a damaged `.gz`.
     """
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
     lines: list[str] = []
     size = 0
     try:
-        with opened as file:
+        with _opened(path) as file:
             while line := file.readline(SECTION):
                 end = line.strip() == END
                 if not end:
@@ -188,6 +187,10 @@ def documents(path: Path) -> Iterator[str]:
         raise UserError(f"{path} {what}; convert it, or leave it out of text.plain.") from None
     if lines:
         yield "".join(lines)
+
+
+def _opened(path: Path) -> Any:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
 
 
 def _stream(config: StreamConfig) -> Iterator[str]:
