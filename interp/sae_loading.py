@@ -41,8 +41,8 @@ def load_saes(
 
     `name` is a bundled stack, a release of SAELens' registry, or a folder with one folder per layer, as SAELens saves
     them or in Gemma Scope's own layout (`width_16k/average_l0_59/params.npz`). The hook name in cfg.json says which
-    layer an SAE reads, else its folder's name (`layer_07`, `blocks.7.hook_...`, `7`); one that reads the residual before block N
-    belongs to layer N - 1.
+    layer an SAE reads, else its folder's name (`layer_07`, `blocks.7.hook_...`, `7`); one that reads what enters
+    block N belongs to layer N - 1.
 
     Args:
         layers: None for all there are.
@@ -151,8 +151,8 @@ def _read_folder(path: Path, device: str) -> SAE:
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(
-            f"{path} could not be loaded as an SAE: {reason.rstrip('.')}. It is damaged or half downloaded; get it again"
-            " or train it again."
+            f"{path} could not be loaded as an SAE: {reason.rstrip('.')}. It is damaged or half downloaded;"
+            " get it again."
         ) from None
     bad = [name for name, weight in sae.named_parameters() if not torch.isfinite(weight).all()]
     if bad:

@@ -19,8 +19,8 @@ DEFINITIONS = {
     "loss recovered": "(H_zero - H_reconstructed) / (H_zero - H_original), H: next-token cross-entropy on plain text"
     " with the layer's residual set to zero, reconstructed, or as it is",
     "KL": "KL divergence from the unchanged model, of the next token on plain text, or of the labels, in nats",
-    "positions": "residuals are read and replaced at every position but the first of each text; positions whose residual"
-    " is more than ten times as long as the median (attention sinks) are counted and not measured",
+    "positions": "residuals are read and replaced at every position but the first of each text; positions whose"
+    " residual is more than ten times as long as the median (attention sinks) are counted and not measured",
 }
 
 
