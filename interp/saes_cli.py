@@ -116,18 +116,27 @@ def check(
     out
         Also write card.json and card.md into this folder.
     """
+    from pydantic import ValidationError
+
     from interp.config import CorpusConfig
     from interp.loading import load_model
     from interp.training.card_files import as_json, write_card
+    from interp.training.config import explained
     from interp.training.measuring import check_saes_quality
 
+    try:
+        corpus = CorpusConfig(prompts or "vignettes", split, path, limit)
+    except ValidationError as error:
+        raise UserError(explained(error, "the command line")) from None
+    if tokens < 1:
+        raise UserError(f"--tokens must be at least 1; got {tokens}.")
     loaded = load_model(model, device=device, dtype=dtype)
     options = {"labels": labels} if labels else {}
     found = check_saes_quality(
         saes,
         loaded,
         plain=plain or (),
-        prompts=[CorpusConfig(prompts or "vignettes", split, path, limit)],
+        prompts=[corpus],
         tokens=tokens,
         layers=layers,
         width=width,

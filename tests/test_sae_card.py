@@ -157,3 +157,79 @@ def test_files_of_a_card(llama, tmp_path):
     text = (tmp_path / "card.md").read_text()
     assert text == as_markdown(card, {"plain text": "five sentences", "prompts": "five"}, ["A note."])
     assert all(len(cells(layer)) == len(COLUMNS) for layer in card.layers) and f"{card.layers[0].plain.fvu:.3f}" in text
+
+
+# ---------------------------------------------------------------------------------- the commands
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """SAEs of the bundled model, from the command line."""
+    from interp.saes_cli import app
+
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "plain.txt").write_text("\n<|endoftext|>\n".join(f"{s} And {i}." for i in range(40) for s in SENTENCES))
+    tree = {
+        "layers": [2], "d_sae": 256, "k": 16, "tokens": 2048, "batch": 256, "chunk": 1024,
+        "text": {"plain": [{"path": str(folder / "plain.txt")}], "prompts": [{"name": "vignettes", "split": "fit"}]},
+        "held_out": {"share": 0.2, "tokens": 256, "prompts": [{"name": "vignettes", "limit": 12}]},
+    }  # fmt: skip
+    (folder / "c.yaml").write_text(json.dumps(tree))
+    with pytest.raises(SystemExit) as ended:
+        app(["train", str(folder / "c.yaml"), "--out", str(folder / "out"), "--k", "8", "--quiet"])
+    assert ended.value.code == 0
+    return folder
+
+
+def test_the_command_leaves_saes_a_card_and_a_page(trained):
+    out = trained / "out"
+    card = json.loads((out / "card.json").read_text())
+    assert card["layers"][0]["plain"]["l0"] <= 8 and card["saes"] == "out" and str(trained) not in json.dumps(card)
+    assert "12 of vignettes/test" in card["data"]["prompts"]
+    page = (out / "learning.html").read_text()
+    assert "Learning curves" in page and "unexplained variance" in page and str(trained) not in page
+    cfg = json.loads((out / "layer_02" / "cfg.json").read_text())
+    assert cfg["metadata"]["model_name"] == "tiny" and cfg["metadata"]["dataset_path"] == "plain.txt, vignettes/fit"
+    assert cfg["normalize_activations"] == "none" and cfg["k"] == 8 and cfg["dtype"] == "float16"
+
+
+def test_checking_makes_the_same_card_for_anybodys_saes(trained, capsys, tmp_path):
+    from interp.saes_cli import app
+
+    command = ["check", str(trained / "out"), "--model", "tiny", "--tokens", "200", "--limit", "12", "--json"]
+    with pytest.raises(SystemExit):
+        app([*command, "--out", str(tmp_path)])
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((tmp_path / "card.json").read_text())
+    own = json.loads((trained / "out" / "card.json").read_text())["layers"][0]
+    assert found["layers"][0]["answers"] == own["answers"] and found["layers"][0]["answer"] == own["answer"]
+    with pytest.raises(SystemExit):
+        app(["check", "tiny", "--model", "tiny", "--tokens", "200", "--limit", "12", "--layers", "7", "--json"])
+    shipped = json.loads(capsys.readouterr().out)["layers"]
+    assert [s["layer"] for s in shipped] == [7] and shipped[0]["loss"]["recovered"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train"], "Give a config file"),
+        (["train", "nowhere.yaml"], "No config file 'nowhere.yaml'"),
+        (["train", "c.yaml", "--kk", "3"], "Unknown option --kk"),
+        (["train", "c.yaml", "--k"], "--k needs a value"),
+        (["train", "c.yaml", "k"], "Unexpected 'k'"),
+        (["train", "c.yaml", "--k", "300"], "k must be at most d_sae"),
+        (["train", "c.yaml", "--layers", "[9]"], "layers: tiny has layers 0 to 7; got 9"),
+        (["check", "nowhere", "--model", "tiny"], "No SAE folder and no release 'nowhere'"),
+        (["check", "out", "--model", "tiny", "--layers", "3"], "no SAE for layer 3"),
+        (["check", "out", "--model", "tiny", "--plain", "nowhere.txt"], "No plain-text file 'nowhere.txt'"),
+        (["check", "out", "--model", "tiny", "--prompts", "vignets"], "did you mean 'vignettes'"),
+        (["check", "out", "--model", "tiny", "--tokens", "0"], "tokens"),
+    ],
+)
+def test_commands_refuse_in_one_line(trained, monkeypatch, command, words):
+    from interp.saes_cli import app
+
+    monkeypatch.chdir(trained)
+    with pytest.raises(UserError, match=words) as caught:
+        app([*command, "--out", "elsewhere"] if command[:2] == ["train", "c.yaml"] and len(command) > 3 else command)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """Activations on disk: one memory-mapped file per layer, written as text is read, read back in shuffled blocks."""
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ class ActivationBuffer:
         for layer in layers:
             if not _has_size(self._path(layer), size):
                 with self._path(layer).open("wb") as file:
-                    file.truncate(size)
+                    _reserve(file.fileno(), size)
 
     def write(self, start: int, rows: Mapping[int, Float[Tensor, "row d_model"]]) -> int:
         """Puts rows at `start`, as many as there is room for; returns how many."""
@@ -84,6 +85,14 @@ class ActivationBuffer:
 def _stored(rows: Tensor) -> np.ndarray:
     """numpy has no bfloat16: its bits travel as int16."""
     return (rows if rows.dtype == torch.float32 else rows.view(torch.int16)).numpy()
+
+
+def _reserve(file: int, size: int) -> None:
+    """Room on the disk, so that a full one is an error here and not a crash when the map is written."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -187,12 +187,12 @@ def _prompts(
     after = {layer: torch.empty(len(prompts), len(labels)) for layer in saes.layers}
     for batch in progress(list(batches([len(e.ids) for e in encoded], tokens_in_flight(model))), "prompts", "batch"):
         tokens = model.pad([encoded[i] for i in batch])
-        seen = residuals(model, tokens, saes.layers)
         chains = [_behind(model, [encoded[i] for i in batch], chain) for chain in words.continuations.values()]
-        before[batch] = _scores(model, words, tokens, chains, None, saes).cpu()
+        parts = [(part, residuals(model, part, saes.layers)) for part in (tokens, *chains)]
+        before[batch] = _scores(model, words, parts, None, saes).cpu()
         for layer in saes.layers:
-            sums[layer].add(saes, layer, seen[layer][:, -1])
-            after[layer][batch] = _scores(model, words, tokens, chains, layer, saes).cpu()
+            sums[layer].add(saes, layer, parts[0][1][layer][:, -1])
+            after[layer][batch] = _scores(model, words, parts, layer, saes).cpu()
     gold = torch.tensor([list(labels).index(e.gold) for e in examples])
     return sums, {layer: _change(before, scores, gold) for layer, scores in after.items()}
 
@@ -203,17 +203,25 @@ def _behind(model: LanguageModel, encoded: Sequence[Encoded], chain: Sequence[in
 
 
 def _scores(
-    model: LanguageModel, words: Answers, tokens: Tokens, chains: Sequence[Tokens], layer: int | None, saes: SaeStack
+    model: LanguageModel,
+    words: Answers,
+    parts: Sequence[tuple[Tokens, dict[int, Tensor]]],
+    layer: int | None,
+    saes: SaeStack,
 ) -> Float[Tensor, "prompt answer"]:
-    """Scores of the answers with a layer's residual reconstructed; None: as it is."""
-    tails = []
-    for part in (tokens, *chains):
-        seen = residuals(model, part, [] if layer is None else [layer])
+    """Scores of the answers with a layer's residual reconstructed; None: as it is.
+
+    Args:
+        parts: the prompts, then the prompts with each answer's first tokens behind them; tokens and residuals.
+    """
+    width, tails = parts[0][0].ids.shape[1], []
+    for tokens, seen in parts:
         last = seen[model.n_layers - 1]
         if layer is not None:
-            reconstructed = with_body(seen[layer], body(part), lambda x, k=layer: saes.reconstruct(k, x))
-            last = last_residual(model, part, layer, reconstructed)
-        tails.append(last[:, -1 - (part.ids.shape[1] - tokens.ids.shape[1]) :][:, (part is not tokens) :])
+            reconstructed = with_body(seen[layer], body(tokens), lambda x, k=layer: saes.reconstruct(k, x))
+            last = last_residual(model, tokens, layer, reconstructed)
+        behind = tokens.ids.shape[1] - width
+        tails.append(last[:, -behind:] if behind else last[:, -1:])
     return words.score(model, torch.cat(tails, dim=1))
 
 

@@ -178,7 +178,7 @@ def load_training_config(path: str | Path, overrides: Mapping[str, str] | None =
     try:
         return TypeAdapter(TrainingConfig).validate_python(tree)
     except ValidationError as error:
-        raise UserError(_explain(error, str(path))) from None
+        raise UserError(explained(error, str(path))) from None
 
 
 def changed_field(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str | None:
@@ -261,8 +261,8 @@ def _keys(kind: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def _explain(error: ValidationError, where: str) -> str:
-    """The first complaint, in one line."""
+def explained(error: ValidationError, where: str) -> str:
+    """The first complaint about a value, in one line."""
     first = error.errors()[0]
     steps = [str(s) for s in first["loc"] if not (isinstance(s, str) and "[" in s)]
     key = ".".join(steps)

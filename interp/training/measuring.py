@@ -6,9 +6,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from interp.config import CorpusConfig
 from interp.corpora import Example
 from interp.emotions import EKMAN
+from interp.errors import UserError
 from interp.folder import read_json
 from interp.loading import load_model
 from interp.model import LanguageModel
@@ -16,7 +19,7 @@ from interp.sae_loading import load_saes
 from interp.saes import SaeStack
 from interp.training.card import Card, Progress, quality_card
 from interp.training.card_files import write_card
-from interp.training.config import PlainConfig, TrainingConfig
+from interp.training.config import HeldOutConfig, PlainConfig, TextConfig, TrainingConfig, explained
 from interp.training.texts import Piece, held_out_examples, held_out_pieces
 
 
@@ -50,17 +53,11 @@ def check_saes_quality(
         prompts: labelled corpora; None: the test split of the bundled vignettes.
 
     Raises:
-        UserError: SAEs that do not belong on the model, or text that is not there.
+        UserError: SAEs that cannot be put on the model, or text that is not there.
     """
-    stack = load_saes(saes, model, layers=layers, width=width, l0=l0)
-    bundled = str(files("interp") / "data" / "plain_text.txt")
-    config = _reading(
-        list(plain) or [bundled],
-        [CorpusConfig("vignettes", "test")] if prompts is None else list(prompts),
-        tokens,
-        labels,
-        seed,
-    )
+    config = _reading(plain, prompts, tokens, labels, seed)
+    # the card says how bad they are
+    stack = load_saes(saes, model, layers=layers, width=width, l0=l0, force=True)
     return measure(config, model, stack, template=template, progress=progress)
 
 
@@ -87,18 +84,25 @@ def measure(
 
 
 def _reading(
-    plain: list[str], prompts: list[CorpusConfig], tokens: int, labels: Sequence[str], seed: int
+    plain: Sequence[str], prompts: Sequence[CorpusConfig] | None, tokens: int, labels: Sequence[str], seed: int
 ) -> TrainingConfig:
-    """The same fields as a training's, for the text to be measured on."""
-    from interp.training.config import HeldOutConfig, TextConfig
+    """What is measured on, in the same fields as a training's.
 
-    parts = [PlainConfig(path) for path in plain]
-    return TrainingConfig(
-        text=TextConfig(plain=parts),
-        held_out=HeldOutConfig(plain=parts, tokens=tokens, prompts=prompts),
-        labels=list(labels),
-        seed=seed,
-    )
+    Raises:
+        UserError: a number that makes no sense.
+    """
+    bundled = str(files("interp") / "data" / "plain_text.txt")
+    parts = [PlainConfig(path) for path in plain or [bundled]]
+    corpora = [CorpusConfig("vignettes", "test")] if prompts is None else list(prompts)
+    try:
+        return TrainingConfig(
+            text=TextConfig(plain=parts),
+            held_out=HeldOutConfig(plain=parts, tokens=tokens, prompts=corpora),
+            labels=list(labels),
+            seed=seed,
+        )
+    except ValidationError as error:
+        raise UserError(explained(error, "the text to measure on")) from None
 
 
 def _data(config: TrainingConfig, pieces: Sequence[Piece], examples: Sequence[Example]) -> dict[str, Any]:
@@ -128,7 +132,7 @@ def write_training_card(
         model: None loads it, on a CPU in float32.
     """
     own = model or load_model(config.model, device=config.device, chat=config.prompt.chat)
-    stack = load_saes(str(out), own, layers=read_json(out / "training.json")["layers"])
+    stack = load_saes(str(out), own, layers=read_json(out / "training.json")["layers"], force=True)
     stack.name = out.resolve().name  # where it lies is of no interest
     found = measure(config, own, stack, progress=progress)
     write_card(found.card, out, found.data)

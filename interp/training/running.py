@@ -30,9 +30,8 @@ from interp.training.trainer import LayerTrainer, LogLine, Scaling
 
 CALIBRATION = 8192
 """Positions of the first look, from which scales are taken."""
-UNCHANGING = ("out", "threads", "precision", "held_out", "device")
-"""Settings that may differ when a training goes on: they do not change what is learned (what is held out does, and is
-compared by itself)."""
+UNCHANGING = ("out", "threads", "precision", "device")
+"""Settings that may differ when a training goes on: they do not change what is learned."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,9 @@ def train_saes(
     with _locked(out):
         record = _record(out, config)
         if not record.get("finished"):
-            _Training(config, model or _load(config), out, progress).run()
+            loaded = model or _load(config)
+            _check_model(record, loaded, out)
+            _Training(config, loaded, out, progress).run()
         if card and not (out / "card.json").exists():
             write_training_card(config, out, model=model, progress=bars)
         if card or not record.get("finished"):
@@ -290,6 +291,16 @@ def _layers(config: TrainingConfig, model: LanguageModel) -> tuple[int, ...]:
     return wanted
 
 
+def _check_model(record: Mapping[str, Any], model: LanguageModel, out: Path) -> None:
+    """A training goes on with the weights and the precision that it was begun with."""
+    before = record.get("model", {})
+    for key, now in (("identity", model.identity), ("dtype", str(model.dtype))):
+        if key in before and before[key] != now:
+            raise UserError(
+                f"{out} was begun with another model ({key} {before[key]}, now {now}); choose another --out."
+            )
+
+
 def _load(config: TrainingConfig) -> LanguageModel:
     device = resolve_device(config.device)
     dtype = "bfloat16" if _bfloat16(config.capture_dtype, device) else "float32"
@@ -325,7 +336,6 @@ def _locked(out: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        (out / ".lock").unlink(missing_ok=True)
 
 
 def _record(out: Path, config: TrainingConfig) -> dict[str, Any]:
@@ -350,6 +360,7 @@ def _record(out: Path, config: TrainingConfig) -> dict[str, Any]:
     for part in (before, now):
         for name in UNCHANGING:
             part.pop(name, None)
+        part["held_out"] = {k: v for k, v in part.get("held_out", {}).items() if k != "tokens"}
     change = changed_field(before, now)
     if change:
         raise UserError(f"{out} was begun with other settings: {change}. Give the same ones, or choose another --out.")

@@ -20,6 +20,8 @@ SECTION = 20_000
 """Characters of a document that are read, tokenised and held out together, at most."""
 POOL = 1024
 """Pieces of text that are shuffled among each other."""
+FROM_EACH = 2
+"""Windows of a held-out section that are measured: many sections rather than much of one."""
 GROUP = 64
 """Prompts that are ordered by length among each other, so that little is spent on padding."""
 END = "<|endoftext|>"
@@ -118,7 +120,7 @@ def held_out_pieces(config: TrainingConfig, model: LanguageModel) -> list[Piece]
         share = 1.0 if own else config.held_out.share
         size, found = 0, []
         for section in _sections_of(part, share, held_out=True)():
-            for piece in _cut(section, model, config.text.context):
+            for piece in islice(_cut(section, model, config.text.context), FROM_EACH):
                 if size < wanted / len(parts):
                     found.append(piece)
                     size += len(piece.ids)
