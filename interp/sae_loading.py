@@ -58,10 +58,10 @@ def load_saes(
     folder = bundled_folder(name) / "saes" if name in BUNDLED else Path(name)
     if folder.is_dir():
         sources, identity = _from_folder(folder, model, layers, width, l0)
-    elif name in get_pretrained_saes_directory():
-        sources, identity = _from_release(name, model, layers, width, l0)
     elif name.startswith((".", "/", "~")) or name in BUNDLED:
         raise UserError(f"No SAE folder {str(folder)!r}{nearest(name, BUNDLED)}")
+    elif name in get_pretrained_saes_directory():
+        sources, identity = _from_release(name, model, layers, width, l0)
     else:
         known = [*BUNDLED, *residual_releases()]
         raise UserError(f"No SAE folder and no release {name!r} in SAELens' registry{nearest(name, known, n=3)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -218,7 +219,7 @@ def _scores(
     for tokens, seen in parts:
         last = seen[model.n_layers - 1]
         if layer is not None:
-            reconstructed = with_body(seen[layer], body(tokens), lambda x, k=layer: saes.reconstruct(k, x))
+            reconstructed = with_body(seen[layer], body(tokens), partial(saes.reconstruct, layer))
             last = last_residual(model, tokens, layer, reconstructed)
         behind = tokens.ids.shape[1] - width
         tails.append(last[:, -behind:] if behind else last[:, -1:])
@@ -285,7 +286,7 @@ class _Losses:
 
     def add(self, model: LanguageModel, saes: SaeStack, layer: int, tokens: Tokens, seen: dict[int, Tensor]) -> None:
         where = body(tokens)
-        reconstructed = with_body(seen[layer], where, lambda x: saes.reconstruct(layer, x))
+        reconstructed = with_body(seen[layer], where, partial(saes.reconstruct, layer))
         zeroed = with_body(seen[layer], where, torch.zeros_like)
         finals = [
             seen[model.n_layers - 1],

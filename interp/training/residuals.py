@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from interp.errors import UserError
-from interp.model import Edit, Encoded, LanguageModel, Tokens
+from interp.model import Edit, LanguageModel, Tokens
 from interp.training.texts import Piece
 
 Rows = dict[int, Float[Tensor, "row d_model"]]
@@ -40,6 +40,7 @@ class Reading:
 class _Beginning:
     """Keys, values and rows of the tokens with which all pieces of a source begin."""
 
+    ids: tuple[int, ...]
     keys: list[Tensor]
     values: list[Tensor]
     rows: Rows
@@ -80,7 +81,7 @@ class RowReader:
             store = DynamicCache()
             rows = self._pass([Piece(list(ids))], [list(ids)], None, store)
             kept: list[Any] = store.layers
-            self._beginnings[ids] = _Beginning([k.keys for k in kept], [k.values for k in kept], rows)
+            self._beginnings[ids] = _Beginning(ids, [k.keys for k in kept], [k.values for k in kept], rows)
         return self._beginnings[ids]
 
     def _pass(
@@ -90,14 +91,16 @@ class RowReader:
         beginning: _Beginning | None,
         store: DynamicCache | None = None,
     ) -> Rows:
-        tokens = self.model.pad([Encoded(i, 0) for i in ids])
-        wanted = tokens.mask if self.reading.first_position else tokens.mask & (tokens.positions > 0)
-        if beginning is not None:
-            store = beginning.cache(len(pieces))
-            before = torch.ones(len(pieces), store.get_seq_length(), dtype=torch.bool, device=tokens.mask.device)
-            tokens, wanted = Tokens(tokens.ids, torch.cat([before, tokens.mask], dim=1)), tokens.mask
+        tokens = self._padded(ids, 0 if beginning is None else len(beginning.ids))
+        width = tokens.ids.shape[1]
+        wanted = tokens.mask[:, -width:].clone()
+        if beginning is None and not self.reading.first_position:
+            wanted[:, 0] = False
+        else:
+            store = store if beginning is None else beginning.cache(len(pieces))
         answers = torch.zeros_like(wanted)
-        answers[[i for i, p in enumerate(pieces) if p.answer], -1] = True
+        for row, piece in enumerate(pieces):
+            answers[row, len(ids[row]) - 1] = piece.answer
         seen: Rows = {}
         with (
             self.model.edited(
@@ -107,6 +110,14 @@ class RowReader:
         ):
             self.model.run(tokens, past_key_values=store, use_cache=store is not None)
         return {layer: seen[layer] for layer in self.reading.layers}
+
+    def _padded(self, ids: Sequence[list[int]], past: int) -> Tokens:
+        """Padding stands behind: between a common beginning and what follows, it would widen their distance."""
+        width = max(len(i) for i in ids)
+        pad = self.model.tokenizer.pad_token_id
+        rows = torch.tensor([i + [pad] * (width - len(i)) for i in ids], device=self.model.device)
+        length = torch.tensor([past + len(i) for i in ids], device=self.model.device)
+        return Tokens(rows, torch.arange(past + width, device=self.model.device) < length[:, None])
 
     def _watch(
         self,

@@ -1,6 +1,7 @@
 """A training from its configuration to a folder of SAEs: capture a chunk, train every layer on it, and again."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -143,6 +144,8 @@ class _Training:
         self.work = out / "work"
         self.chunk = min(config.chunk, config.tokens) // config.batch * config.batch
         self.total = config.tokens // config.batch * config.batch
+        # a pass is small against a chunk, whose end cuts off what is too much
+        self.tokens_per_pass = min(tokens_in_flight(model), max(config.text.context, self.chunk // 8))
         self.n_chunks = -(-self.total // self.chunk)
         self.autocast = _bfloat16(config.train_dtype, model.device)
         self.dropped = 0
@@ -172,10 +175,7 @@ class _Training:
                     trainer.finished(), layer_folder(self.out, layer), config=self.config, model=self.model, layer=layer
                 )
         write_json(self.out / "training.json", self._described(finished=True))
-        buffer = self.work / "buffer"
-        for path in [*buffer.glob("*"), *self.work.glob("*")]:
-            path.rmdir() if path.is_dir() else path.unlink()
-        self.work.rmdir()
+        shutil.rmtree(self.work)
 
     def _fill(
         self, buffer: ActivationBuffer, streams: Sequence[Source], scalings: Mapping[int, Scaling], chunk: int
@@ -183,7 +183,7 @@ class _Training:
         """A chunk of activations; the last pass' surplus is left out."""
         filled, begun = 0, time.monotonic()
         while filled < buffer.rows:
-            pieces = next_pieces(streams, tokens_in_flight(self.model))
+            pieces = next_pieces(streams, self.tokens_per_pass)
             rows = self._kept(self.reader.rows(pieces), scalings)
             filled += buffer.write(filled, rows)
             rate = filled / max(time.monotonic() - begun, 1e-9)
@@ -244,7 +244,7 @@ class _Training:
             seen: dict[int, list[torch.Tensor]] = {layer: [] for layer in self.layers}
             count, wanted = 0, min(CALIBRATION, self.total)
             while count < wanted:
-                rows = self.reader.rows(next_pieces(streams, tokens_in_flight(self.model)))
+                rows = self.reader.rows(next_pieces(streams, self.tokens_per_pass))
                 count += len(rows[self.layers[0]])
                 for layer, values in rows.items():
                     seen[layer].append(values.cpu())

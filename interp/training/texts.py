@@ -110,8 +110,8 @@ def held_out_pieces(config: TrainingConfig, model: LanguageModel) -> list[Piece]
     Raises:
         UserError: nothing is held out.
     """
-    own = [*config.held_out.plain]
-    parts = own or [*config.text.plain, *config.text.streams]
+    own = config.held_out.plain
+    parts: list[PlainConfig | StreamConfig] = [*own] or [*config.text.plain, *config.text.streams]
     if not parts:
         return []
     wanted, pieces = config.held_out.tokens, []

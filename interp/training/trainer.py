@@ -22,8 +22,8 @@ from interp.folder import writing
 from interp.training.config import TrainingConfig
 
 SAELENS_NAMES = {"matryoshka": "matryoshka_batchtopk"}
-LOG_EVERY = 25
-"""Steps between lines of the log."""
+LOG_EVERY, LOG_LINES = 25, 8
+"""Steps between lines of the log, at most; lines of a short one, at least."""
 MEDIAN_STEPS = 30
 LOWEST_LR = 0.01
 """Where the decay of the learning rate ends, as a share of it."""
@@ -90,6 +90,7 @@ class LayerTrainer:
         with torch.no_grad():
             self.sae.b_dec.copy_(scaling.centre * scaling.factor)
         steps = config.tokens // config.batch
+        self.log_every = max(1, min(LOG_EVERY, steps // LOG_LINES))
         decay = int(steps * config.decay)
         options = SAETrainerConfig(
             total_training_samples=steps * config.batch,
@@ -118,7 +119,7 @@ class LayerTrainer:
                 output = self.trainer.step(batch)
             self.trainer.n_training_steps += 1
             line = None
-            if self.trainer.n_training_steps % LOG_EVERY == 0:
+            if self.trainer.n_training_steps % self.log_every == 0:
                 line = self._line(output)
                 if not line.loss < float("inf"):
                     raise UserError(
@@ -128,13 +129,13 @@ class LayerTrainer:
             yield len(batch), line
 
     def _line(self, output: Any) -> LogLine:
-        x, error = output.sae_in.float(), (output.sae_out - output.sae_in).float()
+        x, error = output.sae_in.float(), (output.sae_out - output.sae_in).detach().float()
         spread = (x - x.mean(0)).square().sum()
         return LogLine(
             step=self.trainer.n_training_steps,
             positions=self.trainer.n_training_samples,
-            loss=float(output.loss),
-            mse=float(output.losses["mse_loss"]),
+            loss=float(output.loss.detach()),
+            mse=float(output.losses["mse_loss"].detach()),
             fvu=float(error.square().sum() / spread),
             l0=float((output.feature_acts != 0).sum(-1).float().mean()),
             dead=int(self.trainer.dead_neurons.sum()),
@@ -213,14 +214,15 @@ def build_sae(config: TrainingConfig, d_in: int, device: torch.device) -> Any:
     name = SAELENS_NAMES.get(config.architecture, config.architecture)
     kind, settings = get_sae_training_class(name)
     warmup = int(config.tokens // config.batch * max(config.warmup, 0.1))
-    own: dict[str, Any] = {
+    settings_of: dict[str, dict[str, Any]] = {
         "topk": {"k": config.k},
         "batchtopk": {"k": float(config.k)},
         "matryoshka": {"k": float(config.k), "matryoshka_widths": config.widths},
         "jumprelu": {"l0_coefficient": config.sparsity, "l0_warm_up_steps": warmup},
         "gated": {"l1_coefficient": config.sparsity, "l1_warm_up_steps": warmup},
         "standard": {"l1_coefficient": config.sparsity, "l1_warm_up_steps": warmup},
-    }[config.architecture]
+    }
+    own = settings_of[config.architecture]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one nested width only: a BatchTopK SAE, as asked for
         return kind(
