@@ -1,7 +1,7 @@
 """How well SAEs stand for a model's residuals: SAEBench's core measures (Karvonen et al. 2025), on held-out text."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -139,7 +139,7 @@ def quality_card(
         raise UserError("A quality card needs text: give plain text or labelled prompts that are held out.")
     encoded = [Encoded(p.ids, 0) for p in plain]
     texts = {layer: _Sums(saes.d_sae(layer)) for layer in saes.layers}
-    losses = {layer: _Losses() for layer in saes.layers}
+    losses = _Losses(saes.layers)
     measured = 0
     for batch in progress(list(batches([len(e.ids) for e in encoded], tokens_in_flight(model))), "plain text", "batch"):
         tokens = model.pad([encoded[i] for i in batch])
@@ -149,8 +149,8 @@ def quality_card(
         measured += int(where.sum())
         for layer in saes.layers:
             texts[layer].add(saes, layer, seen[layer][where])
-            if with_loss:
-                losses[layer].add(model, saes, layer, tokens, seen)
+        if with_loss:
+            losses.add(model, saes, tokens, seen)
     prompts, answered = _prompts(model, saes, examples, labels, template, progress)
     cards = tuple(
         LayerCard(
@@ -161,7 +161,7 @@ def quality_card(
             answer=prompts[layer].reconstruction(),
             dead=int(((texts[layer].active + prompts[layer].active) == 0).sum()),
             dense=int((texts[layer].active > DENSE * texts[layer].n).sum()) if texts[layer].n else 0,
-            loss=losses[layer].loss(),
+            loss=losses.loss(layer),
             answers=answered.get(layer),
         )
         for layer in saes.layers
@@ -277,36 +277,46 @@ class _Sums:
         return Reconstruction(self.n, fvu, self.cosine / self.n, self.l0 / self.n, self.long)
 
 
-@dataclass
 class _Losses:
-    """Running sums behind a `Loss`."""
+    """Running sums behind every layer's `Loss`."""
 
-    n: int = 0
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(4))
+    def __init__(self, layers: Sequence[int]) -> None:
+        self.n, self.original = 0, 0.0
+        self.sums = {layer: np.zeros(3) for layer in layers}
 
-    def add(self, model: LanguageModel, saes: SaeStack, layer: int, tokens: Tokens, seen: dict[int, Tensor]) -> None:
+    def add(self, model: LanguageModel, saes: SaeStack, tokens: Tokens, seen: dict[int, Tensor]) -> None:
         where = body(tokens)
-        reconstructed = with_body(seen[layer], where, partial(saes.reconstruct, layer))
-        zeroed = with_body(seen[layer], where, torch.zeros_like)
-        finals = [
-            seen[model.n_layers - 1],
-            last_residual(model, tokens, layer, reconstructed),
-            last_residual(model, tokens, layer, zeroed),
-        ]
-        # the first position predicts as well, but from a residual that is the same in all three
+        # the first position predicts as well, but from a residual that is the same in all passes
         predicting: Bool[Tensor, "text token"] = where[:, :-1] & tokens.mask[:, 1:]
         target = tokens.ids[:, 1:][predicting]
-        rows = [x[:, :-1][predicting] for x in finals]
+        before = seen[model.n_layers - 1][:, :-1][predicting]
+        after = {}
+        for layer in self.sums:
+            replaced = [
+                with_body(seen[layer], where, how) for how in (partial(saes.reconstruct, layer), torch.zeros_like)
+            ]
+            after[layer] = [last_residual(model, tokens, layer, x)[:, :-1][predicting] for x in replaced]
         size = max(1, LOGITS_AT_ONCE // len(model.head_weight))
         for start in range(0, len(target), size):
             part = slice(start, start + size)
-            p, q, zero = (model.unembed(x[part]).float().log_softmax(-1) for x in rows)
-            losses = [-float(x.gather(-1, target[part, None]).double().sum()) for x in (p, q, zero)]
-            self.sums += np.array([*losses, float((p.exp() * (p - q)).double().sum())])
+
+            def log_probabilities(rows: Tensor, part: slice = part) -> Tensor:
+                return model.unembed(rows[part]).float().log_softmax(-1)
+
+            def loss(log_p: Tensor, part: slice = part) -> float:
+                return -float(log_p.gather(-1, target[part, None]).double().sum())
+
+            p = log_probabilities(before)
+            self.original += loss(p)
+            for layer, (reconstructed, zeroed) in after.items():
+                q = log_probabilities(reconstructed)
+                kl = float((p.exp() * (p - q)).double().sum())
+                self.sums[layer] += np.array([loss(q), loss(log_probabilities(zeroed)), kl])
         self.n += len(target)
 
-    def loss(self) -> Loss | None:
+    def loss(self, layer: int) -> Loss | None:
         if not self.n:
             return None
-        original, reconstructed, zeroed, kl = (self.sums / self.n).tolist()
+        original = self.original / self.n
+        reconstructed, zeroed, kl = (self.sums[layer] / self.n).tolist()
         return Loss(self.n, original, reconstructed, zeroed, (zeroed - reconstructed) / (zeroed - original), kl)

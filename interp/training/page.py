@@ -45,6 +45,7 @@ def write_page(folder: Path) -> Path:
         tables={} if card is None else {"quality": _table(card)},
         provenance=f"Model {model['name']} ({model['identity']}, read in {model['dtype'].removeprefix('torch.')}).",
         config=yaml.safe_dump({k: v for k, v in config.items() if k != "out"}, sort_keys=False, allow_unicode=True),
+        command="interp saes train",
     )
     path = folder / "learning.html"
     with writing(path) as part:
