@@ -40,6 +40,7 @@ errors = Screen(stderr=True, soft_wrap=True)
 MOST_OF_A_MESSAGE = 600
 """Characters of an error message that are shown."""
 app.command("interp.reliability.cli:app", name="reliability", help="Does the answer survive the way of asking?")
+app.command("interp.saes_cli:app", name="saes", help="Sparse autoencoders: trained and measured.")
 
 app.register_install_completion_command(
     help="Install shell completion (bash, zsh, fish) for this user; with --output FILE, write the script there."

@@ -1,7 +1,8 @@
 """SAE stacks from a bundled name, a folder or a release of SAELens' registry, checked before any long work."""
 
 import hashlib
-import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,15 @@ import numpy as np
 import torch
 from huggingface_hub import try_to_load_from_cache
 from sae_lens import SAE
+from safetensors import SafetensorError
 
 from interp.errors import UserError, nearest
 from interp.loading import explain_hub_error
 from interp.memory import free_memory
 from interp.model import BUNDLED, LanguageModel, bundled_folder, content_hash
-from interp.releases import SaeChoice, choose_saes, get_pretrained_saes_directory, parse_width, residual_releases, spans
+from interp.releases import SaeChoice, choose_saes, get_pretrained_saes_directory, residual_releases
 from interp.sae_checks import check_saes
+from interp.sae_folders import WEIGHTS, check_choice, choose_in_folder, declared_bos, described
 from interp.saes import SaeSource, SaeStack, warn_partial
 
 FEW = 2
@@ -36,8 +39,10 @@ def load_saes(
 ) -> SaeStack:
     """The model's SAEs, one per layer, read when needed.
 
-    `name` is a bundled stack, a release of SAELens' registry, or a folder with one folder per layer (`layer_07/`, `7/`,
-    `blocks.7.hook_...`) as SAELens saves them or in Gemma Scope's own layout (`width_16k/average_l0_59/params.npz`).
+    `name` is a bundled stack, a release of SAELens' registry, or a folder with one folder per layer, as SAELens saves
+    them or in Gemma Scope's own layout (`width_16k/average_l0_59/params.npz`). The hook name in cfg.json says which
+    layer an SAE reads, else its folder's name (`layer_07`, `blocks.7.hook_...`, `7`); one that reads what enters
+    block N belongs to layer N - 1.
 
     Args:
         layers: None for all there are.
@@ -49,13 +54,14 @@ def load_saes(
         UserError: no such folder or release, half a checkpoint, a layer that is not covered, or SAEs that do not belong
             on this model's residual stream.
     """
+    check_choice(layers, width, l0)
     folder = bundled_folder(name) / "saes" if name in BUNDLED else Path(name)
     if folder.is_dir():
         sources, identity = _from_folder(folder, model, layers, width, l0)
-    elif name in get_pretrained_saes_directory():
-        sources, identity = _from_release(name, model, layers, width, l0)
     elif name.startswith((".", "/", "~")) or name in BUNDLED:
         raise UserError(f"No SAE folder {str(folder)!r}{nearest(name, BUNDLED)}")
+    elif name in get_pretrained_saes_directory():
+        sources, identity = _from_release(name, model, layers, width, l0)
     else:
         known = [*BUNDLED, *residual_releases()]
         raise UserError(f"No SAE folder and no release {name!r} in SAELens' registry{nearest(name, known, n=3)}")
@@ -116,44 +122,21 @@ def _revision(repository: str) -> str:
 def _from_folder(
     folder: Path, model: LanguageModel, layers: Sequence[int] | None, width: str | int | None, l0: float | str | None
 ) -> tuple[dict[int, SaeSource], str]:
-    found: dict[int, Path] = {}
-    for sub in sorted(folder.iterdir()):
-        number = re.search(r"\d+", sub.name)
-        if sub.is_dir() and number:
-            found[int(number.group())] = sub
-    if not found:
-        raise UserError(f"{folder} holds no folder per layer (layer_00, layer_01, ...), each with cfg.json.")
-    for layer in layers or ():
-        if layer not in found:
-            raise UserError(f"{folder} has no SAE for layer {layer}; layers covered: {spans(sorted(found))}.")
-    wanted = found if layers is None else {layer: found[layer] for layer in layers}
-    chosen = {layer: _weights_of(path, width, l0) for layer, path in wanted.items()}
-    sources = {layer: SaeSource(partial(_read_folder, path, str(model.device))) for layer, path in chosen.items()}
+    chosen = choose_in_folder(folder, layers=layers, width=width, l0=l0)
+    sources = {k: SaeSource(partial(_read_folder, sae.path, str(model.device))) for k, sae in chosen.items()}
     files = [
-        f for path in chosen.values() for f in (sorted(path.iterdir()) if path.is_dir() else [path]) if f.is_file()
+        f
+        for sae in chosen.values()
+        for f in ([sae.path] if sae.path.is_file() else [sae.path / "cfg.json", sae.path / WEIGHTS])
     ]
     return sources, content_hash(files)
 
 
-def _weights_of(folder: Path, width: str | int | None, l0: float | str | None) -> Path:
-    """The SAELens folder itself, or the params.npz below it that is nearest to what is asked for."""
-    raw = sorted(folder.rglob("params.npz"))
-    if not raw:
-        for file in ("cfg.json", "sae_weights.safetensors"):
-            if not (folder / file).exists():
-                raise UserError(f"{folder} lacks {file}; give folders as SAELens saves them.")
-        return folder
-    if width is not None:
-        raw = [p for p in raw if _named(p, r"width_(\d+[km])", parse_width) == parse_width(width)]
-    if not raw:
-        raise UserError(f"{folder} has no params.npz of width {width}.")
-    target = float(l0) if isinstance(l0, int | float) else 100.0
-    return min(raw, key=lambda p: abs((_named(p, r"average_l0_(\d+)", float) or target) - target))
-
-
-def _named(path: Path, pattern: str, read: Any) -> Any:
-    match = re.search(pattern, str(path))
-    return read(match[1]) if match else None
+UNREADABLE = (
+    KeyError, ValueError, RuntimeError, OSError, TypeError, AttributeError, AssertionError, EOFError, RecursionError,
+    SafetensorError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What SAELens, safetensors and numpy raise for files that are not what they should be."""
 
 
 def _read_folder(path: Path, device: str) -> SAE:
@@ -161,10 +144,19 @@ def _read_folder(path: Path, device: str) -> SAE:
     try:
         if path.is_dir():
             sae = SAE.load_from_disk(path, device=device, dtype="float32")
+            # SAELens fills in what old files do not say
+            sae.cfg.metadata.prepend_bos = declared_bos(described(path))
         else:
             sae = SAE.load_from_disk(path, device=device, dtype="float32", converter=_gemma_scope)
-    except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"{path} could not be loaded as an SAE: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(
+            f"{path} could not be loaded as an SAE: {reason.rstrip('.')}. It is damaged or half downloaded;"
+            " get it again."
+        ) from None
+    bad = [name for name, weight in sae.named_parameters() if not torch.isfinite(weight).all()]
+    if bad:
+        raise UserError(f"{path} holds NaN or infinite weights ({bad[0]}): it is no trained SAE; get it again.")
     return sae.requires_grad_(False)
 
 
@@ -182,7 +174,7 @@ def _gemma_scope(
         "device": device or "cpu",
         "apply_b_dec_to_input": False,
         "normalize_activations": "none",
-        "metadata": {"sae_lens_version": "6.54.12", "prepend_bos": True},
+        "metadata": {"sae_lens_version": "6.54.12"},
         **(cfg_overrides or {}),
     }
     return config, {k: v.to(config["device"]) for k, v in state.items()}

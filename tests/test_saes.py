@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import transformers as tf
 from conftest import SENTENCES, build_model, build_sae, save_stack
 from sae_lens import SAE
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from interp import UserError, capture, load_saes
 from interp.catalogue import catalogue
@@ -21,6 +22,7 @@ from interp.errors import InterpWarning
 from interp.fetch import needs
 from interp.releases import choose_saes, parse_width, residual_releases
 from interp.sae_checks import base_name, check_saes, unexplained
+from interp.sae_folders import choose_in_folder
 from interp.saes import SaeSource, SaeStack
 from interp.tracing import ablate_jointly
 
@@ -366,6 +368,201 @@ def test_half_a_folder_and_a_missing_layer_are_refused(tmp_path, llama):
     (tmp_path / "layer_01" / "cfg.json").unlink()
     with pytest.raises(UserError, match=r"layer_01 lacks cfg\.json"):
         load_saes(str(tmp_path), llama)
+
+
+# ---------------------------------------------------------------------------------- which layer, and which of several
+
+
+def put(folder, *, d_in=32, hook=None, name=None, **options):
+    """An SAE on disk; `hook` as cfg.json names it."""
+    metadata = {"sae_lens_version": "6.54.12", **({"hook_name": hook} if hook else {})}
+    build_sae("standard", d_in=d_in, metadata=metadata, **options).save_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("names", "hooks", "layers"),
+    [
+        (["gemma_2b_blocks.0.hook_resid_post_16384", "gemma_2b_blocks.6.hook_resid_post_16384"], None, [0, 6]),
+        (["gemma_2b_blocks.0.x_16384", "gemma_2b_blocks.6.x_16384"], "blocks.{}.hook_resid_post", [0, 6]),
+        (["v5_32k_layer_1", "v5_32k_layer_6"], None, [1, 6]),
+        (["blocks.3.hook_resid_pre", "blocks.6.hook_resid_pre"], None, [2, 5]),
+        (["blocks.3.hook_resid_pre", "blocks.6.hook_resid_pre"], "blocks.{}.hook_resid_pre", [2, 5]),
+        (["a", "b"], "blocks.{}.hook_resid_pre", [2, 5]),
+        (["7", "12"], None, [7, 12]),
+        (["layer_07", "layers-12"], None, [7, 12]),
+        (["layer_1", "layer_2"], "model.layers.{}", [3, 6]),
+    ],
+)
+def test_the_hook_name_decides_the_layer_and_then_the_folders_name(tmp_path, names, hooks, layers):
+    for i, name in enumerate(names):
+        number = layers[i] + ("resid_pre" in (hooks or ""))
+        if hooks == "model.layers.{}":
+            number = layers[i]
+        put(tmp_path / name, hook=hooks and hooks.format(number))
+    found = choose_in_folder(tmp_path, layers=None, width=None, l0=None)
+    assert [(s.layer, s.path.name) for s in found.values()] == list(zip(layers, names, strict=True))
+
+
+def test_an_sae_before_a_block_is_read_on_the_residual_below_it(tmp_path, llama):
+    put(tmp_path / "blocks.2.hook_resid_pre", hook="blocks.2.hook_resid_pre")
+    with pytest.warns(InterpWarning):
+        stack = load_saes(str(tmp_path), llama, force=True)
+    assert stack.layers == [1]
+
+
+def test_one_sae_is_a_folder_of_its_own(tmp_path):
+    put(tmp_path / "mine", hook="blocks.2.hook_resid_post")
+    assert list(choose_in_folder(tmp_path / "mine", layers=None, width=None, l0=None)) == [2]
+
+
+def test_what_is_no_sae_beside_them_is_let_lie(tmp_path):
+    put(tmp_path / "layer_1")
+    (tmp_path / "log").mkdir()
+    (tmp_path / "notes 2024.txt").write_text("x")
+    (tmp_path / ".cache_3").mkdir()
+    assert list(choose_in_folder(tmp_path, layers=None, width=None, l0=None)) == [1]
+
+
+def test_two_saes_for_a_layer_are_told_apart_or_refused_with_both_named(tmp_path):
+    put(tmp_path / "blocks.1.small", d_sae=64)
+    put(tmp_path / "blocks.1.wide", d_sae=128)
+    with pytest.raises(UserError, match=r"2 SAEs for layer 1: blocks\.1\.small and blocks\.1\.wide.*by saes\.width"):
+        choose_in_folder(tmp_path, layers=None, width=None, l0=None)
+    assert choose_in_folder(tmp_path, layers=None, width=128, l0=None)[1].path.name == "blocks.1.wide"
+    with pytest.raises(UserError, match=r"no SAE of 16,384 features at layer 1; there: 64, 128"):
+        choose_in_folder(tmp_path, layers=[1], width="16k", l0=None)
+    put(tmp_path / "layer_2_l0_20")
+    put(tmp_path / "layer_2_l0_90")
+    assert choose_in_folder(tmp_path, layers=[2], width=None, l0=70)[2].path.name == "layer_2_l0_90"
+    put(tmp_path / "layer_3_a")
+    put(tmp_path / "layer_3_b")
+    with pytest.raises(UserError, match=r"layer 3: layer_3_a and layer_3_b\. Move all but one away\.$"):
+        choose_in_folder(tmp_path, layers=[3], width=None, l0=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"width": "xyzzy"}, "must be a number of features such as 16k"),
+        ({"l0": float("nan")}, "must be a number above 0"),
+        ({"l0": -3.0}, "must be a number above 0"),
+        ({"l0": float("inf")}, "must be a number above 0"),
+        ({"layers": []}, "must name at least one layer, each once"),
+        ({"layers": [0, 0]}, "must name at least one layer, each once"),
+        ({"width": "32k"}, "no SAE of 32,768 features at layer 0; there: 64"),
+    ],
+)
+def test_choices_that_choose_nothing_are_refused_for_folders_too(tmp_path, llama, options, words):
+    save_stack(tmp_path, layers=2)
+    with pytest.raises(UserError, match=words) as caught:
+        load_saes(str(tmp_path), llama, **options)
+    assert "\n" not in str(caught.value)
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _without(key):
+    def damage(path):
+        value = json.loads(path.read_text())
+        del value[key]
+        path.write_text(json.dumps(value))
+
+    return damage
+
+
+DAMAGE = {
+    "truncated weights": ("sae_weights.safetensors", _cut, "could not be loaded as an SAE"),
+    "empty weights": ("sae_weights.safetensors", lambda p: p.write_bytes(b""), "could not be loaded as an SAE"),
+    "random weights": (
+        "sae_weights.safetensors",
+        lambda p: p.write_bytes(np.random.default_rng(0).bytes(5000)),
+        "could not be loaded as an SAE",
+    ),
+    "no weights": ("sae_weights.safetensors", Path.unlink, "lacks sae_weights.safetensors"),
+    "no cfg": ("cfg.json", Path.unlink, "lacks cfg.json"),
+    "cfg cut": ("cfg.json", _cut, "is damaged"),
+    "cfg empty": ("cfg.json", lambda p: p.write_text(""), "is damaged"),
+    "cfg a list": ("cfg.json", lambda p: p.write_text("[1, 2]"), "is damaged"),
+    "cfg binary": ("cfg.json", lambda p: p.write_bytes(b"\xff\xfe\x00"), "is damaged"),
+    "cfg nested": ("cfg.json", lambda p: p.write_text("[" * 100_000), "is damaged"),
+    "no architecture": ("cfg.json", _without("architecture"), "could not be loaded as an SAE"),
+    "no d_in": ("cfg.json", _without("d_in"), "could not be loaded as an SAE"),
+    "nan": (
+        "sae_weights.safetensors",
+        lambda p: save_file({k: v * torch.nan if k == "W_enc" else v for k, v in load_file(p).items()}, p),
+        r"holds NaN or infinite weights \(W_enc\)",
+    ),
+    "other shape": (
+        "sae_weights.safetensors",
+        lambda p: save_file({k: v[..., :5].contiguous() for k, v in load_file(p).items()}, p),
+        "could not be loaded as an SAE",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_sae_is_one_line(tmp_path, llama, kind):
+    name, damage, words = DAMAGE[kind]
+    save_stack(tmp_path, layers=2)
+    damage(tmp_path / "layer_01" / name)
+    with pytest.raises(UserError, match=words) as caught:
+        load_saes(str(tmp_path), llama, force=True)
+    assert "\n" not in str(caught.value) and "layer_01" in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", [_cut, lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"PK\x03\x04 no")])
+def test_a_damaged_gemma_scope_file_is_one_line(tmp_path, llama, damage):
+    folder = tmp_path / "layer_1" / "width_16k" / "average_l0_20"
+    folder.mkdir(parents=True)
+    np.savez(folder / "params.npz", w_enc=np.zeros((32, 64)), w_dec=np.zeros((64, 32)))
+    damage(folder / "params.npz")
+    with pytest.raises(UserError, match="could not be loaded as an SAE") as caught:
+        load_saes(str(tmp_path), llama, force=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("declared_bos", "version"), [(None, "6.54.12"), (None, "5.0.0"), (False, "6.54.12")])
+def test_the_note_on_bos_says_what_cfg_says(tmp_path, llama, declared_bos, version):
+    """Old files say nothing of it; SAELens fills in that one was prepended."""
+    save_stack(tmp_path, layers=1)
+    path = tmp_path / "layer_00" / "cfg.json"
+    cfg = json.loads(path.read_text())
+    cfg["metadata"] = {"sae_lens_version": version}
+    if declared_bos is not None:
+        cfg["metadata"]["prepend_bos"] = declared_bos
+    path.write_text(json.dumps(cfg))
+    llama.tokenizer.bos_token, before = None, llama.tokenizer.bos_token
+    try:
+        with warnings.catch_warnings(record=True) as notes:
+            warnings.simplefilter("always")
+            stack = load_saes(str(tmp_path), llama, force=True)
+    finally:
+        llama.tokenizer.bos_token = before
+    assert stack[0].cfg.metadata.prepend_bos is declared_bos
+    assert not any("beginning-of-sequence" in str(n.message) for n in notes)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("folder", "layers"),
+    [
+        ("gemma2b_hook", [0, 6]),
+        ("gemma2b_nohook", [0, 6]),
+        ("v5_nohook", [1, 6]),
+        ("pre_hook", [2, 5]),
+        ("pre_nohook", [2, 5]),
+    ],
+)
+def test_published_folder_names(tmp_path, folder, layers):
+    """cfg.json as published, with random weights."""
+    source = Path(__file__).parents[2] / "shared" / "faults" / "sae-folders" / folder
+    for part in source.iterdir():
+        (tmp_path / part.name).mkdir()
+        (tmp_path / part.name / "cfg.json").write_text((part / "cfg.json").read_text())
+        save_file({"W_enc": torch.zeros(1)}, tmp_path / part.name / "sae_weights.safetensors")
+    assert list(choose_in_folder(tmp_path, layers=None, width=None, l0=None)) == layers
 
 
 # ---------------------------------------------------------------------------------- configuration and downloads

@@ -27,6 +27,8 @@ from interp.model import LanguageModel
 from interp.prompts import build_prompts
 from interp.saes import SaeStack
 from interp.steering import Steering
+from interp.training.residuals import Reading, RowReader
+from interp.training.texts import Piece
 
 CORPORA = {
     "goemotions test": ("goemotions", "goemotions/ekman", "test"),
@@ -75,8 +77,9 @@ def reconstruction(model: LanguageModel, saes: SaeStack, data: Path) -> dict[str
     right = float((captured.answer_logits.argmax(1).numpy() == gold).mean())
     with gzip.open(data / "pretrain" / "movie_reviews.txt.gz", "rt", encoding="utf-8") as file:
         reviews = file.read(2_000_000).split("<|endoftext|>")[:60]
-    texts = [model.tokenizer(r)["input_ids"][:256] for r in reviews if r.strip()]
-    plain = train_saes.residuals(model, texts, last_only=False, limit=15_000).float()
+    reader = RowReader(model, Reading(tuple(range(model.n_layers))))
+    rows = [reader.rows([Piece(model.tokenizer(r)["input_ids"][:256])]) for r in reviews if r.strip()]
+    plain = [torch.cat([r[layer] for r in rows])[:15_000] for layer in range(model.n_layers)]
     layers = {}
     for layer in tqdm(saes.layers, desc="reconstruction"):
         at_answer = captured.residuals[layer]
@@ -127,7 +130,8 @@ def main() -> None:
     torch.set_num_threads(2)
     for source, target in (("model_emotion", "model"), ("saes", "saes")):
         shutil.rmtree(options.ship / target, ignore_errors=True)
-        shutil.copytree(options.out / source, options.ship / target)
+        unwanted = shutil.ignore_patterns("log", "*.html", "training.json", ".lock")
+        shutil.copytree(options.out / source, options.ship / target, ignore=unwanted)
     model = load_model(str(options.ship / "model"))
     saes = load_saes(str(options.ship / "saes"), model)
     scores = {

@@ -64,8 +64,13 @@ def render(
     notices: Sequence[str] = (),
     provenance: str = "",
     config: str = "",
+    command: str = "interp run",
 ) -> str:
-    """A self-contained page: figures and tables in sections, under a few sentences; all texts are escaped."""
+    """A self-contained page: figures and tables in sections, under a few sentences; all texts are escaped.
+
+    Args:
+        command: what takes `config` and makes all this again.
+    """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("template.html")).render(
         title=title,
@@ -76,6 +81,7 @@ def render(
         notices=notices,
         provenance=provenance,
         config=config,
+        command=command,
         cards=_embedded(cards),
         colours=_embedded(colours(labels)),
         plotly=get_plotlyjs(),

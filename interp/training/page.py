@@ -1,0 +1,117 @@
+"""A training as a page: learning curves of every layer, and the quality card."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import yaml
+
+from interp.folder import read_json, writing
+from interp.report.figures import FURTHER, PHASES, styled
+from interp.report.page import render
+from interp.report.sections import Figure, Section
+from interp.report.tables import Column, Table
+from interp.training.card_files import DEFINITIONS
+
+CURVES = (
+    ("fvu", "unexplained variance (FVU)", "of each batch, as a share of the variance of that batch; lower is better"),
+    ("loss", "loss", "in units in which residuals have a common length; auxiliary losses included"),
+    ("l0", "active features (L0)", "per position"),
+    ("dead", "dead features", "not active in the last steps, as many as `dead_after` says"),
+)
+LINES = (*PHASES, *FURTHER)
+
+
+def write_page(folder: Path) -> Path:
+    """Writes `learning.html` of a training, finished or not, and returns its path. It needs no network."""
+    record = read_json(folder / "training.json")
+    logs = {
+        int(path.stem.removeprefix("layer_")): pd.read_csv(path)
+        for path in sorted((folder / "log").glob("layer_*.csv"))
+    }
+    card = read_json(folder / "card.json") if (folder / "card.json").exists() else None
+    config, model = record["config"], record["model"]
+    page = render(
+        title=f"Sparse autoencoders for {Path(model['name']).name}",
+        lead=(
+            f"{config['architecture']}, {config['d_sae']} features, layers {', '.join(map(str, record['layers']))};"
+            f" {config['tokens']:,} positions each; seed {config['seed']}; interp {record['interp']}"
+        ),
+        labels=[],
+        answer=_answer(card),
+        sections=[Section("Learning curves", "learning", _curves(logs)), *_quality(card)],
+        tables={} if card is None else {"quality": _table(card)},
+        provenance=f"Model {model['name']} ({model['identity']}, read in {model['dtype'].removeprefix('torch.')}).",
+        config=yaml.safe_dump({k: v for k, v in config.items() if k != "out"}, sort_keys=False, allow_unicode=True),
+        command="interp saes train",
+    )
+    path = folder / "learning.html"
+    with writing(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return path
+
+
+def _curves(logs: Mapping[int, pd.DataFrame]) -> list[Figure]:
+    figures = []
+    for column, title, caption in CURVES:
+        figure = go.Figure()
+        for n, (layer, log) in enumerate(logs.items()):
+            line = {"color": LINES[n % len(LINES)], "width": 1.5}
+            figure.add_scatter(x=log["positions"], y=log[column], name=f"layer {layer}", mode="lines", line=line)
+        figure.update_xaxes(title="positions")
+        figure.update_yaxes(title=title, rangemode="tozero")
+        text = f"{title[0].upper()}{title[1:]}, {caption}."
+        figures.append(Figure(f"curve_{column}", title, styled(figure, 380), text, group="learning"))
+    return figures
+
+
+def _quality(card: Mapping[str, Any] | None) -> list[Section]:
+    if card is None:
+        return []
+    figure = go.Figure()
+    for n, (part, name) in enumerate((("plain", "plain text"), ("answer", "answer position"))):
+        rows = [(layer["layer"], layer[part]["fvu"]) for layer in card["layers"] if layer[part]]
+        if rows:
+            x, y = zip(*rows, strict=True)
+            figure.add_scatter(x=x, y=y, name=name, mode="lines+markers", line={"color": PHASES[n]})
+    figure.update_xaxes(title="layer", dtick=1 if len(card["layers"]) < 20 else None)
+    figure.update_yaxes(title="unexplained variance (FVU)", rangemode="tozero")
+    caption = f"On held-out text. FVU: {DEFINITIONS['FVU']}."
+    return [Section("Quality", "quality", [Figure("quality_fvu", "FVU", styled(figure, 340), caption)], ("quality",))]
+
+
+def _answer(card: Mapping[str, Any] | None) -> list[str]:
+    """What the card says, in a few sentences."""
+    if card is None:
+        return ["The training is not finished: the quality card comes at its end."]
+    lines = []
+    for part, where in (("plain", "over plain text"), ("answer", "at the answer position")):
+        found = {layer["layer"]: layer[part]["fvu"] for layer in card["layers"] if layer[part]}
+        if found:
+            worst = max(found, key=lambda k: found[k])
+            lines.append(f"Unexplained variance {where}: at most {found[worst]:.3f} (layer {worst}).")
+    recovered = {layer["layer"]: layer["loss"]["recovered"] for layer in card["layers"] if layer["loss"]}
+    if recovered:
+        worst = min(recovered, key=lambda k: recovered[k])
+        lines.append(f"Loss recovered: at least {recovered[worst]:.3f} (layer {worst}).")
+    return lines
+
+
+def _table(card: Mapping[str, Any]) -> Table:
+    titles = ("layer", "FVU", "FVU at answer", "L0", "dead", "dense", "loss recovered", "accuracy", "reconstructed")
+    kinds = ("number", "number", "number", "number", "share", "share", "number", "share", "share")
+    digits = (0, 3, 3, 1, 1, 1, 4, 1, 1)
+    rows = []
+    for layer in card["layers"]:
+        plain, answer = layer["plain"] or {}, layer["answer"] or {}
+        loss, answers = layer["loss"] or {}, layer["answers"] or {}
+        rows.append([
+            layer["layer"], plain.get("fvu"), answer.get("fvu"), plain.get("l0"), layer["dead"] / layer["d_sae"],
+            layer["dense"] / layer["d_sae"], loss.get("recovered"), answers.get("accuracy"),
+            answers.get("accuracy_reconstructed"),
+        ])  # fmt: skip
+    columns = [Column(t, kind=k, digits=d) for t, k, d in zip(titles, kinds, digits, strict=True)]
+    note = " ".join(f"{key}: {value}." for key, value in DEFINITIONS.items())
+    return Table("quality", "Quality on held-out text", columns, rows, note)
