@@ -6,7 +6,12 @@ BIN := $(VENV)/bin
 .PHONY: demo test bench docs lint wheel clean
 
 demo: $(VENV)/installed
-	$(BIN)/interp run experiments/tiny.yaml
+	@if $(BIN)/interp fetch smollm2-135m-instruct; then \
+		$(BIN)/interp run experiments/smollm2.yaml; \
+	else \
+		echo "SmolLM2 could not be fetched (the line above says why); running the small model that ships instead."; \
+		$(BIN)/interp run experiments/tiny.yaml; \
+	fi
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile

@@ -16,7 +16,7 @@ from interp.corpora import load_corpus
 from interp.corpus_formats import BUNDLED_TEXTS
 from interp.errors import UserError
 from interp.loading import explain_hub_error, model_source
-from interp.model import BUNDLED
+from interp.model import BUNDLED_SAES
 from interp.releases import choose_saes
 from interp.sources import locate, packaged_models, prepare, source_of
 from interp.weights import check_folder
@@ -49,7 +49,7 @@ def needs(config: Config) -> list[Need]:
     out = [_model_need(config.model)]
     saes = config.saes
     release = get_pretrained_saes_directory().get(saes.name)
-    if Path(saes.name).is_dir() or saes.name in BUNDLED:
+    if Path(saes.name).is_dir() or saes.name in BUNDLED_SAES:
         out.append(Need("SAEs", saes.name, "local"))
     elif release is not None:
         chosen = choose_saes(saes.name, layers=saes.layers, width=saes.width, l0=saes.l0)

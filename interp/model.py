@@ -24,8 +24,10 @@ from interp.tokenization import MARK, Tokenization
 if TYPE_CHECKING:
     from interp.sources import ModelSource
 
-BUNDLED = {"tiny": "tiny"}
-"""Bundled model names and their folders under `sae_checkpoints/`."""
+BUNDLED = ("tiny",)
+"""Models that ship, by name: `sae_checkpoints/NAME/model`."""
+BUNDLED_SAES = ("tiny", "smollm2-135m-instruct")
+"""Stacks of SAEs that ship, by the name of their model: `sae_checkpoints/NAME/saes`."""
 
 ARCHITECTURES: Mapping[str, tuple[str, str, str]] = {
     "GPT2LMHeadModel": ("transformer", "h", "ln_f"),
@@ -46,8 +48,8 @@ Edit = Callable[[Float[Tensor, "example token d_model"]], Tensor | None]
 
 def bundled_folder(name: str) -> Path:
     """Where a bundled artefact lies: inside the installed wheel, or in the repository beside the package."""
-    inside = Path(str(files("interp"))) / "sae_checkpoints" / BUNDLED[name]
-    return inside if inside.exists() else Path(str(files("interp"))).parent / "sae_checkpoints" / BUNDLED[name]
+    inside = Path(str(files("interp"))) / "sae_checkpoints" / name
+    return inside if inside.exists() else Path(str(files("interp"))).parent / "sae_checkpoints" / name
 
 
 @dataclass(frozen=True)

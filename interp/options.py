@@ -22,7 +22,7 @@ Whole = Annotated[int, Parameter(validator=Number(gte=0, lte=LARGEST))]
 
 
 def _finite(type_: Any, value: Any) -> None:
-    if not math.isfinite(value):
+    if value is not None and not math.isfinite(value):
         raise ValueError("Must be a finite number.")
 
 

@@ -44,7 +44,8 @@ def check_saes(stack: SaeStack, model: LanguageModel, *, force: bool = False) ->
         if sae.cfg.d_in != model.d_model:
             raise UserError(
                 f"{where} reads {sae.cfg.d_in} dimensions; {model.name} has d_model {model.d_model}."
-                " These SAEs are for another model."
+                " These SAEs are for another model: name its own with --saes (interp models lists releases, interp saes"
+                " train makes some)."
             )
         if layer >= model.n_layers:
             raise UserError(f"{stack.name} has an SAE for layer {layer}; {model.name} has {model.n_layers} layers.")

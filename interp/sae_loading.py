@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from interp.errors import UserError, nearest
 from interp.loading import explain_hub_error
 from interp.memory import free_memory
-from interp.model import BUNDLED, LanguageModel, bundled_folder, content_hash
+from interp.model import BUNDLED_SAES, LanguageModel, bundled_folder, content_hash
 from interp.releases import SaeChoice, choose_saes, get_pretrained_saes_directory, residual_releases
 from interp.sae_checks import check_saes
 from interp.sae_folders import WEIGHTS, check_choice, choose_in_folder, declared_bos, described
@@ -55,15 +55,15 @@ def load_saes(
             on this model's residual stream.
     """
     check_choice(layers, width, l0)
-    folder = bundled_folder(name) / "saes" if name in BUNDLED else Path(name)
+    folder = bundled_folder(name) / "saes" if name in BUNDLED_SAES else Path(name)
     if folder.is_dir():
         sources, identity = _from_folder(folder, model, layers, width, l0)
-    elif name.startswith((".", "/", "~")) or name in BUNDLED:
-        raise UserError(f"No SAE folder {str(folder)!r}{nearest(name, BUNDLED)}")
+    elif name.startswith((".", "/", "~")) or name in BUNDLED_SAES:
+        raise UserError(f"No SAE folder {str(folder)!r}{nearest(name, BUNDLED_SAES)}")
     elif name in get_pretrained_saes_directory():
         sources, identity = _from_release(name, model, layers, width, l0)
     else:
-        known = [*BUNDLED, *residual_releases()]
+        known = [*BUNDLED_SAES, *residual_releases()]
         raise UserError(f"No SAE folder and no release {name!r} in SAELens' registry{nearest(name, known, n=3)}")
     stack = SaeStack(sources, name, identity, resident=1)
     check_saes(stack, model, force=force)

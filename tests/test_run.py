@@ -213,6 +213,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, t
 def test_finished_batches_are_not_computed_again(world, tmp_path):
     """What causes, evaluation, side effects and learning curve are computed with, interrupted in its third batch."""
     config = load_config(world / "small.yaml", {"out": str(tmp_path), "batch_size": "64"})
+    (tmp_path / "small").mkdir()
     session = Session(config, RunFolder.open(tmp_path / "small", "small"))
     texts = [e.text for _, e in session.examples][:20]
     assert len(session.chunks(texts)) >= 4
