@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def run(
     folder = RunFolder.open(Path(config.out) / config.name, config.name)
     session = Session(config, folder, progress)
     prints = _fingerprints(session)
-    folder.note(name=config.name, config=config.as_dict(), **_identities(session))
+    folder.note(name=config.name, date=_began(folder), config=config.as_dict(), **_identities(session))
     ran, skipped, stale = [], [], []
     names = [s.name for s in STAGES]
     for stage in STAGES[: names.index(LAST_STAGE[command]) + 1]:
@@ -163,6 +164,11 @@ def run(
         ran.append(stage.name)
     report = write_report(folder.path)
     return Outcome(folder.path, report, ran, skipped, stale, time.perf_counter() - began)
+
+
+def _began(folder: RunFolder) -> str:
+    """The day on which the run began (UTC), as its record says where it goes on."""
+    return str(folder.record.get("date") or datetime.now(UTC).date())
 
 
 def _fingerprints(session: Session) -> dict[str, str]:
