@@ -7,7 +7,7 @@ import pandas as pd
 from interp.report.onset import onset
 from interp.report.run_files import RunFiles
 from interp.report.steered import said
-from interp.report.words import counted, interval, layer_list, number, percent, signed, span
+from interp.report.words import counted, interval, layer_list, number, percent, share, signed, span
 
 MOST_BESIDE = 2
 """Steerings named that helped on test texts though nobody chose them."""
@@ -42,22 +42,19 @@ def _held(run: RunFiles) -> str:
     best = own.loc[own["value"].idxmax()]
     shuffled = signals[signals["signal"] == "probe_shuffled"].set_index("layer")
     n_layers = run.record["model"]["n_layers"]
-    reads = f"a linear probe is right on {percent(*_interval(best))} of n = {int(best['n']):,} texts"
+    reads = f"a linear probe there is right on {percent(*_interval(best))} of n = {int(best['n']):,} texts"
     if len(shuffled):
         chance = shuffled["value"].mean()
         if best["ci_low"] <= shuffled["ci_high"].max():
-            return f"At no layer does a linear probe find the emotion beyond shuffled labels (at best {reads})."
-        reads += f" ({chance:.0%} with shuffled labels)"
+            return f"At no layer can a linear probe find the emotion beyond what it finds with shuffled labels (at best, {reads})."
+        reads += f" ({share(chance)} with shuffled labels)"
     where = f"layer {int(best.name)} of 0 to {n_layers - 1}"
     found = onset(run)
     if found is None:
-        return f"The residual stream holds the emotion most plainly at {where}, where {reads}."
-    inside = f", 95 % interval {span(found.low, found.high)}" if found.low is not None else ""
-    start = "already at the first layer measured, layer" if found.layer == min(own.index) else "from layer"
-    on = "" if found.layer == min(own.index) else " on"
+        return f"The residual stream holds the emotion most plainly at {where}: {reads}."
+    inside = f" (95 % interval {span(found.low, found.high)})" if found.low is not None and found.high is not None else ""
     return (
-        f"The residual stream holds the emotion {start} {found.layer}{on} (half of the way from chance to the"
-        f" best{inside}), most plainly at {where}, where {reads}."
+        f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {where}: {reads}."
     )
 
 
@@ -82,7 +79,7 @@ def _phases(run: RunFiles) -> str:
     phases = run.json("phases")
     if phases is None:
         return ""
-    agree = f"{phases['support']:.0%} of resamples agree on their number" if "support" in phases else ""
+    agree = f"{share(phases['support'])} of resamples agree on their number" if "support" in phases else ""
     spans = [span(s["first"], s["last"]) for s in phases["phases"]]
     covered = layer_list(run.record["saes"]["layers"], run.record["model"]["n_layers"])
     gaps = f" SAEs, and so these numbers, are there for {covered}." if "of" in covered else ""

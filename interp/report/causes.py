@@ -20,6 +20,8 @@ BASELINES = {
 }
 
 
+DIVERGING = [[0, "rgba(213,94,0,1)"], [0.5, "rgba(213,94,0,0)"], [0.5, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]]
+"""From a loss to a gain; what does not change shows the page, light or dark."""
 SHOWN = 40
 """Features of an emotion that its ladder shows, those of largest effect."""
 COLUMNS = 3
@@ -51,10 +53,6 @@ def ladder(effects: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
         own = found[found["emotion"] == label]
         control = own[own["control"].astype(bool)]["effect"]
         best = own[~own["control"].astype(bool)].sort_values("effect", ascending=False, kind="stable").head(SHOWN)
-        if len(control):
-            low, high = control.quantile(1 - CONTROL_QUANTILE), control.quantile(CONTROL_QUANTILE)
-            edge = {"color": "rgba(140,140,140,.9)", "width": 1, "dash": "dot"}
-            figure.add_hrect(y0=low, y1=high, fillcolor="rgba(140,140,140,.35)", line=edge, layer="below", **at)
         place = np.arange(1, len(best) + 1)
         for number, phase in enumerate(phases):
             mine = (best["phase"] == phase).to_numpy()
@@ -87,6 +85,10 @@ def ladder(effects: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
                 "answer flips in %{customdata[5]:.0%}<extra></extra>",
                 **at,
             )
+        if len(control):  # behind the points, yet after them: plotly draws no band in an empty panel
+            low, high = control.quantile(1 - CONTROL_QUANTILE), control.quantile(CONTROL_QUANTILE)
+            edge = {"color": "rgba(140,140,140,.9)", "width": 1, "dash": "dot"}
+            figure.add_hrect(y0=low, y1=high, fillcolor="rgba(140,140,140,.35)", line=edge, layer="below", **at)
     _ladder_legend(figure, [int(p) for p in phases])
     figure.update_yaxes(title_text="effect (nats)", col=1)
     figure.update_xaxes(title_text="rank", row=rows)
@@ -172,7 +174,7 @@ def together(moved: pd.DataFrame, inserted: pd.DataFrame, labels: Sequence[str])
     if removed:
         change = moved.pivot(index="emotion", columns="answer", values="effect").reindex(index=removed, columns=labels)
         most = float(np.nanmax(np.abs(change.to_numpy())))
-        _heat(figure, 1, change, "{:+.2f}", -most, most, [[0, "#D55E00"], [0.5, "rgba(255,255,255,0)"], [1, "#0072B2"]])
+        _heat(figure, 1, change, "{:+.2f}", -most, most, DIVERGING)
     causal = inserted[~inserted["control"].astype(bool)]
     sources = [label for label in labels if label in set(causal["emotion"])]
     if sources:

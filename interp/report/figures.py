@@ -81,7 +81,7 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
     room = legend_room(figure, WIDE)
     figure.update_layout(
         height=height + room,
-        margin={"l": 56, "r": 16, "t": 52, "b": 48 + room},
+        margin={"l": 56, "r": 16, "t": 56 if figure.layout.annotations else 16, "b": 52 + room},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
@@ -90,12 +90,14 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK},
     )
     axis = {"gridcolor": "rgba(125,133,144,.22)", "zerolinecolor": "rgba(125,133,144,.5)", "automargin": True}
+    axis |= {"title_font_size": 13}
     figure.update_xaxes(**axis, zeroline=False)
     figure.update_yaxes(**axis)
     for trace in figure.select_traces({"type": "heatmap"}):
         for name in (trace.xaxis or "x", trace.yaxis or "y"):
-            figure.layout[name[0] + "axis" + name[1:]].update(showgrid=False, zeroline=False, ticks="")
+            figure.layout[name[0] + "axis" + name[1:]].update(showgrid=False, zeroline=False, ticks="", ticksuffix=" ")
     starts = {round(sum(x.domain) / 2, 6): x.domain[0] for x in figure.select_xaxes() if x.domain}
+    figure.update_traces(marker_line_width=0, selector={"type": "bar"})
     for title in figure.layout.annotations:
         if is_title(title):
             title.update(x=starts.get(round(title.x, 6), title.x), xanchor="left", yshift=4)

@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from interp.evaluation.statistics import Estimate
 from interp.report.run_files import RunFiles
-from interp.report.words import counted, layer_list
+from interp.report.words import counted, layer_list, share
 
 ROLES = {"discover": "to find features", "fit": "to choose a steering", "test": "to test"}
 PLAIN = "plain text"
@@ -40,9 +40,9 @@ class Recognised:
         """What the distance between the two means."""
         if self.probe is None:
             return ""
-        both = f"a linear probe on its residual stream is right on {self.probe.value:.0%} of these texts"
+        both = f"a linear probe on its residual stream is right on {share(self.probe.value)} of these texts"
         if self.knows:
-            return f"The model knows more than it says: {both}, its own answers on {self.accuracy.value:.0%}."
+            return f"The model knows more than it says: {both}, its own answers on {share(self.accuracy.value)}."
         return f"Beside its answers, {both}: not beyond doubt more than it says."
 
 

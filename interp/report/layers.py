@@ -69,8 +69,9 @@ def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence
     for i, (span, (low, high)) in enumerate(zip(spans, shaded(spans, layers), strict=True)):
         colour = faded(PHASES[i % len(PHASES)], 0.13)
         figure.add_vrect(x0=low, x1=high, fillcolor=colour, line_width=0, layer="below")
-        label = {"text": f"phase {span['phase']}", "showarrow": False, "yref": "paper", "y": 1, "yshift": 34}
-        figure.add_annotation(x=(low + high) / 2, name=f"phase {span['phase']}", **label)
+        label = {"text": f"phase {span['phase']}", "showarrow": False, "yref": "paper", "y": 1}
+        place = {"yanchor": "bottom", "yshift": 24, "name": f"phase {span['phase']}"}
+        figure.add_annotation(x=(low + high) / 2, **label, **place)
     ticks = layers if len(layers) <= MOST_TICKS else layers[:: -(-len(layers) // MOST_TICKS)]
     figure.update_xaxes(tickvals=ticks, range=[layers[0] - 0.5, layers[-1] + 0.5])
     figure.update_xaxes(title_text="layer", row=len(present), col=1)

@@ -10,8 +10,11 @@ from interp.report.figures import NARROW, WIDE, is_title, legend_room
 
 TITLE = 40
 """Letters of a title in one line."""
-GAP, LINE, LEAST = 70, 17, 190
-"""Pixels between panels, of a further line of a title, and of a figure's panels at least."""
+TICKS, TITLED, LINE = 60, 26, 17
+"""Pixels between panels for ticks and for a title, and for a further line of it."""
+LEAST = 190
+"""Pixels of a panel that stood beside others."""
+MOST_TICKS = 12
 FOR_A_PANEL = 200
 """Pixels of width that a panel needs beside others."""
 
@@ -46,23 +49,25 @@ def width_needed(figure: go.Figure) -> int:
 
 def narrow_layout(figure: go.Figure) -> dict[str, Any]:
     """The figure's layout, without its template, for a plot of about 360 pixels."""
-    own = go.Figure(figure)
-    panels = panels_of(own)
+    own = go.Figure(layout=figure.layout)
+    panels = panels_of(figure)
     titles = [a for a in own.layout.annotations if is_title(a)]
     lines = 1
     for title in titles:
         wrapped = textwrap.wrap(title.text, TITLE) or [""]
         lines = max(lines, len(wrapped))
-        title.text = "<br>".join(wrapped)
+        title.update(text="<br>".join(wrapped), align="left")
     margin = own.layout.margin
     top = margin.t + LINE * (lines - 1)
-    room = legend_room(own, NARROW)
-    below = margin.b - legend_room(own, WIDE) + room
+    room = legend_room(figure, NARROW)
+    below = margin.b - legend_room(figure, WIDE) + room
     inside = own.layout.height - margin.t - margin.b
     for mark in own.layout.annotations:
         if mark.name:
             mark.yshift = (mark.yshift or 0) + LINE * (lines - 1)
-    if columns_of(own) > 1:
+    for axis in own.select_xaxes():
+        _thin(axis)
+    if len(panels) > 1 and titles:
         inside = _stack(own, panels, titles, inside, lines)
     own.update_layout(height=top + inside + below, margin={"l": 44, "r": 8, "t": top, "b": below})
     layout: dict[str, Any] = own.to_plotly_json()["layout"]
@@ -71,8 +76,9 @@ def narrow_layout(figure: go.Figure) -> dict[str, Any]:
 
 def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float, lines: int) -> float:
     """Moves every panel and its title below the one before; the height of all panels together."""
-    gap = GAP + LINE * (lines - 1)
-    heights = [max(inside * (p.height[1] - p.height[0]), LEAST) for p in panels]
+    beside = len({p.left for p in panels}) > 1
+    gap = TITLED + LINE * (lines - 1) + (TICKS if beside else 0)
+    heights = [max(inside * (p.height[1] - p.height[0]), LEAST if beside else 0) for p in panels]
     whole = sum(heights) + gap * (len(panels) - 1)
     places = {(round(sum(p.left) / 2, 4), round(p.height[1], 4)): i for i, p in enumerate(panels)}
     begins = {(round(p.left[0], 4), round(p.height[1], 4)): i for i, p in enumerate(panels)}
@@ -84,9 +90,22 @@ def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float
             title.update(x=0, y=tops[i], xanchor="left")
     for i, panel in enumerate(panels):
         bottom = max(tops[i] - heights[i] / whole, 0)
-        own.layout[panel.x].update(domain=(0, 1), showticklabels=True)
-        own.layout[panel.y].update(domain=(bottom, tops[i]), showticklabels=True)
+        own.layout[panel.y].domain = (bottom, tops[i])
+        if beside:
+            own.layout[panel.x].update(domain=(0, 1), showticklabels=True)
+            own.layout[panel.y].showticklabels = True
     return whole
+
+
+def _thin(axis: Any) -> None:
+    """No more ticks than fit: numbers are left to plotly, of words every second or third is kept, the last among them."""
+    if axis.tickvals is None or len(axis.tickvals) <= MOST_TICKS:
+        return
+    if axis.ticktext is None:
+        axis.tickvals = None
+        return
+    step = -(-len(axis.tickvals) // MOST_TICKS)
+    axis.update(tickvals=axis.tickvals[::-1][::step][::-1], ticktext=axis.ticktext[::-1][::step][::-1])
 
 
 def _axis(name: str) -> str:

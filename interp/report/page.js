@@ -14,8 +14,14 @@ const drawn = new Set();
 const isDark = () => getComputedStyle(document.documentElement).colorScheme === "dark";
 $("#theme").onclick = () => {
   document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-  drawn.forEach(plot => Plotly.relayout(plot, { "font.color": ink() }));
+  drawn.forEach(plot => {
+    Plotly.relayout(plot, { "font.color": ink() });
+    inCells(plot.data).forEach(i => Plotly.restyle(plot, { "textfont.color": cellInk() }, [i]));
+  });
 };
+// plotly chooses the ink of text on a see-through colour as if the page were white
+const cellInk = () => isDark() ? "#f0f3f6" : null;
+const inCells = data => data.flatMap((t, i) => t.type === "heatmap" || (t.type === "bar" && t.textposition === "inside") ? [i] : []);
 
 // ------------------------------------------------------------------ figures, drawn when they come near
 const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"] };
@@ -32,6 +38,7 @@ function draw(plot) {
   figureOf.set(plot, figure);
   const layout = layoutFor(figure, plot.clientWidth);
   plot.style.height = layout.height + "px";
+  if (isDark()) inCells(figure.data).forEach(i => { figure.data[i].textfont = { ...figure.data[i].textfont, color: cellInk() }; });
   Plotly.newPlot(plot, figure.data, layout, settings);
   if ("cards" in plot.dataset) {
     plot.on("plotly_click", e => {

@@ -119,7 +119,8 @@ def _layer_phases(run: RunFiles) -> list[Figure]:
             "representational",
             layers.REPRESENTATIONAL,
             "What can be read from the residual stream at the answer position. A probe is a linear classifier; only"
-            " what it gets right above shuffled emotions and above another task is knowledge of emotions.",
+            " what it gets right above shuffled emotions and above another task is knowledge of emotions. A layer is said"
+            " to hold the emotion from where on it stays at least half-way from shuffled emotions to its best.",
         ),
         (
             "what the answer uses",

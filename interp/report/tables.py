@@ -84,8 +84,8 @@ def _methods(run: RunFiles) -> Table | None:
     labels = run.labels
     price = table[table["metric"] == "perplexity_ratio"].drop_duplicates("method").set_index("method")["value"]
     columns = [
-        Column("corpus"),
         Column("method"),
+        Column("corpus"),
         Column("n", "number", 0),
         Column("accuracy", "interval"),
         Column("macro-F1", "interval"),
@@ -110,8 +110,8 @@ def _methods(run: RunFiles) -> Table | None:
             strong.append(len(rows))
         rows.append(
             [
-                corpus,
                 str(method).replace("_", " "),
+                corpus,
                 int(cells["accuracy"].n),
                 _interval(cells, "accuracy"),
                 *(_interval(cells, m) for m in metrics[:2]),

@@ -25,6 +25,11 @@ def percent(value: float, low: float, high: float) -> str:
     return f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
+def share(value: float) -> str:
+    """A share in percent."""
+    return f"{100 * value:.0f} %"
+
+
 def counted(n: int, noun: str) -> str:
     """`1 text`, `1,204 texts`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
