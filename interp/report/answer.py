@@ -46,13 +46,15 @@ def _held(run: RunFiles) -> str:
     if len(shuffled):
         chance = shuffled["value"].mean()
         if best["ci_low"] <= shuffled["ci_high"].max():
-            return f"At no layer can a linear probe find the emotion beyond what it finds with shuffled labels (at best, {reads})."
+            return f"No layer holds the emotion beyond what shuffled labels give: at best, {reads}."
         reads += f" ({share(chance)} with shuffled labels)"
     where = f"layer {int(best.name)} of 0 to {n_layers - 1}"
     found = onset(run)
     if found is None:
         return f"The residual stream holds the emotion most plainly at {where}: {reads}."
-    inside = f" (95 % interval {span(found.low, found.high)})" if found.low is not None and found.high is not None else ""
+    inside = (
+        f" (95 % interval {span(found.low, found.high)})" if found.low is not None and found.high is not None else ""
+    )
     return (
         f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {where}: {reads}."
     )
@@ -80,13 +82,18 @@ def _phases(run: RunFiles) -> str:
     if phases is None:
         return ""
     agree = f"{share(phases['support'])} of resamples agree on their number" if "support" in phases else ""
-    spans = [span(s["first"], s["last"]) for s in phases["phases"]]
-    covered = layer_list(run.record["saes"]["layers"], run.record["model"]["n_layers"])
-    gaps = f" SAEs, and so these numbers, are there for {covered}." if "of" in covered else ""
+    layers, n_layers = run.record["saes"]["layers"], run.record["model"]["n_layers"]
+    gaps = (
+        f" SAEs, and so these numbers, are there for {layer_list(layers, n_layers)}."
+        if 0 < len(layers) < n_layers
+        else ""
+    )
+    inside = [[k for k in layers if s["first"] <= k <= s["last"]] or [s["first"], s["last"]] for s in phases["phases"]]
+    spans = [span(own[0], own[-1]) for own in inside]
     if len(spans) < 2:
         return "All layers measured behave alike: no change from one kind to another is beyond chance." + gaps
     places = zip(phases["boundaries"], phases["intervals"], strict=True)
-    begins = "; ".join(f"change at layer {b}, 95 % interval {span(*inside)}" for b, inside in places)
+    begins = "; ".join(f"change at layer {b}, 95 % interval {span(*between)}" for b, between in places)
     said_so = "; ".join(s for s in (begins, agree) if s)
     return f"The layers fall into {len(spans)} phases that each behave alike, {listed(spans)} ({said_so}).{gaps}"
 
@@ -147,8 +154,8 @@ def _steered(run: RunFiles) -> str:
     if steering["method"] == "none":
         return f"none was chosen. {steering['reason']}{_beside(table, run)}"
     gains = table[(table["method"] == "steered") & (table["metric"] == "macro_f1_gain")]
-    changes = "; ".join(
-        f"{r.corpus} {signed(r.value)} [{signed(r.ci_low)}, {signed(r.ci_high)}], n = {r.n:,}"
+    changes = ", ".join(
+        f"{signed(r.value)} [{signed(r.ci_low)}, {signed(r.ci_high)}] on {r.corpus} (n = {r.n:,})"
         for r in gains.itertuples()
     )
     return f"{said(run)} Macro-F1 on test texts changes by {changes}.{_cost(table)}"

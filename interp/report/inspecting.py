@@ -80,10 +80,10 @@ def inspection_page(found: Inspection, name: str) -> str:
         f" removed together; and steered, if the run found a steering.{_unsteered(found)} n = 1 text: no interval, and"
         " no claim beyond it.",
     )
-    text = found.text if len(found.text) <= MOST_TEXT else f"{found.text[:MOST_TEXT]} … ({len(found.text):,} characters)"
-    cut = (
-        [f"{found.cut:,} tokens of the text did not fit the context and were cut from its left."] if found.cut else []
+    text = (
+        found.text if len(found.text) <= MOST_TEXT else f"{found.text[:MOST_TEXT]} … ({len(found.text):,} characters)"
     )
+    cut = [f"{found.cut:,} tokens of the text did not fit the context and were cut from its left."] if found.cut else []
     plain = found.probabilities["plain"]
     return render(
         title=f"{name}: one text",
@@ -114,7 +114,8 @@ def _caption(found: Inspection, label: str) -> str:
     return (
         f"Columns: tokens of the prompt (the last {MOST_TOKENS}); rows: layers; colour: probability of {label} among"
         " the labels if that layer's residual at that token were read out by the final norm and unembedding (logit"
-        " lens), n = 1 text; the scale ends at the highest value of any emotion. Only the last column is where the model answers; elsewhere it shows what is there to be"
+        " lens), n = 1 text; the scale ends at the highest value of any emotion. Only the last column is where the"
+        " model answers; elsewhere it shows what is there to be"
         " read, not what is used."
     )
 

@@ -80,6 +80,8 @@ def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence
 
 def shaded(spans: Sequence[Mapping[str, int]], layers: Sequence[int]) -> list[tuple[float, float]]:
     """From where to where each phase is shaded: half-way between its layers and its neighbours' that were measured."""
+    if not spans:
+        return []
     edges = [layers[0] - 0.5]
     for span in spans[1:]:
         before = [k for k in layers if k < span["first"]]
@@ -144,7 +146,9 @@ def emotion_map(
         count = pd.crosstab(found["layer"], found["emotion"])
         specific = found[found["kind"] == "specific"]
         alone = pd.crosstab(specific["layer"], specific["emotion"])
-        panels.append(("features selective for it", count, alone, "%{z} selective, %{customdata} for this emotion alone"))
+        panels.append(
+            ("features selective for it", count, alone, "%{z} selective, %{customdata} for this emotion alone")
+        )
     if effects is not None:
         causal = effects[effects["causal"].astype(bool) & (effects["split"] == "discover")]
         total = causal.pivot_table(index="layer", columns="emotion", values="effect", aggfunc="sum")

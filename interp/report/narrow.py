@@ -1,7 +1,9 @@
 """The same figure for a telephone: panels one below another, titles in lines that fit, room for a taller legend."""
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -98,14 +100,19 @@ def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float
 
 
 def _thin(axis: Any) -> None:
-    """No more ticks than fit: numbers are left to plotly, of words every second or third is kept, the last among them."""
-    if axis.tickvals is None or len(axis.tickvals) <= MOST_TICKS:
+    """No more ticks than fit: numbers are plotly's to choose; of words, every so many is kept, the last among them."""
+    values = axis.tickvals
+    if values is None or axis.type == "log":
         return
-    if axis.ticktext is None:
-        axis.tickvals = None
-        return
-    step = -(-len(axis.tickvals) // MOST_TICKS)
-    axis.update(tickvals=axis.tickvals[::-1][::step][::-1], ticktext=axis.ticktext[::-1][::step][::-1])
+    if axis.ticktext is not None and len(values) > MOST_TICKS:
+        step = -(-len(values) // MOST_TICKS)
+        axis.update(tickvals=values[::-1][::step][::-1], ticktext=axis.ticktext[::-1][::step][::-1])
+    elif axis.ticktext is None and (len(values) > MOST_TICKS or _uneven(values)):
+        axis.update(tickvals=None, nticks=8, tickformat="d")
+
+
+def _uneven(values: Sequence[float]) -> bool:
+    return len({b - a for a, b in pairwise(values)}) > 1
 
 
 def _axis(name: str) -> str:

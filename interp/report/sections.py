@@ -119,8 +119,8 @@ def _layer_phases(run: RunFiles) -> list[Figure]:
             "representational",
             layers.REPRESENTATIONAL,
             "What can be read from the residual stream at the answer position. A probe is a linear classifier; only"
-            " what it gets right above shuffled emotions and above another task is knowledge of emotions. A layer is said"
-            " to hold the emotion from where on it stays at least half-way from shuffled emotions to its best.",
+            " what it gets right above shuffled emotions and above another task is knowledge of emotions. A layer is"
+            " said to hold the emotion from where on it stays at least half-way from shuffled emotions to its best.",
         ),
         (
             "what the answer uses",
@@ -145,8 +145,8 @@ def _emotion_map(run: RunFiles) -> list[Figure]:
     n = "" if effects is None else f" {_span(_found(effects)['n'])} discover examples per emotion."
     caption = (
         "Rows: emotions; columns: layers with SAEs. First: how many features are selective for the emotion (one against"
-        f" the rest, q < 0.05); second: the summed effect of its causal features, in nats.{n} Where a row is dark in the"
-        " first map and pale in the second, the emotion is known there and the answer decided elsewhere."
+        f" the rest, q < 0.05); second: the summed effect of its causal features, in nats.{n} Where a row is dark in"
+        " the first map and pale in the second, the emotion is known there and the answer decided elsewhere."
     )
     figure = layers.emotion_map(selectivity, effects, run.record["saes"]["layers"], run.labels)
     return [Figure("map", "Layer by emotion", figure, caption)]

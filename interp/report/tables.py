@@ -124,8 +124,8 @@ def _methods(run: RunFiles) -> Table | None:
             ]
         )
     best = (
-        ' "steered" is the choice made on the fit split; amplify, targeted, global and gated are the best setting of each'
-        " method;"
+        ' "steered" is the choice made on the fit split; amplify, targeted, global and gated are the best setting of'
+        " each method;"
         if chosen
         else " No steering was chosen, so there is no such row: it would be the unsteered model. amplify, targeted,"
         " global and gated are the best setting of each method;"
