@@ -81,7 +81,12 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
     room = legend_room(figure, WIDE)
     figure.update_layout(
         height=height + room,
-        margin={"l": 56, "r": 16, "t": 56 if figure.layout.annotations else 16, "b": 52 + room},
+        margin={
+            "l": 56,
+            "r": 16,
+            "t": 56 if figure.layout.annotations or figure.layout.title.text else 16,
+            "b": 52 + room,
+        },
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
