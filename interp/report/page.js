@@ -173,7 +173,6 @@ function table(box) {
   new ResizeObserver(edges).observe(scroll);
   $("script", box).replaceWith(tools, frame);
   show();
-  edges();
 }
 $$(".table").forEach(table);
 
