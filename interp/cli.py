@@ -517,6 +517,7 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
         if outcome.mended:
             errors.print(f"done again, because files of theirs were missing or damaged: {', '.join(outcome.mended)}")
         _summary(config, outcome.folder)
+        _said(outcome.folder)
         errors.print(f"{outcome.seconds:.0f} s")
     if json:
         import pandas as pd
@@ -590,6 +591,16 @@ def _summary(config: Config, folder: Path) -> None:
             cell("steered", "macro_f1_gain", sign="+"),
         )
     errors.print(table)
+
+
+def _said(folder: Path) -> None:
+    """What was found, as the report begins, and what to type next."""
+    from interp.report.answer import answer
+    from interp.report.run_files import RunFiles
+
+    for sentence in answer(RunFiles(folder)):
+        errors.print(str(sentence))
+    errors.print(f'Next: open the report; interp inspect {folder} --text "..."; interp findings {folder}', style="bold")
 
 
 def main() -> None:

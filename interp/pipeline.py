@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -203,7 +204,7 @@ def _run_stages(
             continue
         if not noted:
             config = session.config
-            folder.note(name=config.name, config=config.as_dict(), **_facts(session))
+            folder.note(name=config.name, date=_began(folder), config=config.as_dict(), **_facts(session))
             noted = True
         if broken:
             say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
@@ -233,6 +234,11 @@ def _run_one(session: Session, stage: Stage, print_: str, say: Callable[[str], N
         say(f"{stage.name}: what an earlier run left is damaged, begun anew")
         folder.begin(stage.name, print_, stage.outputs, anew=True)
         stage.run(session)
+
+
+def _began(folder: RunFolder) -> str:
+    """The day on which the run began (UTC), as its record says where it goes on."""
+    return str(folder.record.get("date") or datetime.now(UTC).date())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -122,7 +122,7 @@ def test_a_feature_card_opens_from_the_table_and_from_the_plot(browser, report):
 def test_the_switch_and_the_theme(browser, report):
     page = opened(browser, report)
     causal, holds = page.locator("#layers-causal"), page.locator("#layers-representational")
-    page.locator(".switch").first.get_by_text("causal").click()
+    page.locator(".switch").first.get_by_text("what the answer uses").click()
     assert causal.is_visible() and not holds.is_visible()
     page.locator(".switch").first.get_by_text("all").click()
     assert causal.is_visible() and holds.is_visible()

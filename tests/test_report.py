@@ -36,8 +36,8 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path):
     assert figures_of(page) == {*expected.split(), "gains", "recalls", "dose", "confusion-0"}
     for table in ("effects", "why", "methods", "language", "side_effects", "examples", "signals"):
         assert table_of(page, table)["rows"]
-    assert "Causal features per emotion: anger 2, fear 2." in page
-    assert "macro-F1 on test: mine +0.500 [+0.400, +0.600], n = 20" in page
+    assert "(by emotion: anger 2 and fear 2)" in page
+    assert "Macro-F1 on test texts changes by +0.500 [+0.400, +0.600] on mine (n = 20)." in page
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page)
     assert 'class="missing">This' not in page and not re.search(r"\bnan\b", page, re.IGNORECASE)
 
@@ -101,7 +101,7 @@ def test_columns_that_an_older_version_did_not_write_are_named(tmp_path, name, c
 
 def test_a_run_with_one_layer_one_label_and_no_causal_feature(tmp_path):
     page = page_of(make_run(tmp_path, labels=("envy",), layers=1, causal=False))
-    assert "no causal feature was found" in page and "Steering: none. Nothing to steer." in page
+    assert "none was found to be causal" in page and "none was chosen. Nothing to steer." in page
     assert figures_of(page).isdisjoint({"concentration", "recalls", "dose"})
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
 

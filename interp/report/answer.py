@@ -1,48 +1,202 @@
 """The answer in three sentences: where, which, and what steering changed, made of the run's numbers."""
 
+from typing import NamedTuple
+
+import pandas as pd
+
+from interp.report.onset import onset
 from interp.report.run_files import RunFiles
+from interp.report.steered import said
+from interp.report.words import counted, interval, layer_list, number, percent, share, signed, span
+
+MOST_BESIDE = 2
+"""Steerings named that helped on test texts though nobody chose them."""
 
 
-def answer(run: RunFiles) -> list[str]:
-    """A sentence or two each; what is not known yet is left out."""
-    return [s for s in (_where(run), _which(run), _steered(run)) if s]
+class Sentence(NamedTuple):
+    """What was found about one thing, in a sentence or a few."""
+
+    head: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.head}: {self.words}"
 
 
-def _where(run: RunFiles) -> str | None:
+def answer(run: RunFiles) -> list[Sentence]:
+    """Three sentences for readers who know neither the paper nor the tool; what is not known yet is left out."""
+    found = (("Where", _where(run)), ("Which features", _which(run)), ("Steering", _steered(run)))
+    return [Sentence(head, words) for head, words in found if words]
+
+
+def _where(run: RunFiles) -> str:
+    return " ".join(s for s in (_held(run), _used(run), _phases(run)) if s)
+
+
+def _held(run: RunFiles) -> str:
+    """From which layer on a probe finds the emotion, and where it does best."""
+    signals = run.table("signals")
+    if signals is None or not (signals["signal"] == "probe_residuals").any():
+        return ""
+    own = signals[signals["signal"] == "probe_residuals"].set_index("layer")
+    best = own.loc[own["value"].idxmax()]
+    shuffled = signals[signals["signal"] == "probe_shuffled"].set_index("layer")
+    n_layers = run.record["model"]["n_layers"]
+    reads = f"a linear probe there is right on {percent(*_interval(best))} of n = {int(best['n']):,} texts"
+    if len(shuffled):
+        chance = shuffled["value"].mean()
+        if best["ci_low"] <= shuffled["ci_high"].max():
+            return f"No layer holds the emotion beyond what shuffled labels give: at best, {reads}."
+        reads += f" ({share(chance)} with shuffled labels)"
+    where = f"layer {int(best.name)} of 0 to {n_layers - 1}"
+    found = onset(run)
+    if found is None:
+        return f"The residual stream holds the emotion most plainly at {where}: {reads}."
+    inside = (
+        f" (95 % interval {span(found.low, found.high)})" if found.low is not None and found.high is not None else ""
+    )
+    return (
+        f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {where}: {reads}."
+    )
+
+
+def _used(run: RunFiles) -> str:
+    """At which layer the answer depends most on features."""
+    signals = run.table("signals")
+    if signals is None or not (signals["signal"] == "joint_ablation").any():
+        return ""
+    own = signals[signals["signal"] == "joint_ablation"].set_index("layer")
+    most = own.loc[own["value"].idxmax()]
+    if most["ci_low"] <= 0:
+        return "At no layer does removing its 16 strongest features lower the right answer beyond doubt."
+    loss = interval(*_interval(most), 2)
+    return (
+        f"The answer leans most on layer {int(most.name)}: without its 16 strongest features the right answer loses"
+        f" {loss} nats of log-probability."
+    )
+
+
+def _phases(run: RunFiles) -> str:
+    """The stretches of layers that behave alike."""
     phases = run.json("phases")
-    return None if phases is None else f"{run.record['model']['n_layers']} layers: {phases['verdict']}"
+    if phases is None:
+        return ""
+    agree = f"{share(phases['support'])} of resamples agree on their number" if "support" in phases else ""
+    layers, n_layers = run.record["saes"]["layers"], run.record["model"]["n_layers"]
+    gaps = (
+        f" SAEs, and so these numbers, are there for {layer_list(layers, n_layers)}."
+        if 0 < len(layers) < n_layers
+        else ""
+    )
+    inside = [[k for k in layers if s["first"] <= k <= s["last"]] or [s["first"], s["last"]] for s in phases["phases"]]
+    spans = [span(own[0], own[-1]) for own in inside]
+    if len(spans) < 2:
+        return "All layers measured behave alike: no change from one kind to another is beyond chance." + gaps
+    places = zip(phases["boundaries"], phases["intervals"], strict=True)
+    begins = "; ".join(f"change at layer {b}, 95 % interval {span(*between)}" for b, between in places)
+    said_so = "; ".join(s for s in (begins, agree) if s)
+    return f"The layers fall into {len(spans)} phases that each behave alike, {listed(spans)} ({said_so}).{gaps}"
 
 
-def _which(run: RunFiles) -> str | None:
+def _which(run: RunFiles) -> str:
     table = run.table("concentration")
     if table is None:
-        return None
+        return ""
     whole = table[table["phase"] == "all"].set_index("emotion")
     if not whole["n_causal"].any():
-        return "No feature's removal lowers the right answer beyond its controls: no causal feature was found."
-    counts = ", ".join(f"{label} {int(n)}" for label, n in whole["n_causal"].items())
-    known = whole[whole["n_causal"] > 0].sort_values("effective_number")
+        return (
+            "none was found to be causal: removing a feature lowers the right answer for no emotion beyond random"
+            " features."
+        )
+    counts = listed([f"{label} {int(n)}" for label, n in whole["n_causal"].items()])
+    known = whole[whole["n_causal"] > 0].sort_values("effective_number", kind="stable")
     first, last = known.index[0], known.index[-1]
     effective = known["effective_number"]
     spread = (
-        f" Most concentrated: {first} (effectively {effective[first]:.1f} features);"
-        f" most diffuse: {last} ({effective[last]:.1f})."
+        f" The cause of {first} is the most concentrated (as if {effective[first]:.1f} features did it all), that of"
+        f" {last} the most spread ({effective[last]:.1f})."
         if first != last
-        else f" Effectively {effective[first]:.1f} features."
+        else f" It is as if {effective[first]:.1f} features did it all."
     )
-    return f"Causal features per emotion: {counts}.{spread}"
+    return (
+        f"{_causal_of_traced(run)}that is, the right answer becomes less likely when one is removed, beyond random"
+        f" features (by emotion: {counts}).{spread}{_together(run)}"
+    )
 
 
-def _steered(run: RunFiles) -> str | None:
+def _causal_of_traced(run: RunFiles) -> str:
+    effects = run.table("effects")
+    if effects is None:
+        return "features are causal, "
+    found = effects[(effects["split"] == "discover") & ~effects["control"].astype(bool)]
+    traced = found.drop_duplicates(["layer", "feature"])
+    causal = found[found["causal"].astype(bool)].drop_duplicates(["layer", "feature"])
+    return f"{len(causal):,} of the {counted(len(traced), 'feature')} traced are causal for an emotion, "
+
+
+def _together(run: RunFiles) -> str:
+    """What the causal features do together."""
+    why = run.table("why")
+    if why is None or "removed_together" not in why or why["removed_together"].isna().all():
+        return ""
+    known = why.dropna(subset=["removed_together"]).sort_values("removed_together", kind="stable")
+    low, high = known.iloc[0], known.iloc[-1]
+    text = f"{number(low['removed_together'])} nats ({low['emotion']})"
+    if len(known) > 1:
+        text += f" to {number(high['removed_together'])} nats ({high['emotion']})"
+    return f" All of an emotion's causal features together are worth {text}."
+
+
+def _steered(run: RunFiles) -> str:
     steering, table = run.json("steering"), run.table("evaluation")
     if steering is None or table is None:
-        return None
+        return ""
     if steering["method"] == "none":
-        return f"Steering: none. {steering['reason']}"
+        return f"none was chosen. {steering['reason']}{_beside(table, run)}"
     gains = table[(table["method"] == "steered") & (table["metric"] == "macro_f1_gain")]
-    changes = "; ".join(
-        f"{r.corpus} {r.value:+.3f} [{r.ci_low:+.3f}, {r.ci_high:+.3f}], n = {r.n}" for r in gains.itertuples()
+    changes = ", ".join(
+        f"{signed(r.value)} [{signed(r.ci_low)}, {signed(r.ci_high)}] on {r.corpus} (n = {r.n:,})"
+        for r in gains.itertuples()
     )
-    ratio = table[(table["method"] == "steered") & (table["metric"] == "perplexity_ratio")]["value"]
-    cost = f" Perplexity ratio on plain text {ratio.iloc[0]:.3f}." if len(ratio) else ""
-    return f"Steering ({steering['method']}, {steering['setting']}) changes macro-F1 on test: {changes}.{cost}"
+    return f"{said(run)} Macro-F1 on test texts changes by {changes}.{_cost(table)}"
+
+
+def _cost(table: pd.DataFrame) -> str:
+    ratio = table[(table["method"] == "steered") & (table["metric"] == "perplexity_ratio")]
+    if not len(ratio):
+        return ""
+    row = ratio.iloc[0]
+    return f" Its price: perplexity on plain text times {interval(*_interval(row), 3)} (1: nothing lost)."
+
+
+def _beside(table: pd.DataFrame, run: RunFiles) -> str:
+    """Steerings that helped on test texts beyond doubt though none was chosen, with their price."""
+    price = table[table["metric"] == "perplexity_ratio"].drop_duplicates("method").set_index("method")["value"]
+    gains = table[table["metric"] == "macro_f1_gain"]
+    sure = gains[(gains["ci_low"] > 0) & gains["method"].isin(price.index) & (gains["method"] != "steered")]
+    if not len(sure):
+        return ""
+    budget = run.record["config"].get("steering", {}).get("perplexity_budget")
+    allowed = f"; allowed: {budget:g}" if budget else ""
+    best = sure.sort_values("value", ascending=False, kind="stable").head(MOST_BESIDE)
+    shown = listed(
+        [
+            f"{str(r.method).replace('_', ' ')} {signed(r.value)} [{signed(r.ci_low)}, {signed(r.ci_high)}] on"
+            f" {r.corpus} (perplexity times {price[r.method]:.2f}{allowed})"
+            for r in best.itertuples()
+        ]
+    )
+    tried = gains["method"].nunique() - ("steered" in set(gains["method"]))
+    return (
+        f" Beside it, chosen by nobody and not corrected for {tried} methods looked at, macro-F1 on test texts rises"
+        f" with {shown}."
+    )
+
+
+def _interval(row: pd.Series) -> tuple[float, float, float]:
+    return float(row["value"]), float(row["ci_low"]), float(row["ci_high"])
+
+
+def listed(parts: list[str]) -> str:
+    """One, two and three."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

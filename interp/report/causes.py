@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.report.figures import PHASES, colours, faded, styled
+from interp.report.figures import INK, PHASES, colours, faded, styled
 
 BASELINES = {
     "mean difference direction": "#0072B2",
@@ -20,9 +20,13 @@ BASELINES = {
 }
 
 
+DIVERGING = [[0, "rgba(213,94,0,1)"], [0.5, "rgba(213,94,0,0)"], [0.5, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]]
+"""From a loss to a gain; what does not change shows the page, light or dark."""
 SHOWN = 40
 """Features of an emotion that its ladder shows, those of largest effect."""
 COLUMNS = 3
+ROW, BETWEEN_ROWS = 250, 58
+"""Pixels of a row of the ladder's panels, and of what lies between two rows: ticks and a title."""
 CONTROL_QUANTILE = 0.99
 
 
@@ -34,24 +38,21 @@ def ladder(effects: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
     found = effects[effects["split"] == "discover"]
     shown = [label for label in labels if ((found["emotion"] == label) & ~found["control"].astype(bool)).any()]
     rows = max(1, -(-len(shown) // COLUMNS))
+    height = 100 + ROW * rows
     figure = make_subplots(
         rows=rows,
         cols=min(COLUMNS, max(1, len(shown))),
         subplot_titles=shown,
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        vertical_spacing=0.16 / rows,
+        vertical_spacing=BETWEEN_ROWS / (height - 100),
     )
     phases = sorted(found["phase"].unique())
-    named: set[int] = set()
     for i, label in enumerate(shown):
         at = {"row": i // COLUMNS + 1, "col": i % COLUMNS + 1}
         own = found[found["emotion"] == label]
         control = own[own["control"].astype(bool)]["effect"]
         best = own[~own["control"].astype(bool)].sort_values("effect", ascending=False, kind="stable").head(SHOWN)
-        if len(control):
-            low, high = control.quantile(1 - CONTROL_QUANTILE), control.quantile(CONTROL_QUANTILE)
-            figure.add_hrect(y0=low, y1=high, fillcolor="rgba(140,140,140,.28)", line_width=0, layer="below", **at)
         place = np.arange(1, len(best) + 1)
         for number, phase in enumerate(phases):
             mine = (best["phase"] == phase).to_numpy()
@@ -76,19 +77,47 @@ def ladder(effects: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
                     "size": 8,
                     "symbol": ["circle" if c else "circle-open" for c in part["causal"]],
                 },
-                name=f"phase {phase}",
                 legendgroup=f"phase {phase}",
-                showlegend=phase not in named,
+                showlegend=False,
                 customdata=part[["layer", "feature", "ci_low", "ci_high", "n", "flip_rate"]],
                 hovertemplate=f"{label}: layer %{{customdata[0]}}, feature %{{customdata[1]}}<br>"
                 "effect %{y:.3f} [%{customdata[2]:.3f}, %{customdata[3]:.3f}] nats, n = %{customdata[4]}, "
                 "answer flips in %{customdata[5]:.0%}<extra></extra>",
                 **at,
             )
-            named.add(phase)
+        if len(control):  # behind the points, yet after them: plotly draws no band in an empty panel
+            low, high = control.quantile(1 - CONTROL_QUANTILE), control.quantile(CONTROL_QUANTILE)
+            edge = {"color": "rgba(140,140,140,.9)", "width": 1, "dash": "dot"}
+            figure.add_hrect(y0=low, y1=high, fillcolor="rgba(140,140,140,.35)", line=edge, layer="below", **at)
+    _ladder_legend(figure, [int(p) for p in phases])
     figure.update_yaxes(title_text="effect (nats)", col=1)
     figure.update_xaxes(title_text="rank", row=rows)
-    return styled(figure, 110 + 230 * rows)
+    return styled(figure, height)
+
+
+def _ladder_legend(figure: go.Figure, phases: Sequence[int]) -> None:
+    """Colour says the phase, fill says causal: an entry for each, beside the band of the controls."""
+    causal = {"size": 9, "color": INK}
+    entries = [
+        (f"phase {p}", f"phase {p}", {"symbol": "square", "size": 11, "color": PHASES[i % len(PHASES)]})
+        for i, p in enumerate(phases)
+    ]
+    entries += [
+        ("filled: causal", "", causal | {"symbol": "circle"}),
+        ("hollow: not causal", "", causal | {"symbol": "circle-open"}),
+        ("band: random features", "", {"symbol": "line-ew", "size": 16, "line": {"width": 7, "color": "#8C8C8C"}}),
+    ]
+    for name, group, marker in entries:
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name=name,
+            legendgroup=group or name,
+            showlegend=True,
+            marker=marker,
+            hoverinfo="skip",
+        )
 
 
 def concentration(table: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
@@ -100,7 +129,7 @@ def concentration(table: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
         rows=1,
         cols=2,
         column_widths=[0.6, 0.4],
-        subplot_titles=["share of the summed effect", "effective number of features"],
+        subplot_titles=["share of the summed effect held by the top 1, 5, 10", "effective number of causal features"],
     )
     for k, opacity in ((1, 1.0), (5, 0.65), (10, 0.35)):
         figure.add_bar(
@@ -129,7 +158,8 @@ def concentration(table: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
         col=2,
     )
     figure.update_yaxes(range=[0, 1], tickformat=".0%", row=1, col=1)
-    return styled(figure, 380)
+    figure.update_yaxes(title_text="features", rangemode="tozero", row=1, col=2)
+    return styled(figure, 360)
 
 
 def together(moved: pd.DataFrame, inserted: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
@@ -137,14 +167,14 @@ def together(moved: pd.DataFrame, inserted: pd.DataFrame, labels: Sequence[str])
     figure = make_subplots(
         rows=1,
         cols=2,
-        subplot_titles=["taken out: change of probability", "put in: answers that follow"],
+        subplot_titles=["taken out: change of each answer's probability", "put in: share of answers that follow"],
         horizontal_spacing=0.18,
     )
     removed = [label for label in labels if label in set(moved["emotion"])]
     if removed:
         change = moved.pivot(index="emotion", columns="answer", values="effect").reindex(index=removed, columns=labels)
         most = float(np.nanmax(np.abs(change.to_numpy())))
-        _heat(figure, 1, change, "{:+.2f}", -most, most, [[0, "#D55E00"], [0.5, "rgba(255,255,255,0)"], [1, "#0072B2"]])
+        _heat(figure, 1, change, "{:+.2f}", -most, most, DIVERGING)
     causal = inserted[~inserted["control"].astype(bool)]
     sources = [label for label in labels if label in set(causal["emotion"])]
     if sources:
@@ -157,7 +187,7 @@ def together(moved: pd.DataFrame, inserted: pd.DataFrame, labels: Sequence[str])
     figure.update_yaxes(autorange="reversed", row=1, col=2)
     figure.update_xaxes(title_text="answer", row=1, col=1)
     figure.update_xaxes(title_text="texts of", row=1, col=2)
-    return styled(figure, 400)
+    return styled(figure, 380)
 
 
 def _heat(
@@ -230,7 +260,8 @@ def baselines(table: pd.DataFrame) -> go.Figure:
 def confusion(predictions: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
     """Gold against predicted, as shares of each gold emotion, before and after steering."""
     methods = [m for m in ("unsteered", "steered") if (predictions["method"] == m).any()]
-    figure = make_subplots(rows=1, cols=len(methods), subplot_titles=methods, horizontal_spacing=0.16)
+    titles = ["the model as it is", "steered"][: len(methods)]
+    figure = make_subplots(rows=1, cols=len(methods), subplot_titles=titles, horizontal_spacing=0.16)
     for column, method in enumerate(methods, 1):
         mine = predictions[predictions["method"] == method]
         count = pd.crosstab(mine["gold"], mine["predicted"]).reindex(index=labels, columns=labels, fill_value=0)
@@ -256,4 +287,4 @@ def confusion(predictions: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
         )
         figure.update_yaxes(autorange="reversed", title_text="gold" if column == 1 else None, row=1, col=column)
         figure.update_xaxes(title_text="answer", row=1, col=column)
-    return styled(figure, 400)
+    return styled(figure, 130 + 40 * max(len(labels), 4))

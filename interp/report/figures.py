@@ -20,21 +20,40 @@ INK = "#7d8590"
 PHASES = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#7D8590")
 """Colours of phases, in order."""
 NAMES = {
-    "probe_residuals": "probe on residuals",
-    "probe_features": "probe on features",
-    "probe_shuffled": "probe, labels shuffled",
-    "probe_control": "probe, control task (first word)",
+    "probe_residuals": "probe on the residual stream",
+    "probe_features": "probe on SAE features",
+    "probe_shuffled": "probe, emotions shuffled",
+    "probe_control": "probe, other task (first word)",
     "selective_features": "selective features",
-    "joint_ablation": "joint ablation of the top 16",
-    "direct_evidence": "direct evidence",
-    "format_share": "share of format features",
-    "content_overlap": "overlap between texts",
-    "fvu": "unexplained variance (FVU)",
+    "joint_ablation": "loss without its top 16 features",
+    "direct_evidence": "right answer, read out directly",
+    "format_share": "features active in nearly all texts",
+    "content_overlap": "features shared by two texts",
+    "fvu": "variance the SAE leaves out (FVU)",
     "neighbour_agreement": "agreement with the next layer",
     "l0": "active features (L0)",
     "entropy_specific": "specific by entropy",
-    "entropy_shuffled": "specific by entropy, labels shuffled",
+    "entropy_shuffled": "specific by entropy, emotions shuffled",
 }
+UNITS = {
+    "probe_residuals": "share right",
+    "probe_features": "share right",
+    "probe_shuffled": "share right",
+    "probe_control": "share right",
+    "selective_features": "features",
+    "joint_ablation": "nats",
+    "direct_evidence": "nats",
+    "format_share": "share of active features",
+    "content_overlap": "share of active features",
+    "fvu": "share of variance",
+    "neighbour_agreement": "correlation",
+    "l0": "features per text",
+    "entropy_specific": "share of features",
+    "entropy_shuffled": "share of features",
+}
+"""What each signal is counted in."""
+COUNTS = ("selective_features", "l0")
+"""Signals that count something, written without decimals."""
 
 
 def colours(labels: Sequence[str]) -> dict[str, str]:
@@ -55,10 +74,19 @@ def in_script(text: str) -> str:
 
 
 def styled(figure: go.Figure, height: int) -> go.Figure:
-    """What all figures share."""
+    """What all figures share; `height` holds no legend, room for which is added.
+
+    Panel titles stand at the left over their panels; cells of heat maps have no grid over them.
+    """
+    room = legend_room(figure, WIDE)
     figure.update_layout(
-        height=height,
-        margin={"l": 56, "r": 16, "t": 64, "b": 96 if _has_legend(figure) else 48},
+        height=height + room,
+        margin={
+            "l": 56,
+            "r": 16,
+            "t": 56 if figure.layout.annotations or figure.layout.title.text else 16,
+            "b": 52 + room,
+        },
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
@@ -67,12 +95,35 @@ def styled(figure: go.Figure, height: int) -> go.Figure:
         modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK},
     )
     axis = {"gridcolor": "rgba(125,133,144,.22)", "zerolinecolor": "rgba(125,133,144,.5)", "automargin": True}
+    axis |= {"title_font_size": 13}
     figure.update_xaxes(**axis, zeroline=False)
     figure.update_yaxes(**axis)
+    for trace in figure.select_traces({"type": "heatmap"}):
+        for name in (trace.xaxis or "x", trace.yaxis or "y"):
+            figure.layout[name[0] + "axis" + name[1:]].update(showgrid=False, zeroline=False, ticks="", ticksuffix=" ")
+    starts = {round(sum(x.domain) / 2, 6): x.domain[0] for x in figure.select_xaxes() if x.domain}
+    figure.update_traces(marker_line_width=0, selector={"type": "bar"})
+    for title in figure.layout.annotations:
+        if is_title(title):
+            title.update(x=starts.get(round(title.x, 6), title.x), xanchor="left", yshift=4)
     figure.update_annotations(font_size=13)
     return figure
 
 
-def _has_legend(figure: go.Figure) -> bool:
-    named = [t for t in figure.data if t.name and t.showlegend is not False]
-    return len(named) > 1 or any(t.showlegend for t in named)
+def is_title(annotation: go.layout.Annotation) -> bool:
+    """Whether it is a panel's title, as `make_subplots` writes them."""
+    own = annotation
+    return (own.xref, own.yref, own.yanchor, own.showarrow) == ("paper", "paper", "bottom", False) and not own.name
+
+
+WIDE, NARROW = 1000, 330
+"""Pixels of a legend on a wide page and on a telephone."""
+
+
+def legend_room(figure: go.Figure, width: int) -> int:
+    """Pixels that the legend takes below the plot: entries stand in columns as wide as the longest of them."""
+    names = [t.name for t in figure.data if t.name and t.showlegend is not False]
+    if len(names) < 2 and not any(t.showlegend for t in figure.data if t.name):
+        return 0
+    columns = max(1, width // (44 + 7 * max(map(len, names))))
+    return 12 + 20 * -(-len(names) // columns)

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Lines
 from rich.text import Text
 
+from interp.report.answer import Sentence
 from interp.report.figures import colours, styled
 from interp.report.page import render
 from interp.report.sections import Figure, Section
@@ -74,25 +75,33 @@ def inspection_page(found: Inspection, name: str) -> str:
         "answers",
         "Answers",
         _answers(found),
-        "Probability of each label as answer: the model as it is; with the features that support its answer most"
-        " removed together; and steered, if the run found a steering. n = 1 text: no interval, and no claim beyond it.",
+        "Probability of each emotion as answer: the model as it is; with the features that support its answer most"
+        f" removed together; and steered, if the run found a steering.{_unsteered(found)} n = 1 text: no interval, and"
+        " no claim beyond it.",
     )
-    text = found.text if len(found.text) <= MOST_TEXT else f"{found.text[:MOST_TEXT]} … ({len(found.text)} characters)"
-    cut = [f"{found.cut} tokens of the text did not fit the context and were cut from its left."] if found.cut else []
+    text = (
+        found.text if len(found.text) <= MOST_TEXT else f"{found.text[:MOST_TEXT]} … ({len(found.text):,} characters)"
+    )
+    cut = [f"{found.cut:,} tokens of the text did not fit the context and were cut from its left."] if found.cut else []
     plain = found.probabilities["plain"]
     return render(
         title=f"{name}: one text",
         lead=text,
         labels=found.labels,
-        answer=[f"The model answers {found.answer} (probability {max(plain):.2f} among the labels)."],
+        answer=[Sentence("", f"The model answers {found.answer} (probability {max(plain):.2f} among the emotions).")],
         sections=[
-            Section("Layers and tokens", "evidence", maps),
-            Section("What edits change", "answers", [bars]),
-            Section("Features behind the answer", "features", [], ("features",)),
+            Section("Where in the text and the layers", "evidence", maps, (), "Layers and tokens"),
+            Section("What edits change", "answers", [bars], (), "Edits"),
+            Section("Features behind the answer", "features", [], ("features",), "Features"),
         ],
         tables={"features": _features(found)},
         notices=cut,
     )
+
+
+def _unsteered(found: Inspection) -> str:
+    """Why a row is missing."""
+    return "" if "steered" in found.probabilities else " This run has no steering, so there is no such row."
 
 
 def _by_probability(found: Inspection) -> list[tuple[int, str]]:
@@ -104,7 +113,8 @@ def _caption(found: Inspection, label: str) -> str:
     return (
         f"Columns: tokens of the prompt (the last {MOST_TOKENS}); rows: layers; colour: probability of {label} among"
         " the labels if that layer's residual at that token were read out by the final norm and unembedding (logit"
-        " lens), n = 1 text. Only the last column is where the model answers; elsewhere it shows what is there to be"
+        " lens), n = 1 text; the scale ends at the highest value of any emotion. Only the last column is where the"
+        " model answers; elsewhere it shows what is there to be"
         " read, not what is used."
     )
 
@@ -112,6 +122,7 @@ def _caption(found: Inspection, label: str) -> str:
 def _evidence(found: Inspection, label: int) -> go.Figure:
     values = found.evidence[:, -MOST_TOKENS:, label]
     tokens = [t.replace("\n", "⏎").strip() or "·" for t in found.tokens[-MOST_TOKENS:]]
+    most = float(found.evidence[:, -MOST_TOKENS:].max(initial=0))
     figure = go.Figure(
         go.Heatmap(
             z=np.round(values, 4),
@@ -119,7 +130,7 @@ def _evidence(found: Inspection, label: int) -> go.Figure:
             y=list(range(len(values))),
             customdata=[tokens] * len(values),
             zmin=0,
-            zmax=1,
+            zmax=min(1.0, max(np.ceil(20 * most) / 20, 0.05)),
             colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
             colorbar={"thickness": 10, "tickformat": ".0%"},
             xgap=1,
@@ -127,9 +138,10 @@ def _evidence(found: Inspection, label: int) -> go.Figure:
             hovertemplate="layer %{y}, token %{customdata}: %{z:.0%}<extra></extra>",
         )
     )
-    figure.update_xaxes(tickvals=list(range(len(tokens))), ticktext=[t[:14] for t in tokens], tickangle=-60)
+    figure.update_xaxes(tickvals=list(range(len(tokens))), ticktext=[t[:14] for t in tokens], tickangle=-90)
+    figure.update_xaxes(tickfont_size=13 if len(tokens) <= 60 else 9)
     figure.update_yaxes(title_text="layer", dtick=1 if len(values) <= 16 else None)
-    return styled(figure, 180 + 22 * len(values))
+    return styled(figure, 150 + 22 * len(values))
 
 
 def _answers(found: Inspection) -> go.Figure:
@@ -145,10 +157,10 @@ def _answers(found: Inspection) -> go.Figure:
             marker_color=palette[label],
             hovertemplate=f"%{{y}}: {label} %{{x:.1%}}<extra></extra>",
         )
-    figure.update_layout(barmode="stack")
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
     figure.update_yaxes(autorange="reversed")
-    return styled(figure, 150 + 50 * len(names))
+    return styled(figure, 90 + 50 * len(names))
 
 
 def _features(found: Inspection) -> Table:

@@ -1,6 +1,7 @@
 """Figures of layers: signals with phases, and where the features of each emotion are."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -9,13 +10,15 @@ from plotly.subplots import make_subplots
 
 from interp.report.figures import NAMES, PHASES, faded, styled
 
+MOST_TICKS = 26
+"""Layers with a number on the axis."""
 Panel = tuple[str, str, dict[str, str]]
 """Title, unit, colour by signal."""
 
 REPRESENTATIONAL: tuple[Panel, ...] = (
     (
-        "What the layer holds: probe accuracy",
-        "accuracy",
+        "What the layer holds: answers of a linear probe that are right",
+        "share right",
         {
             "probe_residuals": "#0072B2",
             "probe_features": "#009E73",
@@ -23,9 +26,9 @@ REPRESENTATIONAL: tuple[Panel, ...] = (
             "probe_shuffled": "#8C8C8C",
         },
     ),
-    ("Features selective for an emotion (q < 0.05)", "features", {"selective_features": "#CC79A7"}),
+    ("Features that tell an emotion from the others (q < 0.05)", "features", {"selective_features": "#CC79A7"}),
     (
-        "Format, content and reconstruction",
+        "Format, content, and what the SAE leaves out",
         "share",
         {
             "format_share": "#E6A700",
@@ -36,42 +39,70 @@ REPRESENTATIONAL: tuple[Panel, ...] = (
     ),
 )
 CAUSAL: tuple[Panel, ...] = (
-    ("What the layer does: effect of removing its top features", "nats", {"joint_ablation": "#D55E00"}),
-    ("Read out directly: log-probability of the gold emotion", "nats", {"direct_evidence": "#9467BD"}),
+    ("What the answer takes from it: loss without its top features", "nats", {"joint_ablation": "#D55E00"}),
+    ("What it says if read out directly: right answer's log-probability", "nats", {"direct_evidence": "#9467BD"}),
 )
 
 
 def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence[Panel]) -> go.Figure | None:
-    """Signals over layers, one panel per kind, intervals as bands, phases as shading; None where there is no signal."""
+    """Signals over layers, one panel per kind, intervals as bands, phases as shading; None where there is no signal.
+
+    Layers that were not measured have no point; a dotted line leads over them, and shading changes half-way.
+    """
     present = [(t, u, {s: c for s, c in own.items() if (signals["signal"] == s).any()}) for t, u, own in panels]
     present = [p for p in present if p[2]]
     if not present:
         return None
+    layers = sorted(int(k) for k in signals["layer"].unique())
     figure = make_subplots(
-        rows=len(present), cols=1, shared_xaxes=True, vertical_spacing=0.09, subplot_titles=[p[0] for p in present]
+        rows=len(present),
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.27 / (len(present) + 1),
+        subplot_titles=[p[0] for p in present],
     )
     for row, (_, unit, own) in enumerate(present, 1):
         for name, colour in own.items():
             _signal(figure, signals[signals["signal"] == name].sort_values("layer"), name, colour, row)
         figure.update_yaxes(title_text=unit, row=row, col=1)
-    for i, span in enumerate(phases["phases"] if phases else []):
-        figure.add_vrect(
-            x0=span["first"] - 0.5,
-            x1=span["last"] + 0.5,
-            fillcolor=faded(PHASES[i % len(PHASES)], 0.13),
-            line_width=0,
-            layer="below",
-        )
-        middle = (span["first"] + span["last"]) / 2
-        label = {"text": f"phase {span['phase']}", "showarrow": False, "yref": "paper", "y": 1, "yshift": 34}
-        figure.add_annotation(x=middle, **label)
-    figure.update_xaxes(dtick=1 if signals["layer"].nunique() <= 16 else None)
+    spans = phases["phases"] if phases else []
+    for i, (span, (low, high)) in enumerate(zip(spans, shaded(spans, layers), strict=True)):
+        colour = faded(PHASES[i % len(PHASES)], 0.13)
+        figure.add_vrect(x0=low, x1=high, fillcolor=colour, line_width=0, layer="below")
+        label = {"text": f"phase {span['phase']}", "showarrow": False, "yref": "paper", "y": 1}
+        place = {"yanchor": "bottom", "yshift": 24, "name": f"phase {span['phase']}"}
+        figure.add_annotation(x=(low + high) / 2, **label, **place)
+    ticks = layers if len(layers) <= MOST_TICKS else layers[:: -(-len(layers) // MOST_TICKS)]
+    figure.update_xaxes(tickvals=ticks, range=[layers[0] - 0.5, layers[-1] + 0.5])
     figure.update_xaxes(title_text="layer", row=len(present), col=1)
-    return styled(figure, 190 * len(present) + 140)
+    return styled(figure, 170 * len(present) + 110)
+
+
+def shaded(spans: Sequence[Mapping[str, int]], layers: Sequence[int]) -> list[tuple[float, float]]:
+    """From where to where each phase is shaded: half-way between its layers and its neighbours' that were measured."""
+    if not spans:
+        return []
+    edges = [layers[0] - 0.5]
+    for span in spans[1:]:
+        before = [k for k in layers if k < span["first"]]
+        edges.append((before[-1] + span["first"]) / 2 if before else span["first"] - 0.5)
+    return list(pairwise([*edges, layers[-1] + 0.5]))
+
+
+def runs_of(layers: Sequence[int]) -> list[list[int]]:
+    """Consecutive layers together."""
+    found: list[list[int]] = []
+    for k in layers:
+        if found and k == found[-1][-1] + 1:
+            found[-1].append(k)
+        else:
+            found.append([k])
+    return found
 
 
 def _signal(figure: go.Figure, mine: pd.DataFrame, name: str, colour: str, row: int) -> None:
-    x = mine["layer"].tolist()
+    x = [int(k) for k in mine["layer"]]
+    at = {"row": row, "col": 1}
     figure.add_scatter(
         x=x + x[::-1],
         y=[*mine["ci_high"], *mine["ci_low"][::-1]],
@@ -82,21 +113,26 @@ def _signal(figure: go.Figure, mine: pd.DataFrame, name: str, colour: str, row: 
         hoverinfo="skip",
         showlegend=False,
         legendgroup=name,
-        row=row,
-        col=1,
+        **at,
     )
+    parts = runs_of(x)
+    if len(parts) > 1:
+        dotted = {"color": colour, "dash": "dot", "width": 1}
+        hidden = {"hoverinfo": "skip", "showlegend": False, "legendgroup": name}
+        figure.add_scatter(x=x, y=mine["value"], mode="lines", line=dotted, **hidden, **at)
+    points = mine.set_index("layer")[["value", "ci_low", "ci_high", "n"]]
+    broken = points.reindex([k for i, part in enumerate(parts) for k in ([parts[i - 1][-1] + 0.5] if i else []) + part])
     figure.add_scatter(
-        x=x,
-        y=mine["value"],
-        name=NAMES[name],
+        x=broken.index,
+        y=broken["value"],
+        name=NAMES.get(name, name),
         mode="lines+markers",
         line_color=colour,
         marker_size=6,
         legendgroup=name,
-        customdata=mine[["ci_low", "ci_high", "n"]],
-        hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}",
-        row=row,
-        col=1,
+        customdata=broken[["ci_low", "ci_high", "n"]],
+        hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]:,}",
+        **at,
     )
 
 
@@ -110,7 +146,9 @@ def emotion_map(
         count = pd.crosstab(found["layer"], found["emotion"])
         specific = found[found["kind"] == "specific"]
         alone = pd.crosstab(specific["layer"], specific["emotion"])
-        panels.append(("selective features", count, alone, "%{z} selective, %{customdata} for this emotion alone"))
+        panels.append(
+            ("features selective for it", count, alone, "%{z} selective, %{customdata} for this emotion alone")
+        )
     if effects is not None:
         causal = effects[effects["causal"].astype(bool) & (effects["split"] == "discover")]
         total = causal.pivot_table(index="layer", columns="emotion", values="effect", aggfunc="sum")
@@ -144,4 +182,4 @@ def emotion_map(
         )
         figure.update_xaxes(title_text="layer", type="category", row=1, col=column)
     figure.update_yaxes(autorange="reversed")
-    return styled(figure, 90 + 46 * max(len(labels), 3))
+    return styled(figure, 110 + 42 * max(len(labels), 3))

@@ -14,17 +14,32 @@ const drawn = new Set();
 const isDark = () => getComputedStyle(document.documentElement).colorScheme === "dark";
 $("#theme").onclick = () => {
   document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-  drawn.forEach(plot => Plotly.relayout(plot, { "font.color": ink() }));
+  drawn.forEach(plot => {
+    Plotly.relayout(plot, { "font.color": ink() });
+    inCells(plot.data).forEach(i => Plotly.restyle(plot, { "textfont.color": cellInk() }, [i]));
+  });
 };
+// plotly chooses the ink of text on a see-through colour as if the page were white
+const cellInk = () => isDark() ? "#f0f3f6" : null;
+const inCells = data => data.flatMap((t, i) => t.type === "heatmap" || (t.type === "bar" && t.textposition === "inside") ? [i] : []);
 
 // ------------------------------------------------------------------ figures, drawn when they come near
-const settings = { responsive: true, displaylogo: false };
+const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"] };
+const figureOf = new Map();
+const layoutFor = (figure, width) => {
+  const own = width < figure.least ? { template: figure.layout.template, ...figure.narrow } : figure.layout;
+  return { ...structuredClone(own), font: { ...own.font, color: ink() } };
+};
 function draw(plot) {
   if (drawn.has(plot) || !plot.offsetParent) return;
   drawn.add(plot);
-  const { data, layout } = parsed($("#data-" + plot.id.slice(7)));
-  layout.font = { ...layout.font, color: ink() };
-  Plotly.newPlot(plot, data, layout, settings);
+  const figure = parsed($("#data-" + plot.id.slice(7)));
+  figure.wide = plot.clientWidth >= figure.least;
+  figureOf.set(plot, figure);
+  const layout = layoutFor(figure, plot.clientWidth);
+  plot.style.height = layout.height + "px";
+  if (isDark()) inCells(figure.data).forEach(i => { figure.data[i].textfont = { ...figure.data[i].textfont, color: cellInk() }; });
+  Plotly.newPlot(plot, figure.data, layout, settings);
   if ("cards" in plot.dataset) {
     plot.on("plotly_click", e => {
       const place = e.points[0].customdata;
@@ -32,6 +47,14 @@ function draw(plot) {
     });
   }
 }
+addEventListener("resize", () => drawn.forEach(plot => {
+  const figure = figureOf.get(plot), width = plot.clientWidth;
+  if (!width || figure.wide === width >= figure.least) return;
+  figure.wide = !figure.wide;
+  const layout = layoutFor(figure, width);
+  plot.style.height = layout.height + "px";
+  Plotly.react(plot, figure.data, layout, settings);
+}));
 const watcher = new IntersectionObserver(
   entries => entries.forEach(e => e.isIntersecting && draw(e.target)), { rootMargin: "900px" });
 const drawAll = () => $$(".plot[id]").forEach(draw);
@@ -61,13 +84,14 @@ for (const figures of groups.values()) {
 // ------------------------------------------------------------------ tables: sort, filter, page, download
 const PAGE = 20;
 const known = new Map(parsed($("#cards")).map(c => [c.layer + "/" + c.feature, c]));
-const fixed = (x, c) => x === null ? "-" : (c.sign && x > 0 ? "+" : "") + x.toFixed(c.digits);
+const fixed = (x, c, digits = c.digits) => x === null ? "-" : (c.sign && x > 0 ? "+" : "") + x.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const key = (v, c) => c.kind === "interval" ? (v === null ? null : v[0]) : c.kind === "feature" ? v[0] * 1e7 + v[1] : v;
-const plain = (v, c) => v === null ? "" : c.kind === "interval" || c.kind === "feature" ? v.join(" ") : String(v);
+const plain = (v, c) => v === null ? "" : c.kind === "interval" || c.kind === "feature" ? v.slice(0, 3).join(" ") : String(v);
 function cell(v, c) {
   const td = make("td");
+  if (c.kind === "number" || c.kind === "share") td.className = "figure";
   if (v === null) td.textContent = "-";
-  else if (c.kind === "interval") td.append(fixed(v[0], c) + " ", make("small", { textContent: `[${fixed(v[1], c)}, ${fixed(v[2], c)}]` }));
+  else if (c.kind === "interval") td.append(fixed(v[0], c, v[3]) + " ", make("small", { textContent: `[${fixed(v[1], c, v[3])}, ${fixed(v[2], c, v[3])}]` }));
   else if (c.kind === "share") td.textContent = fixed(100 * v, c) + " %";
   else if (c.kind === "number") td.textContent = fixed(v, c);
   else if (c.kind === "feature") td.append(known.has(v.join("/"))
@@ -84,7 +108,7 @@ function table(box) {
   const back = make("button", { type: "button", textContent: "‹", title: "previous page", onclick: () => { page--; show(); } });
   const on = make("button", { type: "button", textContent: "›", title: "next page", onclick: () => { page++; show(); } });
   const save = make("button", { type: "button", textContent: "CSV", title: "download what the filter leaves", onclick: download });
-  const head = make("tr", {}, ...columns.map((c, i) => make("th", { textContent: c.title, scope: "col", tabIndex: 0,
+  const head = make("tr", {}, ...columns.map((c, i) => make("th", { textContent: c.title, scope: "col", tabIndex: 0, className: c.kind === "number" || c.kind === "share" ? "figure" : "",
     onclick: () => sort(i), onkeydown: e => e.key === "Enter" && sort(i) })));
   function sort(i) {
     down = by === i ? !down : columns[i].kind !== "text";
@@ -120,14 +144,15 @@ function table(box) {
     page = Math.min(Math.max(page, 0), pages - 1);
     const part = all ? found : found.slice(page * PAGE, (page + 1) * PAGE);
     body.replaceChildren(...part.map(r => make("tr", { className: bold.has(r) ? "strong" : "" }, ...r.map((v, i) => cell(v, columns[i])))));
-    count.textContent = `${found.length} of ${rows.length} rows` + (pages > 1 ? `, page ${page + 1} of ${pages}` : "");
+    count.textContent = `${found.length.toLocaleString("en-US")} of ${rows.length.toLocaleString("en-US")} rows` + (pages > 1 ? `, page ${page + 1} of ${pages}` : "");
     back.hidden = on.hidden = pages < 2;
     back.disabled = page === 0;
     on.disabled = page === pages - 1;
+    back.parentElement?.nextElementSibling?.firstChild?.onscroll?.();
   }
   function download() {
     const quote = v => /[",\n]/.test(v) ? `"${v.replaceAll('"', '""')}"` : v;
-    const wide = (v, c) => c.kind === "interval" ? (v || ["", "", ""]) : c.kind === "feature" ? v : [v === null ? "" : v];
+    const wide = (v, c) => c.kind === "interval" ? (v ? v.slice(0, 3) : ["", "", ""]) : c.kind === "feature" ? v : [v === null ? "" : v];
     const names = c => c.kind === "interval" ? [c.title, c.title + " low", c.title + " high"] : c.kind === "feature" ? ["layer", "feature"] : [c.title];
     const lines = [columns.flatMap(names), ...ordered().map(r => r.flatMap((v, i) => wide(v, columns[i])))];
     const text = lines.map(l => l.map(v => quote(String(v))).join(",")).join("\n") + "\n";
@@ -138,7 +163,15 @@ function table(box) {
   box.whole = on => { all = on; show(); };
   const tools = make("div", { className: "tools" }, filter, save, back, on, count);
   if (rows.length < 6) filter.hidden = true;
-  $("script", box).replaceWith(tools, make("div", { className: "scroll" }, make("table", {}, make("thead", {}, head), body)));
+  const scroll = make("div", { className: "scroll", tabIndex: 0 }, make("table", {}, make("thead", {}, head), body));
+  const frame = make("div", { className: "frame" }, scroll);
+  const edges = () => {
+    frame.classList.toggle("off", scroll.scrollLeft > 1);
+    frame.classList.toggle("on", scroll.scrollLeft + scroll.clientWidth < scroll.scrollWidth - 1);
+  };
+  scroll.onscroll = edges;
+  new ResizeObserver(edges).observe(scroll);
+  $("script", box).replaceWith(tools, frame);
   show();
 }
 $$(".table").forEach(table);

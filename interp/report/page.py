@@ -11,8 +11,9 @@ import yaml
 from plotly.offline import get_plotlyjs
 
 from interp.folder import writing
-from interp.report.answer import answer
+from interp.report.answer import Sentence, answer
 from interp.report.figures import colours, in_script
+from interp.report.glance import Recognised, facts, heading, recognised
 from interp.report.run_files import RunFiles
 from interp.report.sections import Section, sections
 from interp.report.tables import Table, tables
@@ -29,15 +30,12 @@ def write_report(folder: Path, *, text: bool = True) -> Path:
     run = RunFiles(folder)
     record = run.record
     config = {key: value for key, value in record["config"].items() if key != "out"}
-    model, saes = record["model"], record["saes"]
-    lead = (
-        f"model {model['name']}, {model['n_layers']} layers of width {model['d_model']}; SAEs {saes['name']} on"
-        f" {len(saes['layers'])} layers; seed {config['seed']}; interp {record['versions']['interp']}"
-    )
     page = render(
         title=record["name"],
-        lead=lead,
+        heading=heading(run),
+        lead=" · ".join(facts(run)),
         labels=run.labels,
+        recognised=recognised(run),
         answer=answer(run),
         sections=sections(run),
         tables=tables(run),
@@ -57,9 +55,11 @@ def render(
     title: str,
     lead: str,
     labels: Sequence[str],
-    answer: Sequence[str],
+    answer: Sequence[Sentence],
     sections: Sequence[Section],
     tables: Mapping[str, Table],
+    heading: str = "",
+    recognised: Sequence[Recognised] = (),
     cards: Sequence[Mapping[str, Any]] = (),
     notices: Sequence[str] = (),
     provenance: str = "",
@@ -70,11 +70,14 @@ def render(
 
     Args:
         command: what takes `config` and makes all this again.
+        heading: what stands on top; the title if left out.
     """
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(_asset("template.html")).render(
         title=title,
+        heading=heading or title,
         lead=lead,
+        recognised=recognised,
         answer=answer,
         sections=sections,
         tables=tables,

@@ -1,15 +1,19 @@
 """Which figures a report shows, in which order, with captions that say what they show, n, and how to read them."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.utils import PlotlyJSONEncoder
 
 from interp.corpus_names import corpus_names
 from interp.report import causes, features, layers, steering
 from interp.report.figures import in_script
+from interp.report.narrow import narrow_layout, width_needed
 from interp.report.run_files import RunFiles
+from interp.report.words import layer_list
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class Figure:
     Attributes:
         group: figures of one group share a switch that shows one of them or all; their `title` is its label.
         cards: whether a point's `customdata` begins with layer and feature, so that a click opens the feature's card.
+        most: pixels beyond which the figure is not stretched.
     """
 
     name: str
@@ -27,31 +32,34 @@ class Figure:
     caption: str
     group: str | None = None
     cards: bool = False
+    most: int | None = None
 
     @property
     def height(self) -> int:
         return int(self.figure.layout.height or 420)
 
     @property
-    def narrow(self) -> bool:
-        """Whether no panels stand side by side, so that it fits a telephone."""
-        axes = self.figure.select_xaxes()
-        return all(axis.domain is None or axis.domain[0] < 0.1 for axis in axes)
-
-    @property
     def json(self) -> str:
-        """What plotly draws."""
-        return in_script(str(self.figure.to_json()))
+        """What plotly draws: data, the layout for a wide page, and that for a plot of fewer than `least` pixels."""
+        whole = json.loads(str(self.figure.to_json()))
+        narrow = json.loads(json.dumps(narrow_layout(self.figure), cls=PlotlyJSONEncoder))
+        own = {"data": whole["data"], "layout": whole["layout"], "narrow": narrow, "least": width_needed(self.figure)}
+        return in_script(json.dumps(own, ensure_ascii=False, separators=(",", ":")))
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, its figures, and the names of the tables under them."""
+    """A heading, its figures, and the names of the tables under them; `short` is its entry in the navigation."""
 
     title: str
     slug: str
     figures: list[Figure]
     tables: tuple[str, ...] = ()
+    short: str = ""
+
+    @property
+    def entry(self) -> str:
+        return self.short or self.title
 
 
 def sections(run: RunFiles) -> list[Section]:
@@ -61,24 +69,24 @@ def sections(run: RunFiles) -> list[Section]:
         return [f for make in makers for f in make(run)]
 
     return [
-        Section("Where: signals over layers", "where", drawn(_layer_phases)),
-        Section("Where emotions live", "live", drawn(_emotion_map)),
-        Section("Which features: causal effects", "which", drawn(_ladder), ("effects",)),
-        Section("How concentrated", "concentration", drawn(_concentration, _joint)),
-        Section("Sufficient, and whose place they take", "together", drawn(_together), ("why",)),
-        Section("Shared, specific, lexical", "sets", drawn(_upset)),
-        Section("Beside it: directions and modules", "baselines", drawn(_baselines)),
-        Section("What steering changes", "steering", drawn(_gains, _recalls), ("methods",)),
-        Section("Confusions", "confusions", drawn(_confusions)),
-        Section("Dose, price and data", "dose", drawn(_dose, _price, _learning)),
-        Section("What it costs", "cost", [], ("language", "side_effects")),
-        Section("Examples and signals", "examples", [], ("examples", "signals")),
+        Section("Where in the layers", "where", drawn(_layer_phases), (), "Layers"),
+        Section("Where each emotion is", "live", drawn(_emotion_map), (), "Emotions"),
+        Section("Which features cause the answer", "which", drawn(_ladder), ("effects",), "Features"),
+        Section("Few features or many", "concentration", drawn(_concentration, _joint), (), "Few or many"),
+        Section("Taken out and put in", "together", drawn(_together), ("why",), "Out and in"),
+        Section("Features shared by emotions", "sets", drawn(_upset), (), "Shared"),
+        Section("Compared with directions and modules", "baselines", drawn(_baselines), (), "Modules"),
+        Section("What steering changes", "steering", drawn(_gains, _recalls), ("steered", "methods"), "Steering"),
+        Section("Which emotions are confused", "confusions", drawn(_confusions), (), "Confusions"),
+        Section("How much steering, from how many examples", "dose", drawn(_dose, _price, _learning), (), "Dose"),
+        Section("What steering costs", "cost", [], ("language", "side_effects"), "Costs"),
+        Section("Texts and all signals", "examples", [], ("examples", "signals"), "Data"),
     ]
 
 
 def _span(n: pd.Series) -> str:
     low, high = int(n.min()), int(n.max())
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
+    return f"n = {low:,}" if low == high else f"n = {low:,} to {high:,}"
 
 
 def _found(effects: pd.DataFrame) -> pd.DataFrame:
@@ -92,30 +100,40 @@ def _layer_phases(run: RunFiles) -> list[Figure]:
     boundaries = ""
     if phases and phases["boundaries"]:
         spans = zip(phases["boundaries"], phases["intervals"], strict=True)
-        boundaries = " Boundaries: " + ", ".join(f"layer {b} [{low}, {high}]" for b, (low, high) in spans) + "."
+        inside = ", ".join(f"at layer {b} (95 % interval {low} to {high})" for b, (low, high) in spans)
+        boundaries = f", here {inside}"
+    n_layers, covered = run.record["model"]["n_layers"], run.record["saes"]["layers"]
+    gaps = (
+        f" Measured at {layer_list(covered, n_layers)}; dotted lines only lead over the others."
+        if 0 < len(covered) < n_layers
+        else ""
+    )
     shared = (
-        f"Each point is one layer's value over n = {int(signals['n'].max())} discover examples; bands are 95 %"
-        " bootstrap intervals. Shading: phases, change points of the emotion signals"
-        f" together.{boundaries}"
+        f"Points: a layer's value over n = {int(signals['n'].max()):,} discover examples; bands: 95 % bootstrap"
+        " intervals. Shaded: phases, stretches of layers that behave alike; a new one begins where the signals change"
+        f" together{boundaries}.{gaps}"
     )
     parts = (
         (
+            "what layers hold",
             "representational",
             layers.REPRESENTATIONAL,
-            "What a layer's residual holds. Read a probe against its shuffled labels and its control task: only what is"
-            " above both is knowledge of emotions.",
+            "What can be read from the residual stream at the answer position. A probe is a linear classifier; only"
+            " what it gets right above shuffled emotions and above another task is knowledge of emotions. A layer is"
+            " said to hold the emotion from where on it stays at least half-way from shuffled emotions to its best.",
         ),
         (
+            "what the answer uses",
             "causal",
             layers.CAUSAL,
-            "What the answer takes from a layer. A high probe above with a low ablation effect here is information"
-            " that is there and not used.",
+            "What the answer takes from a layer. Where the probe is high and the loss here is low, the layer holds the"
+            " emotion and the answer does not use it. 1 nat: the right answer becomes 2.7 times less likely.",
         ),
     )
-    drawn = [(kind, layers.layer_phases(signals, phases, panels), own) for kind, panels, own in parts]
+    drawn = [(title, slug, layers.layer_phases(signals, phases, panels), own) for title, slug, panels, own in parts]
     return [
-        Figure(f"layers-{kind}", kind, figure, f"{own} {shared}", group="layers")
-        for kind, figure, own in drawn
+        Figure(f"layers-{slug}", title, figure, f"{own} {shared}", group="layers")
+        for title, slug, figure, own in drawn
         if figure is not None
     ]
 
@@ -126,9 +144,9 @@ def _emotion_map(run: RunFiles) -> list[Figure]:
         return []
     n = "" if effects is None else f" {_span(_found(effects)['n'])} discover examples per emotion."
     caption = (
-        "Rows: emotions; columns: layers. Left: features selective for the emotion (one-vs-rest, q < 0.05); right: the"
-        f" summed effect of its causal features.{n} A row that is dark on the left and pale on the right is known there"
-        " and decided elsewhere."
+        "Rows: emotions; columns: layers with SAEs. First: how many features are selective for the emotion (one against"
+        f" the rest, q < 0.05); second: the summed effect of its causal features, in nats.{n} Where a row is dark in"
+        " the first map and pale in the second, the emotion is known there and the answer decided elsewhere."
     )
     figure = layers.emotion_map(selectivity, effects, run.record["saes"]["layers"], run.labels)
     return [Figure("map", "Layer by emotion", figure, caption)]
@@ -142,10 +160,11 @@ def _ladder(run: RunFiles) -> list[Figure]:
         "Each circle is one feature: how much the gold emotion's log-probability falls when that feature alone is"
         " removed at the answer position, mean over the emotion's discover examples"
         f" ({_span(_found(effects)['n'])}), with its 95 % interval; the {causes.SHOWN} largest of each emotion."
-        " Filled: causal, that is, interval above zero, above the 99th percentile of the controls of its phase, and a"
-        " larger effect where the emotion is than where it is not (q < 0.05). Grey band: 98 % of the random features"
-        " matched in strength and firing rate. A steep start is a concentrated cause, a long shelf a diffuse one. Click"
-        " a circle for the feature's card."
+        " Colour: its phase of layers. Filled: causal, that is, interval above zero, above the 99th percentile of the"
+        " controls of its phase, and a larger effect where the emotion is than where it is not (q < 0.05); hollow:"
+        " not. Grey band between dotted lines: 98 % of the controls, random features matched in strength and firing"
+        " rate; where it is thin, they do next to nothing. A steep start is a concentrated cause, a long shelf a"
+        " diffuse one. Click a circle for the feature's card."
     )
     return [Figure("ladder", "Causal ladder", causes.ladder(effects, run.labels), caption, cards=True)]
 
@@ -155,8 +174,8 @@ def _concentration(run: RunFiles) -> list[Figure]:
     if table is None or not table["n_causal"].any():
         return []
     caption = (
-        "Left: share of an emotion's summed causal effect that its strongest 1, 5 and 10 features hold."
-        " Right: effective number of features, (sum of effects)² / sum of squares:"
+        "First: share of an emotion's summed causal effect that its strongest 1, 5 and 10 features hold."
+        " Second: effective number of features, (sum of effects)² / sum of squares:"
         " 1 if one feature does it all, the number of causal features if all do the same."
         f" {_span(table['n'])} examples per emotion."
     )
@@ -182,8 +201,8 @@ def _together(run: RunFiles) -> list[Figure]:
         return []
     control = inserted[inserted["control"].astype(bool)]["follows"].mean()
     caption = (
-        "Left: an emotion's causal features are removed from its own texts; cells: mean change of each answer's"
-        " probability. A gain off the diagonal names the emotion that had been held down. Right: the features are set,"
+        "First: an emotion's causal features are removed from its own texts; cells: mean change of each answer's"
+        " probability. A gain off the diagonal names the emotion that had been held down. Second: the features are set,"
         " in texts of other emotions and in neutral ones, to what they typically are in their own texts; cells: share"
         " of texts answered otherwise before that now get the emotion as answer. Controls put in the same way:"
         f" {control:.1%} on average. {_span(inserted['n'])} texts per cell."
@@ -228,14 +247,25 @@ def _gains(run: RunFiles) -> list[Figure]:
     table = run.table("evaluation")
     if table is None or not (table["metric"] == "macro_f1_gain").any():
         return []
-    found = table[table["metric"] == "macro_f1_gain"]
-    caption = (
-        "Change of macro-F1 against the unsteered model on the same test examples, with paired 95 % intervals"
-        f" ({_span(found['n'])} per corpus). Diamond: the steering that was chosen on the fit split; the others stand"
-        " beside it and were chosen by nobody. An interval that holds zero is no gain."
-        f"{_unseen(run, found)}"
+    scored = table if _steers(run) else table[table["method"] != "steered"]
+    found = scored[scored["metric"] == "macro_f1_gain"]
+    if not len(found):
+        return []
+    budget = run.record["config"].get("steering", {}).get("perplexity_budget")
+    chosen = (
+        "Diamond: the steering that was chosen on the fit split; the others stand beside it and were chosen by nobody."
+        if _steers(run)
+        else "No steering was chosen on the fit split, so none is marked: all of these were chosen by nobody."
     )
-    return [Figure("gains", "All methods", steering.gains(table), caption)]
+    allowed = f"; dotted: the {budget:g} allowed" if budget and (scored["metric"] == "perplexity_ratio").any() else ""
+    caption = (
+        "Change of macro-F1 against the unsteered model on the same test examples, with paired 95 % intervals, not"
+        f" corrected for {found['method'].nunique()} methods ({_span(found['n'])} per corpus). {chosen} An interval"
+        " that holds zero is no gain, and a gain is worth its price: in the last panel, the perplexity of plain text"
+        f" under the same steering over that without{allowed}; what steers no text, as other prompts and probes, has"
+        f" none.{_unseen(run, found)}"
+    )
+    return [Figure("gains", "All methods", steering.gains(scored, budget), caption)]
 
 
 def _unseen(run: RunFiles, scored: pd.DataFrame) -> str:
@@ -323,9 +353,10 @@ def _confusions(run: RunFiles) -> list[Figure]:
             else "The model as it is: no steering was chosen. A full column is an answer given too often."
         )
         caption = (
-            f"Rows: gold emotion; columns: the model's answer; cells: share of the row. n = {n} test examples of"
+            f"Rows: gold emotion; columns: the model's answer; cells: share of the row. n = {n:,} test examples of"
             f" {corpus}. {read}"
         )
         figure = causes.confusion(shown, run.labels)
-        found.append(Figure(f"confusion-{i}", str(corpus), figure, caption, group="corpora"))
+        most = 1040 if _steers(run) else 620
+        found.append(Figure(f"confusion-{i}", str(corpus), figure, caption, group="corpora", most=most))
     return found

@@ -60,43 +60,67 @@ def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure
     return styled(figure, 330)
 
 
-def gains(evaluation: pd.DataFrame) -> go.Figure:
-    """Change of macro-F1 of every method with its paired interval, a column per test corpus."""
+PRICE = "price: perplexity ratio on plain text"
+
+
+def gains(evaluation: pd.DataFrame, budget: float | None = None) -> go.Figure:
+    """Change of macro-F1 of every method with its paired interval, a column per test corpus, and its price beside it.
+
+    Args:
+        budget: perplexity ratio up to which a steering may be chosen; drawn as a dotted line.
+    """
     found = evaluation[evaluation["metric"] == "macro_f1_gain"]
+    cost = evaluation[evaluation["metric"] == "perplexity_ratio"]
     corpora, methods = list(dict.fromkeys(found["corpus"])), list(dict.fromkeys(found["method"]))
     names = [m.replace("_", " ") for m in methods]
-    figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
+    cost = cost[cost["method"].isin(methods)]
+    titles = [*corpora, *([PRICE] if len(cost) else [])]
+    figure = make_subplots(1, len(titles), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
     for column, corpus in enumerate(corpora, 1):
         own = found[found["corpus"] == corpus].set_index("method").reindex(methods)
-        figure.add_scatter(
-            x=own["value"],
-            y=names,
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": own["ci_high"] - own["value"],
-                "arrayminus": own["value"] - own["ci_low"],
-                "thickness": 1.2,
-                "width": 0,
-                "color": "#7d8590",
-            },
-            mode="markers",
-            marker={
-                "color": [METHOD_COLOURS.get(m, "#666666") for m in methods],
-                "size": [11 if m == "steered" else 7 for m in methods],
-                "symbol": ["diamond" if m == "steered" else "circle" for m in methods],
-            },
-            showlegend=False,
-            customdata=own[["ci_low", "ci_high", "n"]],
-            hovertemplate="%{y}: %{x:+.3f} [%{customdata[0]:+.3f}, %{customdata[1]:+.3f}],"
-            " n = %{customdata[2]}<extra></extra>",
-            row=1,
-            col=column,
-        )
+        _estimates(figure, own, names, column, "+.3f")
         figure.add_vline(x=0, line={"color": "#7d8590", "width": 1}, row=1, col=column)
         figure.update_xaxes(title_text="change of macro-F1", row=1, col=column)
-    figure.update_yaxes(autorange="reversed")
-    return styled(figure, 130 + 24 * len(methods))
+    if len(cost):
+        own = cost.drop_duplicates("method").set_index("method").reindex(methods)
+        _estimates(figure, own, names, len(titles), ".3f")
+        figure.add_vline(x=1, line={"color": "#7d8590", "width": 1}, row=1, col=len(titles))
+        if budget is not None:
+            line = {"color": "#D55E00", "width": 1, "dash": "dot"}
+            figure.add_vline(x=budget, line=line, row=1, col=len(titles))
+        figure.update_xaxes(title_text="1: nothing changes", row=1, col=len(titles))
+    figure.update_yaxes(autorange="reversed", type="category", categoryorder="array", categoryarray=names)
+    return styled(figure, 120 + 26 * len(methods))
+
+
+def _estimates(figure: go.Figure, own: pd.DataFrame, names: Sequence[str], column: int, form: str) -> None:
+    """A point with its interval per method, the chosen steering as a diamond."""
+    methods = list(own.index)
+    figure.add_scatter(
+        x=own["value"],
+        y=list(names),
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": own["ci_high"] - own["value"],
+            "arrayminus": own["value"] - own["ci_low"],
+            "thickness": 1.2,
+            "width": 0,
+            "color": "#7d8590",
+        },
+        mode="markers",
+        marker={
+            "color": [METHOD_COLOURS.get(m, "#666666") for m in methods],
+            "size": [11 if m == "steered" else 7 for m in methods],
+            "symbol": ["diamond" if m == "steered" else "circle" for m in methods],
+        },
+        showlegend=False,
+        customdata=own[["ci_low", "ci_high", "n"]],
+        hovertemplate=f"%{{y}}: %{{x:{form}}} [%{{customdata[0]:{form}}}, %{{customdata[1]:{form}}}],"
+        " n = %{customdata[2]:,}<extra></extra>",
+        row=1,
+        col=column,
+    )
 
 
 def dose_response(dose: pd.DataFrame) -> go.Figure:

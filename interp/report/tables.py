@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from interp.report.figures import in_script
+from interp.report.figures import COUNTS, NAMES, UNITS, in_script
 from interp.report.run_files import RunFiles
+from interp.report.steered import steered
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class Column:
     """A column and how its values are written.
 
     Attributes:
-        kind: text | number | share (in percent) | interval ([value, low, high]) | feature ([layer, feature]).
+        kind: text | number | share (in percent) | interval ([value, low, high], and digits if the row has its own) |
+            feature ([layer, feature]).
         digits: behind the point.
         sign: whether positive numbers get one.
     """
@@ -49,7 +52,7 @@ class Table:
 
 def tables(run: RunFiles) -> dict[str, Table]:
     """By name."""
-    makers = (_methods, _language, _side_effects, _why, _effects, _examples, _signals)
+    makers = (_methods, _steered, _language, _side_effects, _why, _effects, _examples, _signals)
     return {t.name: t for t in (make(run) for make in makers) if t is not None and t.rows}
 
 
@@ -79,24 +82,27 @@ def _methods(run: RunFiles) -> Table | None:
     if table is None:
         return None
     labels = run.labels
+    price = table[table["metric"] == "perplexity_ratio"].drop_duplicates("method").set_index("method")["value"]
     columns = [
-        Column("corpus"),
         Column("method"),
+        Column("corpus"),
         Column("n", "number", 0),
         Column("accuracy", "interval"),
         Column("macro-F1", "interval"),
         Column("change of macro-F1", "interval", sign=True),
+        Column("perplexity ratio", "number"),
         Column("over the best prompt", "interval", sign=True),
         Column("McNemar p", "number"),
         Column("Brier score", "interval"),
         Column("calibration error", "interval"),
         *(Column(f"recall {label}", "interval", 2) for label in labels),
     ]
+    chosen = _chosen(run)
     rows: list[list[Any]] = []
     strong: list[int] = []
     for (corpus, method), part in table[table["corpus"] != "plain text"].groupby(["corpus", "method"], sort=False):
         cells = {r.metric: r for r in part.itertuples()}
-        if "accuracy" not in cells:
+        if "accuracy" not in cells or (method == "steered" and not chosen):
             continue
         p = cells.get("mcnemar_p")
         metrics = ("macro_f1", "macro_f1_gain", "macro_f1_gain_over_best_prompt")
@@ -104,27 +110,57 @@ def _methods(run: RunFiles) -> Table | None:
             strong.append(len(rows))
         rows.append(
             [
-                corpus,
                 str(method).replace("_", " "),
+                corpus,
                 int(cells["accuracy"].n),
                 _interval(cells, "accuracy"),
-                *(_interval(cells, m) for m in metrics),
+                *(_interval(cells, m) for m in metrics[:2]),
+                price.get(str(method)),
+                _interval(cells, metrics[2]),
                 None if p is None else p.value,
                 _interval(cells, "brier"),
                 _interval(cells, "calibration_error"),
                 *(_interval(cells, f"recall_{label}") for label in labels),
             ]
         )
+    best = (
+        ' "steered" is the choice made on the fit split; amplify, targeted, global and gated are the best setting of'
+        " each method;"
+        if chosen
+        else " No steering was chosen, so there is no such row: it would be the unsteered model. amplify, targeted,"
+        " global and gated are the best setting of each method;"
+    )
     note = (
         "95 % bootstrap intervals in brackets (clustered where examples share a source); changes are paired with the"
-        ' unsteered model on the same examples. "steered" is the choice made on the fit split; amplify, targeted,'
-        ' global and gated are the best setting of each method; "random features" went through the same procedure with'
+        f" unsteered model on the same examples.{best}"
+        ' "random features" went through the same procedure with'
         " random features; vectors, answer prior, answer bias and few-shot examples come from discover or fit examples;"
         ' "low rank tuning" changes the weights themselves;'
         ' "probe" is logistic regression on residuals of the best layer, trained on the fit split. No method saw a'
-        " test label. McNemar p is not corrected for the number of methods."
+        " test label. McNemar p is not corrected for the number of methods. Perplexity ratio: of plain text, steering"
+        " on at every position; 1: nothing lost."
     )
     return Table("methods", "Methods side by side", columns, rows, note, strong)
+
+
+def _chosen(run: RunFiles) -> bool:
+    """Whether a steering was chosen."""
+    facts = run.json("steering")
+    return facts is not None and facts["method"] != "none"
+
+
+def _steered(run: RunFiles) -> Table | None:
+    """The features whose activations the chosen steering changes."""
+    found = steered(run)
+    if found is None or not found.features:
+        return None
+    columns = [Column("layer, feature", "feature"), Column("gain", "number", 2), Column("causal for")]
+    rows: list[list[Any]] = [
+        [[f.layer, f.feature], f.gain, ", ".join(f.emotions) or "-"]
+        for f in sorted(found.features, key=lambda f: (-abs(np.log(max(f.gain, 1e-9))), f.layer, f.feature))
+    ]
+    note = "What was chosen: each feature's activation is multiplied by its gain, whatever the text."
+    return Table("steered", "What is steered", columns, rows, note)
 
 
 def _language(run: RunFiles) -> Table | None:
@@ -135,11 +171,13 @@ def _language(run: RunFiles) -> Table | None:
     columns = [
         Column("method"),
         Column("tokens", "number", 0),
-        Column("perplexity ratio", "interval", 4),
-        Column("KL to unsteered (nats per token)", "interval", 5),
+        Column("perplexity ratio", "interval", 3),
+        Column("KL to unsteered (nats per token)", "interval", 4),
     ]
     rows: list[list[Any]] = []
     for method, part in found.groupby("method", sort=False):
+        if method == "steered" and not _chosen(run):
+            continue
         cells = {r.metric: r for r in part.itertuples()}
         kept = (_interval(cells, "perplexity_ratio"), _interval(cells, "kl"))
         rows.append([str(method).replace("_", " "), int(part["n"].iloc[0]), *kept])
@@ -164,6 +202,8 @@ def _side_effects(run: RunFiles) -> Table | None:
     columns = [Column("method"), *(Column(metrics[m][0], "interval", sign=metrics[m][1]) for m in present)]
     rows: list[list[Any]] = []
     for method, part in table.groupby("method", sort=False):
+        if method == "steered" and not _chosen(run):
+            continue
         cells = {r.metric: r for r in part.itertuples()}
         rows.append([str(method).replace("_", " "), *(_interval(cells, m) for m in present)])
     counts = table.drop_duplicates("metric").set_index("metric")["n"]
@@ -268,7 +308,7 @@ def _examples(run: RunFiles) -> Table | None:
         Column("corpus"),
         Column("split"),
         Column("n", "number", 0),
-        Column("accuracy, unsteered", "number"),
+        Column("accuracy, unsteered", "share", 0),
         Column("cut to fit the context", "number", 0),
         Column("per emotion"),
     ]
@@ -295,10 +335,20 @@ def _signals(run: RunFiles) -> Table | None:
     table = run.table("signals")
     if table is None:
         return None
-    columns = [Column("layer", "number", 0), Column("signal"), Column("value", "interval", 4), Column("n", "number", 0)]
-    rows: list[list[Any]] = [
-        [r.layer, str(r.signal).replace("_", " "), [r.value, r.ci_low, r.ci_high], r.n] for r in table.itertuples()
+    columns = [
+        Column("signal"),
+        Column("layer", "number", 0),
+        Column("value", "interval", 3),
+        Column("counted in"),
+        Column("n", "number", 0),
     ]
+    order = {name: i for i, name in enumerate(NAMES)}
+    known = table.assign(place=table["signal"].map(order).fillna(len(order)))
+    rows: list[list[Any]] = []
+    for r in known.sort_values(["place", "signal", "layer"], kind="stable").itertuples():
+        name, spread = str(r.signal), [r.value, r.ci_low, r.ci_high]
+        shown = NAMES.get(name, name.replace("_", " "))
+        rows.append([shown, r.layer, [*spread, 0] if name in COUNTS else spread, UNITS.get(name, ""), r.n])
     return Table("signals", "All layer signals", columns, rows, "95 % intervals over examples.")
 
 

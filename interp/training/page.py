@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import yaml
 
 from interp.folder import read_json, writing
+from interp.report.answer import Sentence
 from interp.report.figures import FURTHER, PHASES, styled
 from interp.report.page import render
 from interp.report.sections import Figure, Section
@@ -40,7 +41,7 @@ def write_page(folder: Path) -> Path:
             f" {config['tokens']:,} positions each; seed {config['seed']}; interp {record['interp']}"
         ),
         labels=[],
-        answer=_answer(card),
+        answer=[Sentence("", words) for words in _answer(card)],
         sections=[Section("Learning curves", "learning", _curves(logs)), *_quality(card)],
         tables={} if card is None else {"quality": _table(card)},
         provenance=f"Model {model['name']} ({model['identity']}, read in {model['dtype'].removeprefix('torch.')}).",

@@ -1,0 +1,119 @@
+"""The same figure for a telephone: panels one below another, titles in lines that fit, room for a taller legend."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import plotly.graph_objects as go
+
+from interp.report.figures import NARROW, WIDE, is_title, legend_room
+
+TITLE = 40
+"""Letters of a title in one line."""
+TICKS, TITLED, LINE = 60, 26, 17
+"""Pixels between panels for ticks and for a title, and for a further line of it."""
+LEAST = 190
+"""Pixels of a panel that stood beside others."""
+MOST_TICKS = 12
+FOR_A_PANEL = 200
+"""Pixels of width that a panel needs beside others."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A pair of axes and where they are, as shares of the plot."""
+
+    x: str
+    y: str
+    left: tuple[float, float]
+    height: tuple[float, float]
+
+
+def panels_of(figure: go.Figure) -> list[Panel]:
+    """In the order of the axes' numbers, which is that of reading."""
+    pairs = dict.fromkeys((t.xaxis or "x", t.yaxis or "y") for t in figure.data)
+    axes = [(_axis(x), _axis(y)) for x, y in sorted(pairs, key=lambda p: int(p[0][1:] or 1))]
+    domains = [(x, y, figure.layout[x].domain or (0, 1), figure.layout[y].domain or (0, 1)) for x, y in axes]
+    return [Panel(x, y, tuple(left), tuple(height)) for x, y, left, height in domains]
+
+
+def columns_of(figure: go.Figure) -> int:
+    """How many panels stand side by side."""
+    return max(1, len({p.left for p in panels_of(figure)}))
+
+
+def width_needed(figure: go.Figure) -> int:
+    """Pixels below which the narrow layout is the better one."""
+    return max(560, FOR_A_PANEL * columns_of(figure))
+
+
+def narrow_layout(figure: go.Figure) -> dict[str, Any]:
+    """The figure's layout, without its template, for a plot of about 360 pixels."""
+    own = go.Figure(layout=figure.layout)
+    panels = panels_of(figure)
+    titles = [a for a in own.layout.annotations if is_title(a)]
+    lines = 1
+    for title in titles:
+        wrapped = textwrap.wrap(title.text, TITLE) or [""]
+        lines = max(lines, len(wrapped))
+        title.update(text="<br>".join(wrapped), align="left")
+    margin = own.layout.margin
+    top = margin.t + LINE * (lines - 1)
+    room = legend_room(figure, NARROW)
+    below = margin.b - legend_room(figure, WIDE) + room
+    inside = own.layout.height - margin.t - margin.b
+    for mark in own.layout.annotations:
+        if mark.name:
+            mark.yshift = (mark.yshift or 0) + LINE * (lines - 1)
+    for axis in own.select_xaxes():
+        _thin(axis)
+    if len(panels) > 1 and titles:
+        inside = _stack(own, panels, titles, inside, lines)
+    own.update_layout(height=top + inside + below, margin={"l": 44, "r": 8, "t": top, "b": below})
+    layout: dict[str, Any] = own.to_plotly_json()["layout"]
+    return {name: value for name, value in layout.items() if name != "template"}
+
+
+def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float, lines: int) -> float:
+    """Moves every panel and its title below the one before; the height of all panels together."""
+    beside = len({p.left for p in panels}) > 1
+    gap = TITLED + LINE * (lines - 1) + (TICKS if beside else 0)
+    heights = [max(inside * (p.height[1] - p.height[0]), LEAST if beside else 0) for p in panels]
+    whole = sum(heights) + gap * (len(panels) - 1)
+    places = {(round(sum(p.left) / 2, 4), round(p.height[1], 4)): i for i, p in enumerate(panels)}
+    begins = {(round(p.left[0], 4), round(p.height[1], 4)): i for i, p in enumerate(panels)}
+    tops = [1 - (sum(heights[:i]) + gap * i) / whole for i in range(len(panels))]
+    for title in titles:
+        at = (round(title.x, 4), round(title.y, 4))
+        i = begins.get(at, places.get(at))
+        if i is not None:
+            title.update(x=0, y=tops[i], xanchor="left")
+    for i, panel in enumerate(panels):
+        bottom = max(tops[i] - heights[i] / whole, 0)
+        own.layout[panel.y].domain = (bottom, tops[i])
+        if beside:
+            own.layout[panel.x].update(domain=(0, 1), showticklabels=True)
+            own.layout[panel.y].showticklabels = True
+    return whole
+
+
+def _thin(axis: Any) -> None:
+    """No more ticks than fit: numbers are plotly's to choose; of words, every so many is kept, the last among them."""
+    values = axis.tickvals
+    if values is None or axis.type == "log":
+        return
+    if axis.ticktext is not None and len(values) > MOST_TICKS:
+        step = -(-len(values) // MOST_TICKS)
+        axis.update(tickvals=values[::-1][::step][::-1], ticktext=axis.ticktext[::-1][::step][::-1])
+    elif axis.ticktext is None and (len(values) > MOST_TICKS or _uneven(values)):
+        axis.update(tickvals=None, nticks=8, tickformat="d")
+
+
+def _uneven(values: Sequence[float]) -> bool:
+    return len({b - a for a, b in pairwise(values)}) > 1
+
+
+def _axis(name: str) -> str:
+    return f"{name[0]}axis{name[1:]}"

@@ -1,0 +1,106 @@
+"""What a chosen steering does, in words and feature by feature, from the run's files."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from interp.report.run_files import RunFiles
+from interp.report.words import counted, layer_list, number
+
+TENSORS = "steering.safetensors"
+
+
+@dataclass(frozen=True)
+class SteeredFeature:
+    """A feature whose activation the steering multiplies by `gain`, and the emotions it was found causal for."""
+
+    layer: int
+    feature: int
+    gain: float
+    emotions: list[str]
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What is changed.
+
+    Attributes:
+        vectors: layers to which a vector is added.
+        gates: layers at which a gate decides how far.
+    """
+
+    features: list[SteeredFeature]
+    vectors: list[int]
+    gates: list[int]
+
+
+def steered(run: RunFiles) -> Steered | None:
+    """None where nothing was chosen, or the run holds no tensors."""
+    chosen = run.json("steering")
+    path = run.folder / TENSORS
+    if chosen is None or chosen["method"] == "none" or not path.is_file():
+        return None
+    arrays = _arrays(path, path.stat().st_mtime_ns)
+    layers = {kind: sorted({int(k.split(".")[1]) for k in arrays if k.startswith(kind)}) for kind in PARTS}
+    causal = _causal_for(run)
+    features = [
+        SteeredFeature(k, int(f), float(g), causal.get((k, int(f)), []))
+        for k in layers["gains"]
+        for f, g in zip(arrays[f"gains.{k}.features"], arrays[f"gains.{k}.gains"], strict=True)
+    ]
+    return Steered(features, layers["vectors"], layers["gates"])
+
+
+PARTS = ("gains", "vectors", "gates")
+
+
+@lru_cache(maxsize=2)
+def _arrays(path: Path, _: int) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError):
+        return {}
+
+
+def _causal_for(run: RunFiles) -> dict[tuple[int, int], list[str]]:
+    effects = run.table("effects")
+    if effects is None:
+        return {}
+    causal = effects[effects["causal"].astype(bool) & (effects["split"] == "discover")]
+    return {(int(k), int(f)): own["emotion"].tolist() for (k, f), own in causal.groupby(["layer", "feature"])}
+
+
+def said(run: RunFiles) -> str:
+    """A sentence: which features of which emotions, how much, at which layers."""
+    facts = run.json("steering")
+    name = f"{facts['method'].replace('_', ' ')}, {facts['setting']}"
+    found = steered(run)
+    if found is None or not (found.features or found.vectors):
+        return f"{name[0].upper()}{name[1:]}, was chosen."
+    n_layers = run.record["model"]["n_layers"]
+    parts = []
+    if found.features:
+        parts.append(_features_said(run, found.features, n_layers))
+    if found.vectors:
+        parts.append(f"a vector is added at {layer_list(found.vectors, n_layers)}")
+    gated = ", as far as a gate lets it through" if found.gates else ""
+    text = " and ".join(parts)
+    return f"{text[0].upper()}{text[1:]}{gated} ({name})."
+
+
+def _features_said(run: RunFiles, features: list[SteeredFeature], n_layers: int) -> str:
+    gains = [f.gain for f in features]
+    low, high = min(gains), max(gains)
+    times = number(low) if np.isclose(low, high) else f"{number(low)} to {number(high)}"
+    counts = {label: sum(label in f.emotions for f in features) for label in run.labels}
+    of = ", ".join(f"{label} {n}" for label, n in counts.items() if n)
+    layers = sorted({f.layer for f in features})
+    causal = f" (causal for {of})" if of else ""
+    return (
+        f"{counted(len(features), 'feature')}{causal} at {layer_list(layers, n_layers)}"
+        f" act{'s' if len(features) == 1 else ''} {times} times as strongly"
+    )

@@ -1,0 +1,50 @@
+"""Numbers as words: sensible digits, thousands separators, spans of layers."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+
+def number(value: float) -> str:
+    """Three significant digits or so: 0.051, 1.44, 32.6, 1,204."""
+    size = abs(value)
+    return f"{value:,.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With its sign."""
+    return f"{value:+.{digits}f}"
+
+
+def interval(value: float, low: float, high: float, digits: int) -> str:
+    """A value with its interval."""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def percent(value: float, low: float, high: float) -> str:
+    """A share with its interval, in percent."""
+    return f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def share(value: float) -> str:
+    """A share in percent."""
+    return f"{100 * value:.0f} %"
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 text`, `1,204 texts`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def span(first: int, last: int) -> str:
+    """`3 to 7`, or `3`."""
+    return f"{first}" if first == last else f"{first} to {last}"
+
+
+def layer_list(layers: Sequence[int], n_layers: int) -> str:
+    """`all 8 layers`, or `14 of 30 layers (3, 8, 13, 20 to 29)`."""
+    if len(layers) == n_layers:
+        return f"all {counted(n_layers, 'layer')}" if n_layers > 1 else "1 layer"
+    starts = [k for i, k in enumerate(layers) if not i or k != layers[i - 1] + 1]
+    ends = [a for a, b in pairwise([*layers, -2]) if b != a + 1]
+    spans = [span(a, b) if b != a + 1 else f"{a}, {b}" for a, b in zip(starts, ends, strict=True)]
+    return f"{len(layers)} of {n_layers} layers ({', '.join(spans)})"
