@@ -69,7 +69,7 @@ def _entropy(entropy: EntropyPhases) -> go.Figure | None:
 
 def _page(title: str, figures: Sequence[go.Figure]) -> str:
     parts = [
-        f.to_html(include_plotlyjs=False, full_html=False, div_id=f"figure-{i}", config={"displaylogo": False})
+        f.to_html(include_plotlyjs=False, full_html=False, div_id=f"figure-{i}", config={"displayModeBar": False})
         for i, f in enumerate(figures)
     ]
     return (
