@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from interp.answers import LOGITS_AT_ONCE
 from interp.capture import capture
 from interp.config import Config
 from interp.folder import RunFolder
@@ -64,6 +65,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     say("speed")
     texts = [e.text for role, e in session.examples if role == "discover"][:SAMPLE]
     per_prompt, per_row, per_encode, tokens = _speeds(session, texts)
+    labels = _labels(session, texts, per_prompt, tokens)
     largest = saes[saes.layers[-1]]
     sae_bytes = sum(p.numel() * p.element_size() for p in largest.parameters())
     facts = {
@@ -71,6 +73,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         "precision": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",
         "prompts": ("in the chat template" if model.chat else "as they are") + f", about {tokens} tokens",
         "answers": "scored by " + ("whole words" if session.answers.whole else "first tokens"),
+        **({} if labels is None else {"labels": labels}),
         "SAEs": f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(saes.layers[-1]):,} features",
         "examples": ", ".join(f"{n} {role}" for role, n in counts.items()),
     }
@@ -78,7 +81,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         facts,
         model_bytes=sum(p.numel() * p.element_size() for p in model.hf.parameters()),
         sae_bytes=sae_bytes * min(saes.resident, len(saes.layers)),
-        batch_bytes=_batch_bytes(session),
+        batch_bytes=_batch_bytes(session, tokens),
         free_bytes=free_memory(model.device),
         stages=_estimates(config, counts, len(saes.layers), per_prompt, per_row, per_encode),
     )
@@ -100,6 +103,26 @@ def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, in
     per_encode = _seconds(lambda: saes.encode(layer, captured.residuals[layer])) / len(prompts)
     per_row = _seconds(lambda: edited_logits(model, few, captured, edits)) / len(flat)
     return per_prompt, per_row, per_encode, sum(captured.n_tokens) // len(captured.n_tokens)
+
+
+def _labels(session: Session, texts: list[str], per_prompt: float, tokens: int) -> str | None:
+    """What whole words cost, against prompts whose labels are told apart by their first tokens; None where they are."""
+    answers, model = session.answers, session.model
+    if not answers.n_continued:
+        return None
+    prompts = session.prompts(texts)
+    single = session.labels[:1]  # one label needs no continuation
+    alone = _seconds(lambda: capture(model, prompts, answers=single, keep_cache=True)) / len(prompts)
+    read = sum(map(len, answers.continuations.values()))
+    held = answers.n_continued * (model.n_layers + 1) * model.d_model * model.dtype.itemsize
+    cost = (
+        f"{len(answers)} labels take {answers.n_continued:,} tokens behind every prompt"
+        + (f" ({read:,} if none were shared)" if read > answers.n_continued else "")
+        + f": {held / 1e6:.2g} MB a prompt, {per_prompt * 1e3:.2g} ms a prompt rather than {alone * 1e3:.2g}"
+    )
+    if answers.n_continued <= tokens:
+        return cost
+    return cost + ". More than the prompt itself: fewer labels, or labels that differ in their first tokens, are faster"
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -136,11 +159,19 @@ def _estimates(
     ]
 
 
-def _batch_bytes(session: Session) -> int:
-    """Keys, values and residuals of a batch of prompts, and the wide part of one layer."""
+def _batch_bytes(session: Session, tokens: int) -> int:
+    """Keys, values and residuals of a batch of prompts, and the wide part of one layer.
+
+    Args:
+        tokens: mean length of the prompts.
+    """
     model, config = session.model, session.model.backbone.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     d_head = getattr(config, "head_dim", None) or model.d_model // config.num_attention_heads
     wide = model.d_hidden
     per_token = model.n_layers * 2 * heads * d_head + 4 * wide + 2 * model.d_model
-    return session.tokens_per_batch * per_token * model.dtype.itemsize
+    n_continued = session.answers.n_continued
+    in_batch = max(session.tokens_per_batch, tokens + n_continued)
+    continued = in_batch * n_continued // (tokens + n_continued)
+    logits = 3 * min(LOGITS_AT_ONCE, continued * len(model.head_weight))  # and their logarithms and exponentials
+    return (in_batch * per_token + continued * model.n_layers * model.d_model) * model.dtype.itemsize + 4 * logits
