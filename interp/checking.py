@@ -17,6 +17,10 @@ from interp.tracing import FeatureEdits, edited_logits
 SAMPLE = 16
 """Discover prompts on which speeds are measured."""
 FEATURES = 8
+SHORT = 64
+"""Continuation tokens of the answers at which speeds are measured on half as many prompts and rows."""
+PATIENCE = 2.0
+"""Seconds after which a measurement is not repeated."""
 PHASES = 3
 """Phases assumed where the estimate needs their number."""
 PASSES = 3 * 40 * 4
@@ -63,7 +67,8 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     roles = [role for role, _ in session.examples]
     counts = {role: roles.count(role) for role in ("discover", "fit", "test")}
     say("speed")
-    texts = [e.text for role, e in session.examples if role == "discover"][:SAMPLE]
+    few = _fewer(SAMPLE, session)
+    texts = [e.text for role, e in session.examples if role == "discover"][:few]
     per_prompt, per_row, per_encode, tokens = _speeds(session, texts)
     labels = _labels(session, texts, per_prompt, tokens)
     largest = saes[saes.layers[-1]]
@@ -87,6 +92,11 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     )
 
 
+def _fewer(count: int, session: Session) -> int:
+    """Less of something to measure on, the more tokens the labels take; at least four."""
+    return max(4, count * SHORT // (SHORT + session.answers.n_continued))
+
+
 def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, int]:
     """Seconds per prompt captured, per edited row, per example and layer encoded; mean prompt length."""
     model, saes = session.model, session.saes
@@ -94,7 +104,7 @@ def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, in
     captured = capture(model, prompts, answers=session.labels, keep_cache=True)
     layer = saes.layers[0]
     acts = saes.encode(layer, captured.residuals[layer])
-    value, feature = acts.topk(FEATURES, dim=1)
+    value, feature = acts.topk(_fewer(FEATURES, session), dim=1)
     example = torch.arange(len(prompts), device=feature.device)[:, None].expand_as(feature).flatten()
     flat = feature.flatten()
     few = saes.restricted({layer: flat.unique().tolist()})
@@ -126,9 +136,9 @@ def _labels(session: Session, texts: list[str], per_prompt: float, tokens: int) 
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The shortest of three runs: others' work only ever makes one longer."""
-    taken = []
-    for _ in range(3):
+    """The shortest of three runs, or of fewer long ones: others' work only ever makes one longer."""
+    taken: list[float] = []
+    while len(taken) < 3 and sum(taken) < PATIENCE:
         start = time.perf_counter()
         work()
         if torch.cuda.is_available():

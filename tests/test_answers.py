@@ -8,6 +8,9 @@ from conftest import SENTENCES
 
 from interp import capture, load_model
 from interp.answers import Answers
+from interp.checking import check
+from interp.config import Config
+from interp.folder import RunFolder
 from interp.tracing import (
     FeatureEdits,
     ablate_everywhere,
@@ -218,3 +221,17 @@ def test_three_hundred_labels_are_one_bounded_pass(tiny, monkeypatch):
         expected = word_log_probs(tiny, prompts[3], words=pair, normed=False)
         difference = found[3, word] - found[3, 1]
         assert difference.item() == pytest.approx((expected[0] - expected[1]).item(), abs=2e-4)
+
+
+def test_check_says_what_labels_cost(tmp_path):
+    labels = ["joyful", "joyfulness", "joyful street", "joyful streets"]
+    lines = ["text,label", *(f"The letter number {i} came,{labels[i % 4]}" for i in range(16))]
+    (tmp_path / "own.csv").write_text("\n".join(lines))
+    corpus = {"name": "local", "path": str(tmp_path / "own.csv")}
+    roles = {"discover": corpus, "fit": corpus, "test": [corpus]}
+    config = Config(name="many", model="tiny", saes={"name": "tiny"}, labels=labels, corpora=roles)
+    found = check(config, RunFolder(tmp_path), lambda line: None)
+    answers = Answers.after(load_model("tiny"), "Text: A\nEmotion:", labels)
+    read = sum(map(len, answers.continuations.values()))
+    assert 0 < answers.n_continued < read
+    assert f"4 labels take {answers.n_continued} tokens behind every prompt ({read} if none" in found.facts["labels"]
