@@ -227,7 +227,7 @@ def test_check_says_what_labels_cost(tmp_path):
     labels = ["joyful", "joyfulness", "joyful street", "joyful streets"]
     lines = ["text,label", *(f"The letter number {i} came,{labels[i % 4]}" for i in range(16))]
     (tmp_path / "own.csv").write_text("\n".join(lines))
-    corpus = {"name": "local", "path": str(tmp_path / "own.csv")}
+    corpus = {"name": "local", "split": "all", "path": str(tmp_path / "own.csv")}
     roles = {"discover": corpus, "fit": corpus, "test": [corpus]}
     config = Config(name="many", model="tiny", saes={"name": "tiny"}, labels=labels, corpora=roles)
     found = check(config, RunFolder(tmp_path), lambda line: None)
