@@ -1,9 +1,10 @@
 """Residuals of all layers at the answer position, in one pass per prompt."""
 
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,8 @@ TOKENS_PER_BATCH = 8192
 """Prompt tokens in flight in one pass, padding included, at most."""
 LEAST_SHARED = 16
 """Tokens that all prompts must begin with for these to be passed through the model once and not with every prompt."""
+CONTINUED_AT_ONCE = 512
+"""Continuation tokens of the answers that are passed together behind each prompt, at most."""
 HIDDEN_AT_ONCE = 2**21
 """On a CPU, activations of an MLP's hidden layer that are held together: larger blocks of memory are given back to the
 system after each use, and cost more to get anew than larger passes save."""
@@ -107,15 +110,15 @@ def capture(
     """Residuals of every layer at the answer position, and the answers' logits there.
 
     The forward stops before the unembedding, of which only the answers' rows are computed. Answers whose first tokens
-    do not tell them apart are scored whole, at one short pass per word behind the cached prompt. Prompts are batched
-    by length; the result is in their own order, and batched equals single up to rounding. Where memory runs out, the
-    batches are halved, with a warning.
+    do not tell them apart are scored whole, at one pass of all their continuation tokens behind the cached prompt.
+    Prompts are batched by length, these tokens included; the result is in their own order, and batched equals single
+    up to rounding. Where memory runs out, the batches are halved, with a warning.
 
     Args:
         answers: label words (`joy`) or answers as they continue a prompt (` joy`).
         keep_cache: also keep keys and values, as the passes above an edit (tracing, steering) need.
         everywhere: layers whose residuals at all positions are kept in the cache as well.
-        tokens_per_batch: padded prompt tokens per pass; None: `tokens_in_flight`.
+        tokens_per_batch: padded tokens of prompts and continuations per batch; None: `tokens_in_flight`.
         prefix: from `shared_prefix`, for calls that share one; None: what the prompts of this call have in common.
 
     Raises:
@@ -130,13 +133,15 @@ def capture(
     residuals = torch.empty(model.n_layers, len(prompts), model.d_model, dtype=model.dtype, device=model.device)
     logits = torch.empty(len(prompts), len(answers), device=model.device)
     caches = []
-    waiting = list(batches([len(e.ids) for e in encoded], tokens_per_batch or tokens_in_flight(model)))
+    lengths = [len(e.ids) + words.n_continued for e in encoded]
+    waiting = list(batches(lengths, tokens_per_batch or tokens_in_flight(model)))
     while waiting:
         batch = waiting[0]
         try:
             tokens = model.pad([encoded[i] for i in batch])
             own = shared if shared and all(shared.begins(encoded[i].ids) for i in batch) else None
-            at_answer, cache = _one_pass(model, tokens, words, batch, keep_cache, everywhere, own)
+            found = _one_pass(model, tokens, words, batch, keep_cache, everywhere, own)
+            scores = words.score(model, found.tail)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not out_of_memory(error) or len(batch) == 1:
                 raise
@@ -145,10 +150,10 @@ def capture(
             waiting = [part[k : k + size] for part in waiting for k in range(0, len(part), size)]
             continue
         waiting = waiting[1:]
-        residuals[:, batch] = at_answer[:, :, 0]
-        logits[batch] = words.score(model, at_answer[-1])
-        if cache is not None:
-            caches.append(cache)
+        residuals[:, batch] = found.residuals
+        logits[batch] = scores
+        if found.cache is not None:
+            caches.append(found.cache)
     return Captured(residuals, logits, words, [len(e.ids) for e in encoded], [e.cut for e in encoded], tuple(caches))
 
 
@@ -195,6 +200,14 @@ def shared_prefix(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> S
     return SharedPrefix(ids, [x.keys[0] for x in kept], [x.values[0] for x in kept], seen)
 
 
+class _Found(NamedTuple):
+    """What a batch's passes leave behind; `tail`: last-layer residuals from the answer position on."""
+
+    residuals: Float[Tensor, "layer prompt d_model"]
+    tail: Float[Tensor, "prompt token d_model"]
+    cache: PromptCache | None
+
+
 @torch.no_grad()
 def _one_pass(
     model: LanguageModel,
@@ -204,20 +217,21 @@ def _one_pass(
     keep_cache: bool,
     everywhere: Collection[int],
     prefix: SharedPrefix | None,
-) -> tuple[Float[Tensor, "layer prompt token d_model"], PromptCache | None]:
+) -> _Found:
     """Residuals of the answer position and of the answers' continuation tokens."""
-    needs_keys = keep_cache or bool(answers.continuations)
+    needs_keys = keep_cache or answers.n_continued > 0
     if prefix is None:
         at_answer, whole, store = _whole_pass(model, tokens, everywhere, needs_keys)
     else:
         at_answer, whole, store = _pass_behind(model, tokens, everywhere, needs_keys, prefix)
+    residuals = at_answer[1:, :, 0]
     if store is None:
-        return at_answer[1:], None
-    continued = _continue(model, tokens, answers, store)
-    tails = torch.cat([at_answer, continued], dim=2)
-    residuals = tails[1:]
+        return _Found(residuals, at_answer[-1], None)
+    layers = range(-1, model.n_layers) if keep_cache else [model.n_layers - 1]
+    continued = _continue(model, tokens, answers, store, layers)
+    tail = torch.cat([at_answer[-1], continued[model.n_layers - 1]], dim=1)
     if not keep_cache:
-        return residuals, None
+        return _Found(residuals, tail, None)
     kept: list[Any] = store.layers
     cache = PromptCache(
         examples=examples,
@@ -225,11 +239,11 @@ def _one_pass(
         values=[layer.values for layer in kept],
         mask=tokens.mask,
         position=tokens.positions[:, -1],
-        embedded=tails[0],
-        continued=list(continued[1:]),
+        embedded=torch.cat([at_answer[0], continued[-1]], dim=1),
+        continued=[continued[layer] for layer in range(model.n_layers)],
         everywhere=whole,
     )
-    return residuals, cache
+    return _Found(residuals, tail, cache)
 
 
 Passed = tuple[Float[Tensor, "layer_and_input prompt 1 d_model"], dict[int, Tensor], DynamicCache | None]
@@ -318,26 +332,55 @@ def _pass_behind(
 
 
 def _continue(
-    model: LanguageModel, tokens: Tokens, answers: Answers, store: DynamicCache
-) -> Float[Tensor, "layer prompt token d_model"]:
-    """What enters the first block and leaves every block at the answers' continuation tokens.
+    model: LanguageModel, tokens: Tokens, answers: Answers, store: DynamicCache, layers: Iterable[int]
+) -> dict[int, Float[Tensor, "prompt token d_model"]]:
+    """By layer, what leaves it at the answers' continuation tokens; -1: what enters the first block.
 
-    One pass per word behind the prompt's keys and values.
+    All of them pass together behind the prompt's keys and values, each seeing what `Answers.seen` says;
+    `CONTINUED_AT_ONCE` at most in one pass.
     """
-    n_prompts = len(tokens.ids)
-    chains: list[Tensor] = [torch.empty(model.n_layers + 1, n_prompts, 0, model.d_model, device=model.device)]
-    chains[0] = chains[0].to(model.dtype)
-    for chain in answers.continuations.values():
-        seen: dict[int, Tensor] = {}
+    n_prompts, width = tokens.mask.shape
+    empty = partial(torch.empty, n_prompts, answers.n_continued, model.d_model, dtype=model.dtype, device=model.device)
+    out = {layer: empty() for layer in layers}
+    positions = tokens.positions[:, -1:] + answers.offsets[1:]
+    for start in range(0, answers.n_continued, CONTINUED_AT_ONCE):
+        part = slice(start, min(start + CONTINUED_AT_ONCE, answers.n_continued))
 
-        def note(layer: int, seen: dict[int, Tensor] = seen) -> Edit:
-            return lambda residual: seen.__setitem__(layer, residual.to(model.device, copy=True))
+        def note(layer: int, part: slice = part) -> Edit:
+            def keep(residual: Tensor) -> None:
+                out[layer][:, part] = residual.to(model.device)
 
-        ids = torch.tensor(chain, device=model.device).expand(n_prompts, -1)
-        mask = torch.cat([tokens.mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
-        prompts = model.prompted(tokens.ids.shape[1])
-        with prompts, model.edited({layer: note(layer) for layer in range(-1, model.n_layers)}):
-            model.run(Tokens(ids, mask), past_key_values=store, use_cache=True)
-        store.crop(-len(chain))
-        chains.append(torch.stack([seen[layer] for layer in range(-1, model.n_layers)]))
-    return torch.cat(chains, dim=2)
+            return keep
+
+        with model.prompted(width), model.edited({layer: note(layer) for layer in out}):
+            model.backbone(
+                input_ids=answers.ids[part].expand(n_prompts, -1),
+                attention_mask=_continuation_mask(model, tokens, answers, part),
+                position_ids=positions[:, part],
+                past_key_values=store,
+                use_cache=True,
+            )
+    if answers.n_continued:
+        store.crop(-answers.n_continued)
+    return out
+
+
+def _continuation_mask(
+    model: LanguageModel, tokens: Tokens, answers: Answers, part: slice
+) -> Tensor | dict[str, Tensor]:
+    """What some of the continuation tokens attend to, [prompt, 1, query, key]: the prompt, and those before them."""
+    n_prompts, width = tokens.mask.shape
+    offsets, device = answers.offsets, tokens.mask.device
+    queries, keys = slice(part.start + 1, part.stop + 1), slice(1, part.stop + 1)
+    own = answers.seen[queries, keys].expand(n_prompts, -1, -1)
+    seen = torch.cat([tokens.mask[:, None].expand(-1, own.shape[1], -1), own], dim=2)
+    where = torch.cat([torch.arange(1 - width, 1, device=device), offsets[keys]])
+
+    def masked(window: int | None) -> Tensor:
+        near = seen if window is None else seen & (where > offsets[queries, None] - window)
+        return model.attention_mask(near[:, None])
+
+    window = getattr(model.backbone.config, "sliding_window", None)
+    if not model.masks_by_type:
+        return masked(window)
+    return {"full_attention": masked(None), "sliding_attention": masked(window)}

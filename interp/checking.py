@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from interp.answers import LOGITS_AT_ONCE
 from interp.capture import capture
 from interp.config import Config
 from interp.folder import RunFolder
@@ -16,6 +17,10 @@ from interp.tracing import FeatureEdits, edited_logits
 SAMPLE = 16
 """Discover prompts on which speeds are measured."""
 FEATURES = 8
+SHORT = 64
+"""Continuation tokens of the answers at which speeds are measured on half as many prompts and rows."""
+PATIENCE = 2.0
+"""Seconds after which a measurement is not repeated."""
 PHASES = 3
 """Phases assumed where the estimate needs their number."""
 PASSES = 3 * 40 * 4
@@ -62,8 +67,10 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     roles = [role for role, _ in session.examples]
     counts = {role: roles.count(role) for role in ("discover", "fit", "test")}
     say("speed")
-    texts = [e.text for role, e in session.examples if role == "discover"][:SAMPLE]
+    few = _fewer(SAMPLE, session)
+    texts = [e.text for role, e in session.examples if role == "discover"][:few]
     per_prompt, per_row, per_encode, tokens = _speeds(session, texts)
+    labels = _labels(session, texts, per_prompt, tokens)
     largest = saes[saes.layers[-1]]
     sae_bytes = sum(p.numel() * p.element_size() for p in largest.parameters())
     facts = {
@@ -71,6 +78,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         "precision": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",
         "prompts": ("in the chat template" if model.chat else "as they are") + f", about {tokens} tokens",
         "answers": "scored by " + ("whole words" if session.answers.whole else "first tokens"),
+        **({} if labels is None else {"labels": labels}),
         "SAEs": f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(saes.layers[-1]):,} features",
         "examples": ", ".join(f"{n} {role}" for role, n in counts.items()),
     }
@@ -78,10 +86,15 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         facts,
         model_bytes=sum(p.numel() * p.element_size() for p in model.hf.parameters()),
         sae_bytes=sae_bytes * min(saes.resident, len(saes.layers)),
-        batch_bytes=_batch_bytes(session),
+        batch_bytes=_batch_bytes(session, tokens),
         free_bytes=free_memory(model.device),
         stages=_estimates(config, counts, len(saes.layers), per_prompt, per_row, per_encode),
     )
+
+
+def _fewer(count: int, session: Session) -> int:
+    """Less of something to measure on, the more tokens the labels take; at least four."""
+    return max(4, count * SHORT // (SHORT + session.answers.n_continued))
 
 
 def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, int]:
@@ -91,7 +104,7 @@ def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, in
     captured = capture(model, prompts, answers=session.labels, keep_cache=True)
     layer = saes.layers[0]
     acts = saes.encode(layer, captured.residuals[layer])
-    value, feature = acts.topk(FEATURES, dim=1)
+    value, feature = acts.topk(_fewer(FEATURES, session), dim=1)
     example = torch.arange(len(prompts), device=feature.device)[:, None].expand_as(feature).flatten()
     flat = feature.flatten()
     few = saes.restricted({layer: flat.unique().tolist()})
@@ -102,10 +115,30 @@ def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, in
     return per_prompt, per_row, per_encode, sum(captured.n_tokens) // len(captured.n_tokens)
 
 
+def _labels(session: Session, texts: list[str], per_prompt: float, tokens: int) -> str | None:
+    """What whole words cost, against prompts whose labels are told apart by their first tokens; None where they are."""
+    answers, model = session.answers, session.model
+    if not answers.n_continued:
+        return None
+    prompts = session.prompts(texts)
+    single = session.labels[:1]  # one label needs no continuation
+    alone = _seconds(lambda: capture(model, prompts, answers=single, keep_cache=True)) / len(prompts)
+    read = sum(map(len, answers.continuations.values()))
+    held = answers.n_continued * (model.n_layers + 1) * model.d_model * model.dtype.itemsize
+    cost = (
+        f"{len(answers)} labels take {answers.n_continued:,} tokens behind every prompt"
+        + (f" ({read:,} if none were shared)" if read > answers.n_continued else "")
+        + f": {held / 1e6:.2g} MB a prompt, {per_prompt * 1e3:.2g} ms a prompt rather than {alone * 1e3:.2g}"
+    )
+    if answers.n_continued <= tokens:
+        return cost
+    return cost + ". More than the prompt itself: fewer labels, or labels that differ in their first tokens, are faster"
+
+
 def _seconds(work: Callable[[], object]) -> float:
-    """The shortest of three runs: others' work only ever makes one longer."""
-    taken = []
-    for _ in range(3):
+    """The shortest of three runs, or of fewer long ones: others' work only ever makes one longer."""
+    taken: list[float] = []
+    while len(taken) < 3 and sum(taken) < PATIENCE:
         start = time.perf_counter()
         work()
         if torch.cuda.is_available():
@@ -136,11 +169,19 @@ def _estimates(
     ]
 
 
-def _batch_bytes(session: Session) -> int:
-    """Keys, values and residuals of a batch of prompts, and the wide part of one layer."""
+def _batch_bytes(session: Session, tokens: int) -> int:
+    """Keys, values and residuals of a batch of prompts, and the wide part of one layer.
+
+    Args:
+        tokens: mean length of the prompts.
+    """
     model, config = session.model, session.model.backbone.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     d_head = getattr(config, "head_dim", None) or model.d_model // config.num_attention_heads
     wide = model.d_hidden
     per_token = model.n_layers * 2 * heads * d_head + 4 * wide + 2 * model.d_model
-    return session.tokens_per_batch * per_token * model.dtype.itemsize
+    n_continued = session.answers.n_continued
+    in_batch = max(session.tokens_per_batch, tokens + n_continued)
+    continued = in_batch * n_continued // (tokens + n_continued)
+    logits = 3 * min(LOGITS_AT_ONCE, continued * len(model.head_weight))  # and their logarithms and exponentials
+    return (in_batch * per_token + continued * model.n_layers * model.d_model) * model.dtype.itemsize + 4 * logits

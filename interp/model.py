@@ -42,6 +42,9 @@ ARCHITECTURES: Mapping[str, tuple[str, str, str]] = {
 }
 """Supported architectures: where the backbone, its decoder blocks and its final norm hang."""
 
+MASKS_BY_TYPE = frozenset({"qwen2", "qwen3", "gemma2", "gemma3", "gemma3_text"})
+"""Model types whose backbones take one attention mask for each type of layer (full or sliding)."""
+
 Edit = Callable[[Float[Tensor, "example token d_model"]], Tensor | None]
 """Sees the residual after a block; returns its replacement, or None to leave it."""
 
@@ -235,6 +238,18 @@ class LanguageModel:
     def run(self, tokens: Tokens, **options: Any) -> None:
         """One pass through the blocks, without unembedding; `edited` is how one looks at it."""
         self.backbone(input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions, **options)
+
+    @property
+    def masks_by_type(self) -> bool:
+        """Whether an attention mask made by hand is given to the backbone once per type of layer."""
+        return self.backbone.config.model_type in MASKS_BY_TYPE
+
+    def attention_mask(self, seen: Bool[Tensor, "example 1 query key"]) -> Tensor:
+        """What each query attends to, as the attention in use takes it: boolean, or to be added to its scores."""
+        if self.backbone.config._attn_implementation == "sdpa":
+            return seen
+        added = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
+        return added.masked_fill_(~seen, torch.finfo(self.dtype).min)
 
     def rotary(self, layer: int, like: Tensor, positions: Int[Tensor, "row token"]) -> tuple[Tensor, Tensor] | None:
         """Rotary position embeddings of a layer; None where positions are learned and already in the residual."""

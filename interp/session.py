@@ -211,6 +211,10 @@ class Session:
         self._length_of.update(zip(unknown, [len(e.ids) for e in self._encode(unknown)], strict=True))
         return [self._length_of[t] for t in texts]
 
+    def _sizes(self, texts: Sequence[str]) -> list[int]:
+        """Tokens that pass the model for each of some texts: its prompt's and those of the answers behind it."""
+        return [length + self.answers.n_continued for length in self._lengths(texts)]
+
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         return self.model.encode(self.prompts(texts), room=int(self.answers.offsets.max()))
 
@@ -222,7 +226,7 @@ class Session:
         """
         group, i = self._place_of[text]
         if (group, i) not in self._batch_of:
-            for b, members in enumerate(batches(self._lengths(self._groups[group]), self.tokens_per_batch)):
+            for b, members in enumerate(batches(self._sizes(self._groups[group]), self.tokens_per_batch)):
                 one = _Batch((group, b), members)
                 self._batch_of.update({(group, m): one for m in members})
         batch = self._batch_of[group, i]
@@ -266,7 +270,7 @@ class Session:
     def chunks(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> list[list[int]]:
         """Places of the texts that are computed together, texts of like length."""
         more = SERVED if not everywhere and self.model.device.type == "cpu" and self.config.batch_size == "auto" else 1
-        return list(batches(self._lengths(texts), more * self.tokens_per_batch))
+        return list(batches(self._sizes(texts), more * self.tokens_per_batch))
 
     def captured(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> Captured:
         """Capture with keys and values: of texts of the run as it was kept, of others anew."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from interp.capture import Captured, PromptCache
 from interp.model import LanguageModel
@@ -22,6 +23,8 @@ from interp.tracing.suffix import answer_scores
 
 SNAPSHOTS = (10, 20, 40)
 """Steps of a fit that are compared: early stopping."""
+MANY = 16
+"""Continuation tokens of the answers above which a batch's activations are computed anew on the way back."""
 STEPS, RATE = SNAPSHOTS[-1], 0.05
 UNIT = 0.1
 """Vectors are fitted in units of this share of the layer's mean residual norm."""
@@ -234,9 +237,15 @@ def _differentiable(
     above = {k: e for k, e in edits.items() if k > first}
     parts, order = [], []
     for captured, cache, places in chosen:
-        examples = torch.tensor(cache.examples, device=model.device)
-        rows = edits[first](captured.residuals[first, examples][:, None])
-        parts.append(answer_scores(model, captured, cache, rows, first, edits=above)[:, 0])
+
+        def scores(captured: Captured = captured, cache: PromptCache = cache) -> Tensor:
+            examples = torch.tensor(cache.examples, device=model.device)
+            rows = edits[first](captured.residuals[first, examples][:, None])
+            return answer_scores(model, captured, cache, rows, first, edits=above)[:, 0]
+
+        # Continuation tokens of many words take more memory on the way back than all prompts: they pass once more.
+        many = captured.answers.n_continued > MANY
+        parts.append(checkpoint(scores, use_reentrant=False) if many else scores())
         order.append(places)
     back = torch.empty(n, dtype=torch.long)
     back[torch.cat(order)] = torch.arange(n)

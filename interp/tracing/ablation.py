@@ -1,7 +1,7 @@
 """Exact causal effects of features: what the model would have answered without them."""
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +22,8 @@ Name = TypeVar("Name", bound=Hashable)
 
 ROWS_IN_FLIGHT = 1024
 """Edited tokens computed together, at most; beyond a few hundred, more of them are no faster."""
+LEAST_ROWS = 16
+"""Edited tokens computed together, at least, however little memory seems free."""
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
 """Largest answer-logit difference that a row without an edit may show: above it, something is wrong."""
@@ -153,13 +155,29 @@ def _sweep(
 
 
 def rows_that_fit(model: LanguageModel, captured: Captured) -> int:
-    """Edited tokens that a tenth of the free memory holds, between 16 and `ROWS_IN_FLIGHT`."""
-    tokens = max(cache.mask.shape[1] for cache in captured.caches)
-    config = model.backbone.config
+    """Edited rows that a tenth of the free memory holds, between 2 and `ROWS_IN_FLIGHT`.
+
+    A row has one token, and the answers' continuation tokens where these are scored whole.
+    """
+    return min(ROWS_IN_FLIGHT, rows_in_memory(model, captured))
+
+
+def rows_in_memory(model: LanguageModel, captured: Captured) -> int:
+    """Edited rows that a tenth of the free memory holds in one layer, at least 2, and 16 of a single token."""
+    n_own = len(captured.answers.offsets)
+    tokens = n_own + max(cache.mask.shape[1] for cache in captured.caches)
     wide = 4 * model.d_hidden
     # bytes: hidden layers of the MLP, attention scores
-    per_row = 4 * (wide + 3 * config.num_attention_heads * tokens) * len(captured.answers.offsets)
-    return int(min(ROWS_IN_FLIGHT, max(16, free_memory(model.device) // 10 // per_row)))
+    per_row = 4 * (wide + 3 * model.backbone.config.num_attention_heads * tokens) * n_own
+    return max(2, LEAST_ROWS // n_own, free_memory(model.device) // 10 // per_row)
+
+
+def in_parts(captured: Captured, most: int) -> Iterator[PromptCache]:
+    """The caches of a capture, those of more than `most` prompts in several parts."""
+    for cache in captured.caches:
+        columns = range(len(cache.examples))
+        for start in range(0, len(columns), max(1, most)):
+            yield select_prompts(cache, columns[start : start + max(1, most)])
 
 
 def select_prompts(cache: PromptCache, columns: Sequence[int], *, above: int = -1) -> PromptCache:
@@ -241,7 +259,7 @@ def answers_given(
     if not captured.caches:
         raise ValueError("answers_given needs captured = capture(..., keep_cache=True).")
     logits = captured.answer_logits[:, None].repeat(1, rows.shape[1], 1)
-    for cache in captured.caches:
+    for cache in in_parts(captured, rows_in_memory(model, captured) // (1 + rows.shape[1])):
         examples = torch.tensor(cache.examples, device=logits.device)
         beside = torch.cat([captured.residuals[layer, examples, None], rows[examples]], dim=1)
         out = answer_scores(model, captured, cache, beside, layer)
@@ -329,13 +347,14 @@ def answers_under_each(
     size = rows_that_fit(model, captured) if rows_in_flight is None else rows_in_flight
     names = sorted(edits, key=lambda name: min(edits[name], default=model.n_layers))
     found: dict[Name, list[Tensor]] = {name: [] for name in names}
-    for cache in captured.caches:
+    parts = list(in_parts(captured, size // 2))  # each prompt has an unedited row beside an edited one
+    for cache in parts:
         count = max(1, size // len(cache.examples) - 1)
         for k in range(0, len(names), count):
-            part = {name: edits[name] for name in names[k : k + count]}
-            for name, values in _variants(model, captured, cache, part, read).items():
+            together = {name: edits[name] for name in names[k : k + count]}
+            for name, values in _variants(model, captured, cache, together, read).items():
                 found[name].append(values)
-    order = [example for cache in captured.caches for example in cache.examples]
+    order = [example for cache in parts for example in cache.examples]
     back = torch.tensor(order, device=captured.residuals.device).argsort()
     return {name: torch.cat(found[name])[back] for name in edits}
 

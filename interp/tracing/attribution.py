@@ -7,6 +7,7 @@ from torch import Tensor
 from interp.capture import Captured
 from interp.model import LanguageModel
 from interp.saes import SaeStack
+from interp.tracing.ablation import in_parts, rows_in_memory
 from interp.tracing.suffix import answer_scores
 
 
@@ -26,7 +27,8 @@ def answer_gradients(
     if not captured.caches:
         raise ValueError("answer_gradients needs captured = capture(..., keep_cache=True).")
     gradients = torch.empty_like(captured.residuals)
-    for cache in captured.caches:
+    # On the way back every layer's activations are needed.
+    for cache in in_parts(captured, rows_in_memory(model, captured) // model.n_layers):
         index = torch.tensor(cache.examples, device=targets.device)
         leaves: list[Tensor] = []
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from interp.capture import Captured
 from interp.model import LanguageModel
-from interp.tracing.ablation import answers_given, check_unedited
+from interp.tracing.ablation import answers_given, check_unedited, in_parts, rows_in_memory
 from interp.tracing.suffix import run_block
 
 Part = Literal["attention", "mlp"]
@@ -86,7 +86,7 @@ def _run(model: LanguageModel, captured: Captured, layer: int, values: Mapping[P
     outputs = {part: captured.residuals.new_empty(n_examples, model.d_model) for part in values}
     residuals = captured.residuals.new_empty(n_examples, n_rows, model.d_model)
     first = dict(zip(values, accumulate(map(len, values.values()), initial=1), strict=False))
-    for cache in captured.caches:
+    for cache in in_parts(captured, rows_in_memory(model, captured) // n_rows):
         index = torch.tensor(cache.examples, device=residuals.device)
         entering = cache.embedded if layer == 0 else captured.tail(cache, layer - 1)
         rows = entering[:, None].repeat(1, n_rows, 1, 1)

@@ -188,7 +188,7 @@ def _prompts(
     after = {layer: torch.empty(len(prompts), len(labels)) for layer in saes.layers}
     for batch in progress(list(batches([len(e.ids) for e in encoded], tokens_in_flight(model))), "prompts", "batch"):
         tokens = model.pad([encoded[i] for i in batch])
-        chains = [_behind(model, [encoded[i] for i in batch], chain) for chain in words.continuations.values()]
+        chains = [_behind(model, [encoded[i] for i in batch], path.ids) for path in words.paths]
         parts = [(part, residuals(model, part, saes.layers)) for part in (tokens, *chains)]
         before[batch] = _scores(model, words, parts, None, saes).cpu()
         for layer in saes.layers:
@@ -213,17 +213,17 @@ def _scores(
     """Scores of the answers with a layer's residual reconstructed; None: as it is.
 
     Args:
-        parts: the prompts, then the prompts with each answer's first tokens behind them; tokens and residuals.
+        parts: the prompts, then the prompts with each of the answers' paths behind them; tokens and residuals.
     """
-    width, tails = parts[0][0].ids.shape[1], []
-    for tokens, seen in parts:
+    tails = torch.empty(len(parts[0][0].ids), 1 + words.n_continued, model.d_model, dtype=model.dtype)
+    tails = tails.to(model.device)
+    for (tokens, seen), columns in zip(parts, [(0,), *(path.columns for path in words.paths)], strict=True):
         last = seen[model.n_layers - 1]
         if layer is not None:
             reconstructed = with_body(seen[layer], body(tokens), partial(saes.reconstruct, layer))
             last = last_residual(model, tokens, layer, reconstructed)
-        behind = tokens.ids.shape[1] - width
-        tails.append(last[:, -behind:] if behind else last[:, -1:])
-    return words.score(model, torch.cat(tails, dim=1))
+        tails[:, list(columns)] = last[:, -len(columns) :]
+    return words.score(model, tails)
 
 
 def _change(
