@@ -106,7 +106,9 @@ def test_where_the_emotion_is_first_held_is_found_among_the_layers_measured(tmp_
     planted(make_run(tmp_path), [3, 8, 13, 17, 20], [0.22, 0.25, 0.62, 0.8, 0.7])
     assert onset(RunFiles(tmp_path)) == (13, 13, 13)
     where = sentences(tmp_path)["Where"]
-    assert where.startswith("The residual stream holds the emotion from layer 13 on (95 % interval 13)")
+    assert where.startswith(
+        "The residual stream holds the emotion from layer 13 on (95 % interval 13; the layer measured before it is 8)"
+    )
     assert "layer 17 of 0 to 29: a linear probe there is right on 80 % [78, 82] of n = 1,200 texts" in where
 
 
@@ -129,7 +131,9 @@ def test_phases_are_told_by_the_layers_that_were_measured(tmp_path):
     changed(tmp_path, "phases", phases=spans, boundaries=[13], intervals=[[8, 17]], support=0.8, n_phases=2)
     where = sentences(tmp_path)["Where"]
     assert "2 phases that each behave alike, 3 to 8 and 13 to 17 (change at layer 13, 95 % interval 8 to 17" in where
-    assert "4 of 30 layers (3, 8, 13, 17)" in where and "do not win" not in where
+    assert "4 of 30 layers (3, 8, 13, 17)" in where and "do not win" not in where and "uncertain" not in where
+    changed(tmp_path, "phases", support=0.16)
+    assert "uncertain: only 16 % of resamples agree on their number" in sentences(tmp_path)["Where"]
 
 
 def test_nothing_chosen_is_said_and_has_no_row(tmp_path):

@@ -9,6 +9,8 @@ from interp.report.run_files import RunFiles
 from interp.report.steered import said
 from interp.report.words import counted, interval, layer_list, number, percent, share, signed, span
 
+HALF = 0.5
+"""Share of resamples below which a number of phases is said to be uncertain."""
 MOST_BESIDE = 2
 """Steerings named that helped on test texts though nobody chose them."""
 
@@ -52,9 +54,11 @@ def _held(run: RunFiles) -> str:
     found = onset(run)
     if found is None:
         return f"The residual stream holds the emotion most plainly at {where}: {reads}."
-    inside = (
-        f" (95 % interval {span(found.low, found.high)})" if found.low is not None and found.high is not None else ""
-    )
+    known = [] if found.low is None or found.high is None else [f"95 % interval {span(found.low, found.high)}"]
+    before = [int(k) for k in own.index if k < found.layer]
+    if before and max(before) < found.layer - 1:
+        known.append(f"the layer measured before it is {max(before)}")
+    inside = f" ({'; '.join(known)})" if known else ""
     return (
         f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {where}: {reads}."
     )
@@ -81,7 +85,9 @@ def _phases(run: RunFiles) -> str:
     phases = run.json("phases")
     if phases is None:
         return ""
-    agree = f"{share(phases['support'])} of resamples agree on their number" if "support" in phases else ""
+    support = phases.get("support")
+    sure = "" if support is None or support >= HALF else "uncertain: only "
+    agree = "" if support is None else f"{sure}{share(support)} of resamples agree on their number"
     layers, n_layers = run.record["saes"]["layers"], run.record["model"]["n_layers"]
     gaps = (
         f" SAEs, and so these numbers, are there for {layer_list(layers, n_layers)}."
