@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from interp.errors import UserError
+from interp.options import Count, Limit, Seed
 
 if TYPE_CHECKING:
     from interp.training.running import Event
@@ -61,14 +62,14 @@ def check(
     prompts: str | None = None,
     split: str = "test",
     path: str | None = None,
-    limit: int | None = 144,
+    limit: Limit = 144,
     labels: Annotated[list[str] | None, Parameter(negative=())] = None,
-    tokens: int = 8192,
+    tokens: Count = 8192,
     layers: Annotated[list[int] | None, Parameter(negative=())] = None,
     width: str | None = None,
     l0: str | None = None,
     template: str = "default",
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
     dtype: str = "auto",
     out: Path | None = None,

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from interp import cli, loading, pipeline
+from interp import cli, loading, pipeline, saes_cli
 from interp.config import Config
 from interp.express import cli as express
 from interp.reliability import cli as reliability
@@ -31,9 +31,11 @@ WRONG: dict[Any, list[str]] = {
     "part": ["[a]", "{nonsense: 1}", "{a", "{name: x, name: y}", "&a {name: *a}"],
 }
 SEVERAL_LINES = "prompt.template"
+PLAIN = ("plot", "inspect", "generate", "export", "compare", "models", "corpora", "findings")
 COMMANDS = {
-    **{(name,): getattr(cli, name) for name in ("plot", "inspect", "generate", "export", "compare", "models")},
+    **{(name,): getattr(cli, name) for name in PLAIN},
     **{("express", name): getattr(express, name) for name in ("score", "run", "compare", "build")},
+    ("saes", "check"): saes_cli.check,
     **{("reliability", name): getattr(reliability, name) for name in ("score", "run", "bias", "compare")},
 }
 
@@ -153,8 +155,8 @@ def test_the_battery_sees_every_command():
     known = {(name,) for name in cli.app if not name.startswith("-")}
     listed = {words[:1] for words in COMMANDS} | {("run",), ("trace",), ("steer",), ("check",), ("fetch",)}
     assert known <= listed
-    for group, app in (("express", express.app), ("reliability", reliability.app)):
-        assert {(group, name) for name in app if not name.startswith("-")} <= set(COMMANDS)
+    for group, app in (("express", express.app), ("reliability", reliability.app), ("saes", saes_cli.app)):
+        assert {(group, name) for name in app if not name.startswith("-")} <= {*COMMANDS, ("saes", "train")}
 
 
 def test_right_values_are_taken(capsys, monkeypatch, tmp_path):

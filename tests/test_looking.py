@@ -139,7 +139,7 @@ def test_evidence_at_the_last_layer_and_token_is_the_answer(session):
 def test_the_page_escapes_the_text_and_says_what_was_cut(session):
     found = inspect_text(session, TEXT * 60)
     page = inspection_page(found, "small")
-    assert found.cut > 0 and f"{found.cut} tokens of the text did not fit" in page
+    assert found.cut > 0 and f"{found.cut:,} tokens of the text did not fit" in page
     assert "<b>the letter" not in page.replace("&lt;b&gt;", "") and "characters)" in page
 
 

@@ -311,7 +311,7 @@ def test_fetch_takes_names_and_says_what_is_near(tmp_path, monkeypatch):
 
 def test_models_are_one_line_each_at_80_columns(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
-    monkeypatch.setattr(cli, "screen", cli.Console(width=80))
+    monkeypatch.setattr(cli, "screen", cli.Screen(width=80))
     cli.models()
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)

@@ -389,7 +389,7 @@ def test_smollm2_from_the_cache_knows_paris(monkeypatch):
         pytest.skip("smollm2-135m-instruct is not in the cache")
     model = load_model("smollm2-135m-instruct")  # verify() has passed
     assert model.chat and "<|im_start|>" in model.tokenizer.chat_template and model.n_layers == 30
-    tokens = model.pad(model.encode(["The capital of France is"]))
+    tokens = model.pad(model.encode(["The capital of France is"], chat=False))
     likeliest = model.hf(input_ids=tokens.ids, attention_mask=tokens.mask.long()).logits[0, -1].argmax()
     assert model.tokenizer.decode(likeliest).strip() == "Paris"
     assert model.source.quantisation == "Q4_1" and model.identity == model_identity("smollm2-135m-instruct")
