@@ -9,11 +9,11 @@ from scipy.stats import spearmanr
 
 from benchmarks.results import hardware, write
 from interp import capture, load_corpus, load_model, load_saes
-from interp.emotions import EKMAN
-from interp.model import LanguageModel
-from interp.prompts import build_prompts
-from interp.saes import SaeStack
-from interp.tracing import FeatureEdits, answer_gradients, attribute, edited_logits
+from interp.engine import FeatureEdits, answer_gradients, attribute, edited_logits
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
+from interp.texts.emotions import EKMAN
+from interp.texts.prompts import build_prompts
 
 EXAMPLES = 96
 

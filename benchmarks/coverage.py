@@ -22,7 +22,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
 
-from interp.evaluation.statistics import LEVEL, confusion_draws, from_draws, macro_f1, resample_weights
+from interp.statistics import LEVEL, confusion_draws, from_draws, macro_f1, resample_weights
 
 Array = np.ndarray
 RESULTS = Path(__file__).parent / "results"

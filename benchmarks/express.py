@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from interp.express.answers import Answers
-from interp.express.lexicon import DIMENSIONS, Lexicon
-from interp.express.parsing import format_answer
-from interp.express.scoring import HEADLINE, score
-from interp.express.tables import Problems
+from interp.surveys.express.answers import Answers
+from interp.surveys.express.lexicon import DIMENSIONS, Lexicon
+from interp.surveys.express.parsing import format_answer
+from interp.surveys.express.scoring import HEADLINE, score
+from interp.surveys.express.tables import Problems
 
 ROWS, LEXICON_WORDS, LABELS = 33_679, 16_019, 251
 NAIVE_ROWS = 500

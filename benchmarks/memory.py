@@ -11,7 +11,7 @@ import transformers as tf
 
 from benchmarks.results import hardware, write
 from benchmarks.worlds import SHAPE, number_tokenizer, random_saes
-from interp.capture import HIDDEN_AT_ONCE
+from interp.engine.capture import HIDDEN_AT_ONCE
 
 SIZES = (1_000, 10_000, 100_000)
 LABELS = ["10", "11", "12"]
@@ -78,10 +78,10 @@ def _world(folder: Path, layers: int = 4, d_sae: int = 2048) -> None:
 
 
 def _child(folder: Path, n: int) -> None:
-    from interp.config import Config, CorporaConfig, CorpusConfig, PromptConfig, SaesConfig
-    from interp.folder import RunFolder
-    from interp.session import Session
-    from interp.stages import capture, features
+    from interp.files.folder import RunFolder
+    from interp.run.config import Config, CorporaConfig, CorpusConfig, PromptConfig, SaesConfig
+    from interp.run.session import Session
+    from interp.run.stages import capture, features
 
     rows = [(" ".join(str(20 + (i * 31 + k * k) % 1900) for k in range(36)), LABELS[i % 3]) for i in range(n)]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(folder / f"{n}.csv", index=False)

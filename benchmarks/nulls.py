@@ -38,19 +38,19 @@ from sae_lens import SAE, TopKSAE, TopKSAEConfig
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
-from interp.config import Config, CorporaConfig, CorpusConfig, FluencyConfig
+from interp.analysis.selectivity import Q_LEVEL
+from interp.engine import answers_under
 from interp.evaluation.recognition import paired_gains
-from interp.evaluation.statistics import resample_weights
-from interp.folder import RunFolder, read_json
-from interp.model import LanguageModel
-from interp.saes import SaeStack
-from interp.selectivity import Q_LEVEL
-from interp.session import Session
-from interp.stages import capture, features, signals, steer, trace
+from interp.files.folder import RunFolder, read_json
+from interp.models.language_model import LanguageModel
+from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig
+from interp.run.session import Session
+from interp.run.stages import capture, features, signals, steer, trace
+from interp.saes.stack import SaeStack
+from interp.statistics import resample_weights
 from interp.steering.choosing import amplified, targeted
 from interp.steering.fit import SteeredFeature
 from interp.steering.steering import Steering
-from interp.tracing import answers_under
 from tests.planted import FILLERS, LABELS, Planted, build_planted
 
 RESULTS = Path(__file__).parent / "results"

@@ -7,11 +7,11 @@ from benchmarks.results import hardware, write
 from benchmarks.timing import peak_flops
 from benchmarks.worlds import World, random_saes
 from interp import load_corpus, load_model, load_saes
-from interp.emotions import EKMAN
 from interp.errors import UserError
-from interp.model import LanguageModel
-from interp.prompts import build_prompts
-from interp.saes import SaeStack
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
+from interp.texts.emotions import EKMAN
+from interp.texts.prompts import build_prompts
 
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m")
 FEATURES = 64

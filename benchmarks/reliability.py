@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from interp import LanguageModel, load_corpus, load_model
-from interp.reliability.answering import answer
-from interp.reliability.collecting import AT_ONCE
-from interp.reliability.prefixes import grow
-from interp.reliability.running import emotions, questions
-from interp.reliability.variations import Asked, resolve_personas
+from interp.engine.prefixes import grow
+from interp.surveys.reliability.answering import answer
+from interp.surveys.reliability.collecting import AT_ONCE
+from interp.surveys.reliability.running import emotions, questions
+from interp.surveys.reliability.variations import Asked, resolve_personas
 
 PROMPTS = 3465
 RELEASED = Path(__file__).parents[2] / "shared" / "data" / "model-personas" / "all_truefalse_short_changeline.json"

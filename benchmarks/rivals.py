@@ -7,7 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from benchmarks.worlds import World
-from interp.model import Tokens
+from interp.models.language_model import Tokens
 
 
 def tokens_of(world: World, prompt: int) -> Tokens:

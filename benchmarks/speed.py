@@ -10,9 +10,9 @@ from benchmarks.results import hardware, write
 from benchmarks.timing import peak_flops, seconds
 from benchmarks.worlds import World, random_world
 from interp import capture, load_corpus, load_model, load_saes
-from interp.emotions import EKMAN
-from interp.prompts import build_prompts
-from interp.tracing import FeatureEdits, ablate_everywhere, edited_logits
+from interp.engine import FeatureEdits, ablate_everywhere, edited_logits
+from interp.texts.emotions import EKMAN
+from interp.texts.prompts import build_prompts
 
 LAYER = 5
 FEATURES = 64

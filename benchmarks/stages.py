@@ -20,12 +20,12 @@ import yaml
 from sae_lens import TopKSAE, TopKSAEConfig
 
 from benchmarks.results import FOLDER, hardware, write
-from interp.capture import capture
-from interp.corpora import load_corpus
-from interp.emotions import EKMAN
-from interp.loading import load_model
-from interp.model import LanguageModel
-from interp.prompts import build_prompts
+from interp.engine.capture import capture
+from interp.models.language_model import LanguageModel
+from interp.models.loading import load_model
+from interp.texts.emotions import EKMAN
+from interp.texts.examples import load_corpus
+from interp.texts.prompts import build_prompts
 
 MODEL = "smollm2-135m-instruct"
 LAYERS = (3, 8, 13, 17, *range(20, 30))
@@ -39,8 +39,8 @@ CANDIDATES = 16
 TIMED_RUN = """
 import json, sys, time
 from dataclasses import replace
-from interp import pipeline
-from interp.config import load_config
+from interp.run import pipeline
+from interp.run.config import load_config
 
 taken = {}
 

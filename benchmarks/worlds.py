@@ -10,9 +10,9 @@ import transformers as tf
 from sae_lens import TopKSAE, TopKSAEConfig
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from interp.model import LanguageModel
-from interp.prompts import Prompt
-from interp.saes import SaeStack
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
+from interp.texts.prompts import Prompt
 
 SHAPE = {
     "hidden_size": 256,

@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from interp import config
+from interp.run import config
 
 USAGE = re.compile(r"^Usage: (interp .+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")

@@ -5,15 +5,17 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from interp import _moved
+
 if TYPE_CHECKING:
-    from interp.capture import Captured, capture
-    from interp.corpora import Example, load_corpus
+    from interp.engine.capture import Captured, capture
     from interp.errors import UserError
-    from interp.loading import load_model
-    from interp.model import LanguageModel
-    from interp.sae_loading import load_saes
-    from interp.saes import SaeStack
+    from interp.models.language_model import LanguageModel
+    from interp.models.loading import load_model
+    from interp.saes.loading import load_saes
+    from interp.saes.stack import SaeStack
     from interp.steering.steering import Steering
+    from interp.texts.examples import Example, load_corpus
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,16 +31,16 @@ __all__ = [
     "load_saes",
 ]
 _WHERE = {
-    "Captured": "interp.capture",
-    "Example": "interp.corpora",
-    "LanguageModel": "interp.model",
-    "SaeStack": "interp.saes",
+    "Captured": "interp.engine.capture",
+    "Example": "interp.texts.examples",
+    "LanguageModel": "interp.models.language_model",
+    "SaeStack": "interp.saes.stack",
     "Steering": "interp.steering.steering",
     "UserError": "interp.errors",
-    "capture": "interp.capture",
-    "load_corpus": "interp.corpora",
-    "load_model": "interp.loading",
-    "load_saes": "interp.sae_loading",
+    "capture": "interp.engine.capture",
+    "load_corpus": "interp.texts.examples",
+    "load_model": "interp.models.loading",
+    "load_saes": "interp.saes.loading",
 }
 
 
@@ -54,7 +56,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """`interp.capture` is the function: importing the module of that name must not put itself in its place."""
+    """`interp.capture` is the function: the module that once had that name must not put itself in its place."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, ModuleType) and name in _WHERE:
@@ -63,3 +65,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+_moved.install()

@@ -1,13 +1,13 @@
-"""The known corpora, by the name this module has had since the first version; they live in `interp.corpus_readers`."""
+"""The known corpora, by the name this module has had since the first version; they live in `interp.texts.corpora`."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from interp.corpus_readers import BUNDLED_TEXTS, CORPORA
-from interp.corpus_readers.base import SPLIT_ALIASES, Corpus, HubSource, Row
-from interp.corpus_readers.express import MASK as EXPRESS_MASK
-from interp.corpus_readers.local import read_local
-from interp.records import Problems
+from interp.texts.corpora import BUNDLED_TEXTS, CORPORA
+from interp.texts.corpora.base import SPLIT_ALIASES, Corpus, HubSource, Row
+from interp.texts.corpora.express import MASK as EXPRESS_MASK
+from interp.texts.corpora.local import read_local
+from interp.texts.records import Problems
 
 __all__ = ["BUNDLED_TEXTS", "CORPORA", "EXPRESS_MASK", "SPLIT_ALIASES", "Corpus", "HubSource", "Row", "read_table"]
 

@@ -1,7 +1,7 @@
 """Statements and labels that the tests of reliability share."""
 
-from interp.reliability.questionnaires import Item
-from interp.reliability.scoring import Reliability
+from interp.surveys.reliability.questionnaires import Item
+from interp.surveys.reliability.scoring import Reliability
 
 QUICK = {"resamples": 100}
 LABELS = ["anger", "fear", "joy", "sadness"]

@@ -11,8 +11,8 @@ import transformers as tf
 from sae_lens import SAE
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from interp.model import LanguageModel
-from interp.saes import SaeStack
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
 
 WORDS = "anger disgust fear joy sadness surprise neutral the a dog cat rain street letter morning friend lost found"
 SENTENCES = [

@@ -28,8 +28,8 @@ from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from interp import load_model, load_saes
-from interp.model import LanguageModel
-from interp.saes import SaeStack
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
 
 LABELS = ("anger", "disgust", "fear", "joy", "sadness")
 N_LAYERS, D_MODEL, D_SAE, N_HEADS = 9, 96, 96, 4

@@ -7,11 +7,7 @@ import torch
 from conftest import SENTENCES
 
 from interp import capture, load_model
-from interp.answers import Answers
-from interp.checking import check
-from interp.config import Config
-from interp.folder import RunFolder
-from interp.tracing import (
+from interp.engine import (
     FeatureEdits,
     ablate_everywhere,
     ablate_jointly,
@@ -20,7 +16,11 @@ from interp.tracing import (
     answers_under_each,
     edited_logits,
 )
-from interp.tracing.ablation import rows_that_fit
+from interp.engine.ablation import rows_that_fit
+from interp.files.folder import RunFolder
+from interp.models.answers import Answers
+from interp.run.checking import check
+from interp.run.config import Config
 
 WORDS = [" sad", " sadness", " sadly lost", " joy", " joyful streets", " a"]
 PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
@@ -162,8 +162,8 @@ def test_tokens_that_words_begin_with_stand_once(llama):
 @pytest.mark.parametrize(("at_once", "logits"), [(512, 2**25), (3, 400 * 4)])
 def test_nested_words_equal_the_whole_model(any_model, stack, monkeypatch, at_once, logits):
     """All continuation tokens in one pass, or in passes and read-outs of a few; behind edits as well."""
-    monkeypatch.setattr(sys.modules["interp.capture"], "CONTINUED_AT_ONCE", at_once)
-    monkeypatch.setattr("interp.answers.LOGITS_AT_ONCE", logits)
+    monkeypatch.setattr(sys.modules["interp.engine.capture"], "CONTINUED_AT_ONCE", at_once)
+    monkeypatch.setattr("interp.models.answers.LOGITS_AT_ONCE", logits)
     prompts = PROMPTS[1:4]
     captured = capture(any_model, prompts, answers=NESTED, keep_cache=True)
     vector = torch.randn(any_model.d_model, generator=torch.Generator().manual_seed(0))
@@ -181,8 +181,8 @@ def test_results_do_not_depend_on_how_much_memory_is_free(llama, monkeypatch):
     edits = {"two": {0: lambda x: 1.1 * x, 2: lambda x: 0.9 * x}, "one": {1: lambda x: 1.2 * x}, "none": {}}
     targets = torch.arange(5)
     plenty = answers_under_each(llama, captured, edits), answer_gradients(llama, captured, targets)
-    monkeypatch.setattr("interp.tracing.ablation.free_memory", lambda device: 0)
-    monkeypatch.setattr("interp.answers.LOGITS_AT_ONCE", 400)
+    monkeypatch.setattr("interp.engine.ablation.free_memory", lambda device: 0)
+    monkeypatch.setattr("interp.models.answers.LOGITS_AT_ONCE", 400)
     assert rows_that_fit(llama, captured) == 2
     scarce = answers_under_each(llama, captured, edits), answer_gradients(llama, captured, targets)
     for name, found in plenty[0].items():
@@ -209,7 +209,7 @@ def test_three_hundred_labels_are_one_bounded_pass(tiny, monkeypatch):
 
     monkeypatch.setattr(tiny, "unembed", counted)
     monkeypatch.setattr(tiny.backbone, "forward", passed)
-    monkeypatch.setattr("interp.answers.LOGITS_AT_ONCE", 2**22)
+    monkeypatch.setattr("interp.models.answers.LOGITS_AT_ONCE", 2**22)
     answers = Answers.after(tiny, prompts[0], labels)
     assert len(labels) == 300 and answers.whole
     found = capture(tiny, prompts, answers=labels, tokens_per_batch=2048).answer_log_probabilities

@@ -12,11 +12,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from interp import cli, loading, pipeline, saes_cli
-from interp.config import Config
-from interp.express import cli as express
-from interp.reliability import cli as reliability
-from interp.scalars import alternatives
+from interp.cli import main as cli
+from interp.cli import saes as saes_cli
+from interp.files.scalars import alternatives
+from interp.models import loading
+from interp.run import pipeline
+from interp.run.config import Config
+from interp.surveys.express import cli as express
+from interp.surveys.reliability import cli as reliability
 
 HOSTILE = ["\x1b[31mred", "a\nb", "", "half \ud83d", "nul\0"]
 """No text of one line."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from interp import capture, load_corpus, load_model, load_saes
-from interp.emotions import EKMAN
 from interp.evaluation.fluency import load_plain_text
-from interp.model import bundled_folder
-from interp.prompts import build_prompts
+from interp.models.language_model import bundled_folder
+from interp.texts.emotions import EKMAN
+from interp.texts.prompts import build_prompts
 
 SOME = 1000
 """Examples of each corpus: all of them take minutes, and are in the model's card."""

@@ -9,12 +9,13 @@ import yaml
 from scipy.sparse import csr_array
 from test_run import LABELS, start, world  # noqa: F401
 
-from interp import UserError, pipeline
-from interp.config import load_config
-from interp.profiles import with_profiles
+from interp import UserError
+from interp.analysis.profiles import with_profiles
+from interp.analysis.selectivity import selectivity
+from interp.analysis.signals import control_labels, neighbour_agreement, probe_right
 from interp.report.comparing import compare
-from interp.selectivity import selectivity
-from interp.signals import control_labels, neighbour_agreement, probe_right
+from interp.run import pipeline
+from interp.run.config import load_config
 
 
 def profiled(acts, gold, keyword_free=None):

@@ -11,18 +11,18 @@ import pytest
 from fake_runs import make_run
 from scipy.sparse import csr_array
 
-from interp import cli
-from interp.entropy import entropy_by_layer, mixture_cut, normalised_entropy
-from interp.evaluation.statistics import Estimate, resample_weights
-from interp.features import LayerFeatures, save_features
+from interp.analysis.entropy import entropy_by_layer, mixture_cut, normalised_entropy
+from interp.analysis.features import LayerFeatures, save_features
+from interp.analysis.phases import find_phases
+from interp.cli import main as cli
 from interp.findings import CLAIMS, measure
 from interp.findings.claims import above, below, order_of
 from interp.findings.concentration import concentrated
 from interp.findings.layers import read_entropy
 from interp.findings.page import as_json, markdown
 from interp.findings.reading import Run
-from interp.phases import find_phases
-from interp.stages.trace import by_example, concentration
+from interp.run.stages.trace import by_example, concentration
+from interp.statistics import Estimate, resample_weights
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
 EACH, LAYERS, WIDTH = 24, 6, 60

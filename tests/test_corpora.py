@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from interp import UserError, load_corpus
-from interp.corpus_readers import CORPORA, known_corpora
-from interp.emotions import EKMAN, GOEMOTIONS_TO_EKMAN
 from interp.errors import InterpWarning
+from interp.texts.corpora import CORPORA, known_corpora
+from interp.texts.emotions import EKMAN, GOEMOTIONS_TO_EKMAN
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

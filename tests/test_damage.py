@@ -15,13 +15,15 @@ from rich.table import Table
 from safetensors import SafetensorError
 from test_run import contents, finished, start, world  # noqa: F401 - fixtures
 
-from interp import UserError, cli, pipeline
-from interp.config import config_of, load_config, local_paths
+from interp import UserError
+from interp.cli import main as cli
 from interp.errors import CONTROL, nearest
-from interp.folder import RunFolder, claimed, out_of_space, write_json, writing
+from interp.files.folder import RunFolder, claimed, out_of_space, write_json, writing
+from interp.files.stored import as_recorded, read_record
 from interp.report import write_report
 from interp.report.comparing import compare
-from interp.stored import as_recorded, read_record
+from interp.run import pipeline
+from interp.run.config import config_of, load_config, local_paths
 from interp.terminal import Screen
 
 READ_BY_THE_REPORT = ["why.parquet", "signals.parquet", "phases.json", "effects.parquet", "steering.json", "cards.json"]
@@ -57,7 +59,7 @@ def test_f1_a_folder_is_written_by_one_process(tmp_path):
             claimed(tmp_path / "run"),
         ):
             pass
-        code = "import sys, pathlib, interp.folder as f; f.claimed(pathlib.Path(sys.argv[1])).__enter__()"
+        code = "import sys, pathlib, interp.files.folder as f; f.claimed(pathlib.Path(sys.argv[1])).__enter__()"
         words = [sys.executable, "-c", code, str(tmp_path / "run")]
         other = subprocess.run(words, capture_output=True, text=True, check=False)
         assert other.returncode and f"process {os.getpid()} on" in other.stderr
@@ -218,7 +220,7 @@ def test_f8_a_full_disk_is_an_os_error_whoever_noticed(tmp_path):
 
 def test_f9_an_internal_error_without_a_log_is_a_line(monkeypatch, capfd):
     monkeypatch.setattr(pipeline, "run", lambda *a, **k: 1 / 0)
-    monkeypatch.setattr("interp.folder.writing", _refused)
+    monkeypatch.setattr("interp.files.folder.writing", _refused)
     code, said = told(["run"], monkeypatch, capfd)
     assert code == 1 and "ZeroDivisionError" in said and "no log" in said and len(said.splitlines()) == 1
 
@@ -285,7 +287,7 @@ def test_files_are_readable_by_others(run):
 
 
 def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_path, monkeypatch, capfd):  # noqa: F811
-    monkeypatch.setattr("interp.session.load_model", lambda *a, **k: pytest.fail("loaded first"))
+    monkeypatch.setattr("interp.run.session.load_model", lambda *a, **k: pytest.fail("loaded first"))
     words = ["run", str(world / "small.yaml"), "--out", str(tmp_path), "--corpora.discover.limit", "1"]
     code, said = told(words, monkeypatch, capfd)
     assert code == 2 and "corpora.discover holds 1 texts" in said
@@ -305,7 +307,7 @@ def test_f15_a_tilde_is_the_home_folder_in_every_path_field(monkeypatch, tmp_pat
 
 
 def test_f25_a_page_that_is_a_folder_is_refused_before_the_work(run, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("interp.inspecting.inspect", lambda *a: pytest.fail("worked first"))
+    monkeypatch.setattr("interp.run.inspecting.inspect", lambda *a: pytest.fail("worked first"))
     code, said = told(["inspect", str(run), "--text", "Rain.", "--out", str(tmp_path)], monkeypatch, capfd)
     assert code == 2 and "is a folder" in said
 
@@ -381,12 +383,12 @@ def test_a_run_says_what_it_wrote_and_from_where(run):
 def test_the_command_line_is_there_before_torch():
     code = (
         "import sys, contextlib, io\n"
-        "from interp import cli\n"
+        "from interp.cli import main as cli\n"
         "for words in (['--help'], ['plot', 'nowhere'], ['express', 'score', 'nowhere.csv']):\n"
         "    sys.argv = ['interp', *words]\n"
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "        cli.main()\n"
-        "import interp.report, interp.report.comparing, interp.folder, interp.express.scoring\n"
+        "import interp.report, interp.report.comparing, interp.files.folder, interp.surveys.express.scoring\n"
         "print([m for m in ('torch', 'transformers', 'sae_lens', 'datasets') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -395,19 +397,19 @@ def test_the_command_line_is_there_before_torch():
 
 def test_names_of_the_package_are_what_they_say_however_they_are_loaded():
     import interp
-    import interp.capture
+    import interp.engine.capture
     from interp import capture, load_model
 
-    assert callable(interp.capture) and callable(capture) and callable(load_model)
+    assert callable(interp.engine.capture) and callable(capture) and callable(load_model)
     with pytest.raises(AttributeError, match="no attribute 'captur'"):
         _ = interp.captur
     assert set(interp.__all__) <= set(dir(interp))
 
 
 def test_arrays_of_another_kind_are_damage(tmp_path):
+    from interp.analysis.features import load_features
     from interp.errors import DamagedError
-    from interp.features import load_features
-    from interp.stored import read_arrays
+    from interp.files.stored import read_arrays
 
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
     with pytest.raises(DamagedError, match="not the features"):

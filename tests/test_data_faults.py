@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interp import UserError, load_corpus, records
-from interp.corpus_names import corpus_names
-from interp.delimited import Splitter
-from interp.emotions import EKMAN
 from interp.errors import InterpWarning
-from interp.express.answers import read_answers
-from interp.express.masking import load_words
-from interp.express.segments import load_segments
-from interp.reliability.questionnaires import load_questionnaire
+from interp.surveys.express.answers import read_answers
+from interp.surveys.express.masking import load_words
+from interp.surveys.express.segments import load_segments
+from interp.surveys.reliability.questionnaires import load_questionnaire
+from interp.texts.corpus_names import corpus_names
+from interp.texts.delimited import Splitter
+from interp.texts.emotions import EKMAN
 
 TEXTS = ("I was glad, truly.", "I was cross.", "I ran; he did not.")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -276,7 +276,7 @@ def test_9_mending_moves_no_row_to_another_split(tmp_path):
     released = {f"{i}\x92s text" for i in range(60)}
     with pytest.warns(InterpWarning):
         found = {e.text for e in load_corpus("local", path=broken, split="discover")}
-    from interp.corpora import stable_share
+    from interp.texts.examples import stable_share
 
     assert found == {t.replace("\x92", "’") for t in released if stable_share(t) < 0.3}
 
@@ -321,7 +321,7 @@ def test_11_corpora_of_one_name_are_told_apart():
 
 @pytest.mark.parametrize("part", ["test", "anchors"])
 def test_11_the_same_split_named_twice_is_refused_before_anything_runs(tmp_path, part):
-    from interp.config import load_config
+    from interp.run.config import load_config
 
     for first, second in (("dev", "validation"), ("test", "test")):
         tree = {"corpora": {part: [entry("goemotions", first), entry("goemotions", second)]}}
@@ -330,7 +330,7 @@ def test_11_the_same_split_named_twice_is_refused_before_anything_runs(tmp_path,
 
 
 def test_11_two_tables_stay_two_corpora_in_a_run(tmp_path):
-    from interp.config import load_config
+    from interp.run.config import load_config
 
     for name in "ab":
         put(tmp_path / f"{name}.csv", "text,label\n" + "".join(f"{name} {i},{EKMAN[i % 6]}\n" for i in range(60)))
@@ -343,7 +343,7 @@ def test_11_two_tables_stay_two_corpora_in_a_run(tmp_path):
         "anchors": anchors,
     }
     config = load_config(put(tmp_path / "c.yaml", json.dumps({"corpora": corpora})))
-    from interp.session import Session
+    from interp.run.session import Session
 
     session = Session(config, tmp_path)  # type: ignore[arg-type]
     tested = [e for role, e in session.examples if role == "test"]
@@ -439,7 +439,7 @@ def test_15_numeric_labels_are_found_whatever_a_missing_one_made_of_them(tmp_pat
 
 
 def test_15_numbers_as_keys_of_a_mapping_in_yaml(tmp_path):
-    from interp.config import load_config
+    from interp.run.config import load_config
 
     text = "corpora:\n  discover: {name: local, path: a.csv, mapping: {0: anger, 1: joy}}\n"
     assert load_config(put(tmp_path / "c.yaml", text)).corpora.discover.mapping == {"0": "anger", "1": "joy"}

@@ -10,12 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interp import capture
-from interp.answers import Answers
-from interp.errors import InterpWarning, UserError
-from interp.model import LanguageModel
-from interp.prompts import Prompt
-from interp.saes import SaeStack
-from interp.tracing import (
+from interp.engine import (
     EngineError,
     FeatureEdits,
     ablate,
@@ -26,6 +21,11 @@ from interp.tracing import (
     edited_logits,
     patch,
 )
+from interp.errors import InterpWarning, UserError
+from interp.models.answers import Answers
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
+from interp.texts.prompts import Prompt
 
 LABELS = ["anger", "disgust", "fear", "joy", "sadness", "surprise"]
 PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
@@ -126,7 +126,7 @@ def short_of_memory(monkeypatch, module, name: str, most: int, size_of) -> list[
 
 
 def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeypatch):
-    from interp.tracing import ablation
+    from interp.engine import ablation
 
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     n = 40
@@ -142,7 +142,7 @@ def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeyp
 def test_running_out_of_memory_halves_the_prompts_of_a_pass(llama, monkeypatch):
     expected = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     sizes = short_of_memory(
-        monkeypatch, sys.modules["interp.capture"], "_one_pass", 2, lambda model, tokens, *_: len(tokens.ids)
+        monkeypatch, sys.modules["interp.engine.capture"], "_one_pass", 2, lambda model, tokens, *_: len(tokens.ids)
     )
     with pytest.warns(InterpWarning, match="2 prompts a pass"):
         found = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
@@ -151,7 +151,7 @@ def test_running_out_of_memory_halves_the_prompts_of_a_pass(llama, monkeypatch):
 
 
 def test_running_out_of_memory_halves_the_tokens_in_flight(llama, stack, monkeypatch):
-    from interp.tracing import everywhere
+    from interp.engine import everywhere
 
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True, everywhere=[1])
     example, feature = torch.full((20,), 2), torch.arange(20)
@@ -295,7 +295,7 @@ def test_answers_that_no_token_tells_apart_are_refused(llama):
 
 
 def test_a_long_text_is_cut_from_its_left_and_the_question_stays(llama):
-    from interp.prompts import build_prompts
+    from interp.texts.prompts import build_prompts
 
     prompt = build_prompts(["The rain. " * 200 + "It stopped."], LABELS)[0]
     encoded = llama.encode([prompt])[0]

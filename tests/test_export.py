@@ -9,7 +9,7 @@ from test_engine import PROMPTS
 from transformers import AutoModelForCausalLM
 
 from interp.errors import UserError
-from interp.saes import SaeStack
+from interp.saes.stack import SaeStack
 from interp.steering import Gains, Gate, Steering
 from interp.steering.export import export, loaded
 from interp.steering.generating import stream

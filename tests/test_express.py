@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 
 from interp import UserError
-from interp.cli import app
-from interp.express.answers import Answers, read_answers
-from interp.express.inflection import inflections, stem
-from interp.express.lexicon import BASIC, DIMENSIONS, Lexicon, load_lexicon
-from interp.express.parsing import format_answer, parse_answer, parse_labels
-from interp.express.plutchik import DYADS, INTENSITIES, WHEEL, degree, name_blend, opposite, wheel_distance
-from interp.express.resampling import Resampler
-from interp.express.scoring import HEADLINE, Scores, score
-from interp.express.tables import Problems
+from interp.cli.main import app
+from interp.surveys.express.answers import Answers, read_answers
+from interp.surveys.express.inflection import inflections, stem
+from interp.surveys.express.lexicon import BASIC, DIMENSIONS, Lexicon, load_lexicon
+from interp.surveys.express.parsing import format_answer, parse_answer, parse_labels
+from interp.surveys.express.plutchik import DYADS, INTENSITIES, WHEEL, degree, name_blend, opposite, wheel_distance
+from interp.surveys.express.resampling import Resampler
+from interp.surveys.express.scoring import HEADLINE, Scores, score
+from interp.surveys.express.tables import Problems
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "express"
 

@@ -14,17 +14,17 @@ from conftest import SHAPE
 from test_express import command
 
 from interp import UserError
-from interp.express import asking
-from interp.express.answers import read_answers
-from interp.express.asking import Question, ask
-from interp.express.choosing import Continuation, ending_tokens, word_trees
-from interp.express.generating import ListClosed
-from interp.express.lexicon import Lexicon
-from interp.express.neighbours import embedding_neighbours
-from interp.express.prompting import Style, build_prompt, choose_shots, fit
-from interp.express.running import Options, run_express
-from interp.express.segments import Segment
-from interp.model import LanguageModel
+from interp.models.language_model import LanguageModel
+from interp.surveys.express import asking
+from interp.surveys.express.answers import read_answers
+from interp.surveys.express.asking import Question, ask
+from interp.surveys.express.choosing import Continuation, ending_tokens, word_trees
+from interp.surveys.express.generating import ListClosed
+from interp.surveys.express.lexicon import Lexicon
+from interp.surveys.express.neighbours import embedding_neighbours
+from interp.surveys.express.prompting import Style, build_prompt, choose_shots, fit
+from interp.surveys.express.running import Options, run_express
+from interp.surveys.express.segments import Segment
 
 
 def brute_force(model: LanguageModel, prompt: str, word: str) -> float:

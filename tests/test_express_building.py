@@ -9,11 +9,11 @@ import pytest
 from test_express import command
 
 from interp import UserError
-from interp.express import building
-from interp.express.building import build, count_words, cut
-from interp.express.lexicon import load_lexicon
-from interp.express.masking import Masker, load_words, mask
-from interp.express.segments import as_record, fill, load_segments
+from interp.surveys.express import building
+from interp.surveys.express.building import build, count_words, cut
+from interp.surveys.express.lexicon import load_lexicon
+from interp.surveys.express.masking import Masker, load_words, mask
+from interp.surveys.express.segments import as_record, fill, load_segments
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "express"
 

@@ -8,12 +8,12 @@ import pytest
 from test_express import command, write_answers, write_lexicon
 
 from interp import UserError
-from interp.express.answers import read_answers
-from interp.express.comparing import compare, load_entries, paired
-from interp.express.human import agreement, describe, read_preferences, similarity
-from interp.express.lexicon import Lexicon, load_lexicon
-from interp.express.page import write_comparison
-from interp.express.scoring import score
+from interp.surveys.express.answers import read_answers
+from interp.surveys.express.comparing import compare, load_entries, paired
+from interp.surveys.express.human import agreement, describe, read_preferences, similarity
+from interp.surveys.express.lexicon import Lexicon, load_lexicon
+from interp.surveys.express.page import write_comparison
+from interp.surveys.express.scoring import score
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "express"
 GOLD = ["happy", "angry", "scared", "happy"] * 10

@@ -7,9 +7,9 @@ import torch
 
 from interp import load_model
 from interp.errors import UserError
-from interp.express.running import Options
-from interp.express.steered import run_steered
 from interp.steering import Steering
+from interp.surveys.express.running import Options
+from interp.surveys.express.steered import run_steered
 
 
 def test_the_steered_model_is_asked_the_same_and_compared(tmp_path):

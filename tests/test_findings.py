@@ -8,12 +8,12 @@ from scipy.sparse import csr_array
 from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
-from interp.candidates import choose_candidates
+from interp.analysis.candidates import choose_candidates
+from interp.analysis.phases import find_phases
+from interp.analysis.selectivity import rank_test, selectivity
+from interp.analysis.signals import content_overlap, probe_right
 from interp.evaluation import statistics
-from interp.phases import find_phases
-from interp.selectivity import rank_test, selectivity
-from interp.signals import content_overlap, probe_right
-from interp.stages.trace import concentration
+from interp.run.stages.trace import concentration
 
 LABELS = ["anger", "fear", "joy"]
 

@@ -5,13 +5,13 @@ import torch
 from test_engine import LABELS, PROMPTS
 
 from interp import capture
-from interp.evaluation.statistics import resample_weights
-from interp.saes import SaeStack
+from interp.engine import answers_under
+from interp.saes.stack import SaeStack
+from interp.statistics import resample_weights
 from interp.steering import Gains, Gate, Steering
 from interp.steering.choosing import Trial, cross_validated, folds, gated_plans, nested, score, tried
 from interp.steering.fit import FitData, Plan, Rows, answers, fit
 from interp.steering.gates import OPEN_ELSEWHERE, fit_gate
-from interp.tracing import answers_under
 
 
 def two_kinds(n: int = 200, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

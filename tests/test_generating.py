@@ -9,9 +9,10 @@ import transformers as tf
 from conftest import build_model, build_sae, save_stack
 from test_export import additive, own
 
-from interp import cli, load_model
-from interp.config import load_config
+from interp import load_model
+from interp.cli import main as cli
 from interp.errors import InterpWarning
+from interp.run.config import load_config
 from interp.steering import Steering
 from interp.steering.export import export, loaded
 from interp.steering.generating import repeats, stream
@@ -137,8 +138,8 @@ def test_a_bridge_is_steered_where_the_prompt_ends(llama, stack, tmp_path, posit
 
 def test_a_layer_with_a_vector_alone_needs_no_sae(llama, tmp_path):
     """Reliability and EXPRESS load what a steering reads, and no more."""
-    from interp.reliability.running import Settings
-    from interp.reliability.steered import settings_of
+    from interp.surveys.reliability.running import Settings
+    from interp.surveys.reliability.steered import settings_of
 
     build_sae(seed=1).save_model(str(tmp_path / "saes" / "layer_01"))
     made = own()

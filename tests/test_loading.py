@@ -15,9 +15,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from interp import UserError, capture, load_model
-from interp.loading import chats
-from interp.model import LanguageModel
-from interp.prompts import build_prompts
+from interp.models.language_model import LanguageModel
+from interp.models.loading import chats
+from interp.texts.prompts import build_prompts
 
 LABELS = ["anger", "fear", "joy"]
 TEMPLATE = (
@@ -156,7 +156,7 @@ def test_an_adapter_is_refused(tmp_path, tokenizer):
 
 
 def test_too_little_memory_says_what_would_fit(folder, monkeypatch):
-    monkeypatch.setattr("interp.loading.free_memory", lambda device: 100_000)
+    monkeypatch.setattr("interp.models.loading.free_memory", lambda device: 100_000)
     message = refusal(str(folder))
     assert "0.0 GB free. Try --dtype bfloat16" in message
 

@@ -11,14 +11,14 @@ from conftest import FAMILIES, build_model
 from test_run import LABELS, interp, start, world  # noqa: F401
 
 from interp import UserError, capture
-from interp.config import config_of
-from interp.folder import RunFolder
-from interp.inspecting import inspect, inspect_text
-from interp.model import token_pieces
+from interp.engine import ablate
+from interp.files.folder import RunFolder
+from interp.models.language_model import token_pieces
 from interp.report.inspecting import inspection_page
-from interp.session import Session
-from interp.stages.cards import logit_weights
-from interp.tracing import ablate
+from interp.run.config import config_of
+from interp.run.inspecting import inspect, inspect_text
+from interp.run.session import Session
+from interp.run.stages.cards import logit_weights
 
 TEXT = "The dog 🤢 lost <b>the letter</b>"
 
@@ -167,7 +167,7 @@ def test_inspect_from_the_command_line(run, tmp_path):
 
 
 def test_a_report_without_texts(run, tmp_path, monkeypatch, capsys):
-    from interp import cli
+    from interp.cli import main as cli
 
     text = pd.read_parquet(run / "examples.parquet")["text"]
     longest = max(text, key=len)[:12]

@@ -12,11 +12,12 @@ import transformers as tf
 from conftest import build_model
 from safetensors.torch import load_file, save_file
 
-from interp import UserError, cli, load_model
-from interp.catalogue import catalogue
-from interp.loading import chats, decide_chat, model_identity
-from interp.sources import locate
-from interp.weights import identity_of_folder
+from interp import UserError, load_model
+from interp.cli import main as cli
+from interp.models.catalogue import catalogue
+from interp.models.loading import chats, decide_chat, model_identity
+from interp.models.sources import locate
+from interp.models.weights import identity_of_folder
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_identity_of_shards_is_that_of_those_the_index_names(folder, tokenizer):
 
 def test_large_files_are_hashed_once(folder, monkeypatch, tmp_path):
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("interp.store.WORTH_REMEMBERING", 0)
+    monkeypatch.setattr("interp.models.store.WORTH_REMEMBERING", 0)
     before = identity_of_folder(folder)
     path = folder / "model.safetensors"
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
@@ -98,7 +99,7 @@ def test_large_files_are_hashed_once(folder, monkeypatch, tmp_path):
 
 
 def test_the_bundled_model_keeps_its_identity():
-    from interp.model import bundled_folder, content_hash
+    from interp.models.language_model import bundled_folder, content_hash
 
     files = sorted((bundled_folder("tiny") / "model").iterdir())
     assert model_identity("tiny") == content_hash(files)

@@ -6,7 +6,7 @@ from conftest import SENTENCES
 from test_answers import WORDS, word_log_probs
 
 from interp import capture
-from interp.tracing.modules import NAMES, ablate_module, module_outputs
+from interp.engine.modules import NAMES, ablate_module, module_outputs
 
 PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES[:3]]
 

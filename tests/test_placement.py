@@ -6,10 +6,10 @@ from conftest import SENTENCES, build_model, build_sae
 from placement import Placed, label, spread
 
 from interp import capture
-from interp.saes import SaeStack
+from interp.engine import FeatureEdits, ablate, ablate_everywhere, ablate_jointly, answer_gradients, edited_logits
+from interp.saes.stack import SaeStack
 from interp.steering import Steering
 from interp.steering.steering import Gains
-from interp.tracing import FeatureEdits, ablate, ablate_everywhere, ablate_jointly, answer_gradients, edited_logits
 
 PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
 PLAIN, WHOLE = ["anger", "fear", "joy"], [" sad", " sadness", " joy"]
@@ -47,7 +47,7 @@ def everything(model, answers) -> list[torch.Tensor]:
 @pytest.mark.parametrize("answers", [PLAIN, WHOLE], ids=["first_token", "whole_words"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_devices_give_the_numbers_of_one(tokenizer, family, answers, monkeypatch):
-    monkeypatch.setattr("interp.tracing.ablation.free_memory", lambda device: 10**9)
+    monkeypatch.setattr("interp.engine.ablation.free_memory", lambda device: 10**9)
     expected = everything(build_model(family, tokenizer), answers)
     model = build_model(family, tokenizer)
     with Placed():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from interp.plain_documents import documents
+from interp.texts.plain_documents import documents
 
 WIKITEXT = Path(__file__).parents[2] / "shared" / "data" / "wikitext2"
 

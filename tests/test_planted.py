@@ -9,10 +9,11 @@ import pytest
 import torch
 from planted import BOUNDARIES, LABELS, Planted, build_planted
 
-from interp import capture, pipeline
-from interp.answers import Answers
-from interp.config import Config, CorporaConfig, CorpusConfig, FluencyConfig, SaesConfig
-from interp.prompts import build_prompts
+from interp import capture
+from interp.models.answers import Answers
+from interp.run import pipeline
+from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig, SaesConfig
+from interp.texts.prompts import build_prompts
 
 SPLITS = {"discover": (300, 1), "fit": (150, 2), "test": (200, 3)}
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from interp.capture import capture, shared_prefix
+from interp.engine import ablate_jointly, answers_under, answers_under_each, removal
+from interp.engine.capture import capture, shared_prefix
+from interp.engine.kept import KeptBatch, KeptCaptures, Place, together
 from interp.evaluation.ability import ClozeTest, load_cloze
 from interp.evaluation.fluency import PlainText
-from interp.kept import KeptBatch, KeptCaptures, Place, together
-from interp.model import Encoded
+from interp.models.language_model import Encoded
 from interp.steering.steering import Steering
-from interp.tracing import ablate_jointly, answers_under, answers_under_each, removal
 
 TEXTS = [
     "Rain.",

@@ -6,20 +6,20 @@ import pytest
 from answerers import LABELS, QUICK, items, values
 from sklearn.metrics import cohen_kappa_score
 
-from interp.corpora import Example
-from interp.reliability import collecting
-from interp.reliability.collecting import emotion_table
-from interp.reliability.emotion_scoring import score_emotions
-from interp.reliability.emotion_variations import (
+from interp.surveys.reliability import collecting
+from interp.surveys.reliability.collecting import emotion_table
+from interp.surveys.reliability.emotion_scoring import score_emotions
+from interp.surveys.reliability.emotion_variations import (
     EDITS,
     TEMPLATES,
     emotion_variations,
     expand_emotions,
     label_orders,
 )
-from interp.reliability.measures import agreement, cronbachs_alpha, fleiss, split_half
-from interp.reliability.scoring import Reliability, gains, score
-from interp.reliability.variations import expand, one_at_a_time, resolve_personas
+from interp.surveys.reliability.measures import agreement, cronbachs_alpha, fleiss, split_half
+from interp.surveys.reliability.scoring import Reliability, gains, score
+from interp.surveys.reliability.variations import expand, one_at_a_time, resolve_personas
+from interp.texts.examples import Example
 
 
 def scored(agrees, n: int = 32, personas=()) -> Reliability:

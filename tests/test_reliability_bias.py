@@ -7,12 +7,12 @@ from conftest import build_sae
 from test_engine import LABELS
 
 from interp import load_model
-from interp.corpora import Example
+from interp.engine import answers_under
 from interp.errors import UserError
-from interp.reliability.bias import Bias, ask, find_bias, write_bias
-from interp.saes import SaeStack
+from interp.saes.stack import SaeStack
 from interp.steering import Gains, Steering
-from interp.tracing import answers_under
+from interp.surveys.reliability.bias import Bias, ask, find_bias, write_bias
+from interp.texts.examples import Example
 
 NAMES = LABELS[:3]
 

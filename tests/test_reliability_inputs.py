@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 from answerers import QUICK, items
 
-from interp import UserError, cli
+from interp import UserError
+from interp.cli import main as cli
 from interp.errors import InterpWarning
-from interp.reliability import problems
-from interp.reliability.logged import read_logged
-from interp.reliability.questionnaires import load_questionnaire
-from interp.reliability.running import questions
-from interp.reliability.scoring import score
-from interp.reliability.variations import FORMATS, expand, one_at_a_time, render, resolve_personas
+from interp.surveys.reliability import problems
+from interp.surveys.reliability.logged import read_logged
+from interp.surveys.reliability.questionnaires import load_questionnaire
+from interp.surveys.reliability.running import questions
+from interp.surveys.reliability.scoring import score
+from interp.surveys.reliability.variations import FORMATS, expand, one_at_a_time, render, resolve_personas
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "model-personas"
 

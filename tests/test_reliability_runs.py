@@ -10,22 +10,23 @@ import pytest
 import torch
 from answerers import LABELS, items, values
 
-from interp import UserError, cli
-from interp.corpora import Example
-from interp.model import LanguageModel
-from interp.prompts import Prompt
-from interp.reliability import collecting
-from interp.reliability.answering import Answered, answer, chat, generated_answer, option_tokens, parse_reply
-from interp.reliability.collecting import collect, questionnaire_table
-from interp.reliability.comparing import load_runs, write_page
-from interp.reliability.emotion_variations import (
+from interp import UserError
+from interp.cli import main as cli
+from interp.engine.prefixes import grow, next_tokens
+from interp.models.language_model import LanguageModel
+from interp.surveys.reliability import collecting
+from interp.surveys.reliability.answering import Answered, answer, chat, generated_answer, option_tokens, parse_reply
+from interp.surveys.reliability.collecting import collect, questionnaire_table
+from interp.surveys.reliability.comparing import load_runs, write_page
+from interp.surveys.reliability.emotion_variations import (
     emotion_variations,
     expand_emotions,
     label_orders,
 )
-from interp.reliability.prefixes import grow, next_tokens
-from interp.reliability.running import Emotions, Questions, Settings, run
-from interp.reliability.variations import Asked, expand, one_at_a_time, resolve_personas
+from interp.surveys.reliability.running import Emotions, Questions, Settings, run
+from interp.surveys.reliability.variations import Asked, expand, one_at_a_time, resolve_personas
+from interp.texts.examples import Example
+from interp.texts.prompts import Prompt
 
 # ------------------------------------------------------------------------------------- answering
 

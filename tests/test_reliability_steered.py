@@ -8,16 +8,17 @@ import torch
 from conftest import build_sae
 from test_engine import LABELS
 
-from interp import capture, cli
-from interp.corpora import Example
+from interp import capture
+from interp.cli import main as cli
+from interp.engine import answers_under
+from interp.engine.prefixes import last_residuals
 from interp.errors import UserError
-from interp.prompts import build_prompts
-from interp.reliability.prefixes import last_residuals
-from interp.reliability.running import Settings, emotions, questions, run
-from interp.reliability.steered import settings_of, write_changes
-from interp.saes import SaeStack
+from interp.saes.stack import SaeStack
 from interp.steering import Gains, Steering
-from interp.tracing import answers_under
+from interp.surveys.reliability.running import Settings, emotions, questions, run
+from interp.surveys.reliability.steered import settings_of, write_changes
+from interp.texts.examples import Example
+from interp.texts.prompts import build_prompts
 
 
 def steering(model, positions="answer") -> Steering:

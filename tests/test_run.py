@@ -15,14 +15,15 @@ import yaml
 from conftest import FAMILIES, WORDS, build_model, build_sae, save_stack
 from safetensors import safe_open
 
-from interp import UserError, pipeline
-from interp.config import load_config
+from interp import UserError
 from interp.errors import InterpWarning
-from interp.folder import RunFolder
-from interp.session import Session
-from interp.stages.steer import remembered
+from interp.files.folder import RunFolder
+from interp.run import pipeline
+from interp.run.config import load_config
+from interp.run.session import Session
+from interp.run.stages.steer import remembered
+from interp.run.units import Units
 from interp.steering.steering import Steering
-from interp.units import Units
 
 LABELS = ["anger", "fear", "joy"]
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
@@ -134,8 +135,8 @@ def test_tables_have_the_documented_columns(finished):
 def test_effects_in_the_table_are_those_of_the_engine(world, finished):
     """One row of effects.parquet, computed anew from the public functions."""
     from interp import capture, load_model, load_saes
-    from interp.prompts import build_prompts
-    from interp.tracing import ablate
+    from interp.engine import ablate
+    from interp.texts.prompts import build_prompts
 
     model = load_model(str(world / "model"))
     saes = load_saes(str(world / "saes"), model, force=True)
@@ -169,7 +170,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, t
     """Killed in the middle of each stage in turn, after its first atomic write, and started again."""
     from contextlib import contextmanager
 
-    import interp.folder as folder_module
+    import interp.files.folder as folder_module
 
     class Kill(BaseException):
         pass
@@ -331,7 +332,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_bad_input_gets_one_clear_line_and_exit_code_two(world, tmp_path, case, capfd, monkeypatch):
-    from interp import cli
+    from interp.cli import main as cli
 
     words, expected = REFUSALS[case]
     monkeypatch.chdir(tmp_path)
@@ -363,8 +364,8 @@ def test_an_unwritable_folder_is_refused(world, tmp_path):
 def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch, capfd):
     import errno
 
-    from interp import cli
-    from interp.stages import trace
+    from interp.cli import main as cli
+    from interp.run.stages import trace
 
     def full(path, table):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
@@ -380,7 +381,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
 
 
 def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):
-    from interp import cli
+    from interp.cli import main as cli
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pipeline, "run", lambda *a, **k: 1 / 0)
@@ -392,7 +393,7 @@ def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):
 
 
 def test_interruption_is_one_line(world, monkeypatch, capfd):
-    from interp import cli
+    from interp.cli import main as cli
 
     def interrupted(*a, **k):
         raise KeyboardInterrupt
@@ -408,7 +409,7 @@ def test_interruption_is_one_line(world, monkeypatch, capfd):
 def test_rows_written_in_parts_are_a_safetensors_file(tmp_path, dtype):
     from safetensors import safe_open
 
-    from interp.folder import write_rows
+    from interp.files.folder import write_rows
 
     whole = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
     write_rows(tmp_path / "x.safetensors", "rows", iter(whole.split(4)), (10, 3), {"ids": "a\nb"})
@@ -465,7 +466,7 @@ def test_completion_for_the_shell_is_written(tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, capsys):
-    from interp.cli import app
+    from interp.cli.main import app
 
     app.help_print([command])
     assert "For example:" in capsys.readouterr().out

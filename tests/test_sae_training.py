@@ -13,8 +13,8 @@ from sae_lens import SAE
 from safetensors.torch import load_file
 
 from interp import UserError, load_saes
-from interp.config import CorpusConfig
 from interp.errors import InterpWarning
+from interp.run.config import CorpusConfig
 from interp.training.buffer import ActivationBuffer
 from interp.training.config import (
     HeldOutConfig,

@@ -16,15 +16,15 @@ from sae_lens import SAE
 from safetensors.torch import load_file, save_file
 
 from interp import UserError, capture, load_saes
-from interp.catalogue import catalogue
-from interp.config import Config, SaesConfig, load_config
+from interp.engine import ablate_jointly
 from interp.errors import InterpWarning
-from interp.fetch import needs
-from interp.releases import choose_saes, parse_width, residual_releases
-from interp.sae_checks import base_name, check_saes, unexplained
-from interp.sae_folders import choose_in_folder
-from interp.saes import SaeSource, SaeStack
-from interp.tracing import ablate_jointly
+from interp.models.catalogue import catalogue
+from interp.run.config import Config, SaesConfig, load_config
+from interp.run.fetch import needs
+from interp.saes.checks import base_name, check_saes, unexplained
+from interp.saes.folders import choose_in_folder
+from interp.saes.releases import choose_saes, parse_width, residual_releases
+from interp.saes.stack import SaeSource, SaeStack
 
 PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
 LABELS = ["anger", "fear", "joy"]
@@ -192,7 +192,7 @@ def test_a_release_from_the_hub_cache(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import pytest, torch, transformers as tf
-from interp.model import LanguageModel
+from interp.models.language_model import LanguageModel
 from interp import load_saes
 from transformers import PreTrainedTokenizerFast
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -243,9 +243,9 @@ def test_llama_scope_from_the_hub_cache(tmp_path):
     code = """
 import torch
 from sae_lens import SAE
-from interp.sae_loading import _read_release
-from interp.releases import choose_saes
-from interp.saes import SaeStack, SaeSource, additive
+from interp.saes.loading import _read_release
+from interp.saes.releases import choose_saes
+from interp.saes.stack import SaeStack, SaeSource, additive
 choice = choose_saes("llama_scope_lxr_8x", layers=[1])[1]
 sae = _read_release(choice, "cpu")
 stack = SaeStack({1: sae}, "x", "x")

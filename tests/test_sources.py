@@ -13,14 +13,15 @@ from conftest import SENTENCES, build_model
 from gguf.quants import dequantize, quantize
 from tiny_gguf import packed, tensors_of, write_gguf
 
-from interp import UserError, capture, load_model, sources
+from interp import UserError, capture, load_model
 from interp.errors import InterpWarning
-from interp.fetch import fetch_model
-from interp.gguf_files import facts
-from interp.loading import load_tokenizer, model_identity
+from interp.models import sources
+from interp.models.gguf_files import facts
+from interp.models.loading import load_tokenizer, model_identity
+from interp.models.sources import locate, prepare
+from interp.models.store import accept_terms, accepted_terms, building
 from interp.reporting import Reporter, reporting
-from interp.sources import locate, prepare
-from interp.store import accept_terms, accepted_terms, building
+from interp.run.fetch import fetch_model
 
 USERS_CACHE = os.environ.get("INTERP_CACHE")
 LABELS = ["anger", "fear", "joy"]

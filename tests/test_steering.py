@@ -9,14 +9,14 @@ from conftest import build_sae
 from test_engine import LABELS, PROMPTS
 
 from interp import capture
+from interp.engine import ablate_jointly, answers_under
 from interp.errors import UserError
 from interp.evaluation.fluency import fluency
-from interp.evaluation.statistics import resample_weights
-from interp.sae_checks import check_saes
-from interp.saes import SaeStack
+from interp.saes.checks import check_saes
+from interp.saes.stack import SaeStack
+from interp.statistics import resample_weights
 from interp.steering import Gains, Steering
 from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, fit
-from interp.tracing import ablate_jointly, answers_under
 
 
 def some_gains(gain: float, layers=(1, 2)) -> dict[int, Gains]:

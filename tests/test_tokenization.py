@@ -12,18 +12,18 @@ from conftest import SENTENCES, WORDS, build_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from interp import UserError, capture, load_model
-from interp.answers import Answers
 from interp.errors import InterpWarning
-from interp.express.choosing import Continuation, Trees, ending_tokens
-from interp.express.prompting import Style, build_prompt
-from interp.express.segments import Segment
-from interp.model import LanguageModel
-from interp.prompts import Prompt, Turn, build_prompts
-from interp.reliability.answering import answer, chat, option_tokens
-from interp.reliability.questionnaires import Item
-from interp.reliability.variations import Asked, Variation, expand
+from interp.models.answers import Answers
+from interp.models.language_model import LanguageModel
 from interp.steering import Steering
 from interp.steering.generating import stream
+from interp.surveys.express.choosing import Continuation, Trees, ending_tokens
+from interp.surveys.express.prompting import Style, build_prompt
+from interp.surveys.express.segments import Segment
+from interp.surveys.reliability.answering import answer, chat, option_tokens
+from interp.surveys.reliability.questionnaires import Item
+from interp.surveys.reliability.variations import Asked, Variation, expand
+from interp.texts.prompts import Prompt, Turn, build_prompts
 
 LABELS = ["anger", "fear", "joy", "sadness"]
 TURNS = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"

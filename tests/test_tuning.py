@@ -8,10 +8,10 @@ from conftest import FAMILIES, build_model
 from test_run import LABELS, start, world  # noqa: F401
 
 from interp import capture
-from interp.config import config_of
-from interp.folder import RunFolder
-from interp.session import Session
-from interp.stages.tuning import LowRankTuning, tuned
+from interp.files.folder import RunFolder
+from interp.run.config import config_of
+from interp.run.session import Session
+from interp.run.stages.tuning import LowRankTuning, tuned
 
 
 @pytest.mark.parametrize("family", FAMILIES)

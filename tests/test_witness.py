@@ -5,10 +5,10 @@ import torch
 from conftest import FAMILIES, SENTENCES, build_model
 
 from interp import capture
-from interp.answers import Answers
+from interp.engine import FeatureEdits, ablate, ablate_everywhere, ablate_jointly, edited_logits
 from interp.errors import UserError
-from interp.model import LanguageModel
-from interp.tracing import FeatureEdits, ablate, ablate_everywhere, ablate_jointly, edited_logits
+from interp.models.answers import Answers
+from interp.models.language_model import LanguageModel
 
 LABELS = ["anger", "disgust", "fear", "joy", "sadness", "surprise"]
 PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]

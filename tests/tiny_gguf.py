@@ -10,8 +10,8 @@ import numpy as np
 import transformers as tf
 from gguf.quants import quantize
 
-from interp.sources import PackagedModel, Terms
-from interp.wheels import Wheel
+from interp.models.sources import PackagedModel, Terms
+from interp.models.wheels import Wheel
 
 NAMES = {
     "model.embed_tokens": "token_embd",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from interp import emotions
-from interp.corpora import load_corpus, stable_share
+from interp.texts import emotions
+from interp.texts.examples import load_corpus, stable_share
 
 ROW = 512
 LABEL_WEIGHT = 20.0

@@ -17,16 +17,16 @@ from tqdm import tqdm
 
 from experiments.tiny_model import train_model, train_saes
 from interp import capture, load_corpus, load_model, load_saes
-from interp.capture import Captured
-from interp.corpora import Example
-from interp.emotions import EKMAN
+from interp.engine.capture import Captured
 from interp.evaluation.fluency import fluency, load_plain_text
 from interp.evaluation.recognition import recognition_scores
-from interp.evaluation.statistics import resample_weights
-from interp.model import LanguageModel
-from interp.prompts import build_prompts
-from interp.saes import SaeStack
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
+from interp.statistics import resample_weights
 from interp.steering import Steering
+from interp.texts.emotions import EKMAN
+from interp.texts.examples import Example
+from interp.texts.prompts import build_prompts
 from interp.training.residuals import Reading, RowReader
 from interp.training.texts import Piece
 

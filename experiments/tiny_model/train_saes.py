@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from experiments.tiny_model import data as training_data
-from interp.config import CorpusConfig
-from interp.folder import writing
+from interp.files.folder import writing
+from interp.run.config import CorpusConfig
 from interp.training.config import HeldOutConfig, PlainConfig, PromptsConfig, TextConfig, TrainingConfig
 from interp.training.running import train_saes
 

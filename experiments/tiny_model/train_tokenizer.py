@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from experiments.tiny_model.data import gold_prompts, plain_documents
-from interp.emotions import EKMAN
+from interp.texts.emotions import EKMAN
 
 VOCABULARY = 6144
 

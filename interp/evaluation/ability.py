@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from interp.capture import tokens_in_flight
-from interp.evaluation.passes import KeptPasses, Steered
-from interp.model import Encoded, LanguageModel
+from interp.engine.capture import tokens_in_flight
+from interp.engine.passes import KeptPasses, Steered
+from interp.models.language_model import Encoded, LanguageModel
 
 
 class Cloze(NamedTuple):

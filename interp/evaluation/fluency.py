@@ -10,18 +10,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.capture import tokens_in_flight
+from interp.engine.capture import tokens_in_flight
+from interp.engine.passes import KeptPasses, Steered
 from interp.errors import UserError
-from interp.evaluation.passes import KeptPasses, Steered
-from interp.evaluation.statistics import Estimate, from_draws, ratio_estimate
-from interp.model import Encoded, LanguageModel
-from interp.plain_documents import documents as documents_of
+from interp.models.language_model import Encoded, LanguageModel
+from interp.statistics import Estimate, from_draws, ratio_estimate
+from interp.texts.plain_documents import documents as documents_of
 
 Array = np.ndarray
 WINDOW = 256
 """Tokens per window of text, at most (and never more than the context)."""
 LOGITS_IN_FLIGHT, LOGITS_ON_CPU = 2**28, 2**21
-"""Logits over the vocabulary that are held together; on a CPU larger blocks are slower (see `interp.capture`)."""
+"""Logits over the vocabulary that are held together; on a CPU larger blocks are slower (see `engine.capture`)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class FluencyScore:
 
 
 def load_plain_text(path: str | None) -> list[str]:
-    """Documents of a plain-text file (see `interp.plain_documents`); None: the bundled one.
+    """Documents of a plain-text file (see `interp.texts.plain_documents`); None: the bundled one.
 
     Raises:
         UserError: no such file, or no text in it.

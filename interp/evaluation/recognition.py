@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from interp.evaluation.statistics import (
+from interp.statistics import (
     Estimate,
     accuracy,
     confusion_draws,

@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Float
 from statsmodels.stats.proportion import proportion_confint
 
-from interp.evaluation.statistics import Estimate, from_draws
 from interp.findings.claims import (
     FEW,
     SPURIOUS,
@@ -18,6 +17,7 @@ from interp.findings.claims import (
 from interp.findings.concentration import NOTHING, Concentration, estimate
 from interp.findings.emotions import EmotionFindings, answer_shares
 from interp.findings.reading import Run
+from interp.statistics import Estimate, from_draws
 
 Array = np.ndarray
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from interp.evaluation.statistics import Estimate
+from interp.statistics import Estimate
 
 Array = np.ndarray
 Verdict = Literal["yes", "no", "undecided", "not measured", "no claim"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from interp.evaluation.statistics import Estimate, from_draws
+from interp.statistics import Estimate, from_draws
 
 Array = np.ndarray
 TOP = (1, 5, 10)

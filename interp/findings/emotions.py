@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.evaluation.statistics import Estimate
 from interp.findings.claims import Order, order_of
 from interp.findings.concentration import NOTHING, Concentration, concentrated, estimate
 from interp.findings.reading import Run
+from interp.statistics import Estimate
 
 Array = np.ndarray
 TOGETHER = 32

@@ -10,9 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from interp.files.folder import writing
 from interp.findings.layers import EntropyPhases
 from interp.findings.measuring import RunFindings
-from interp.folder import writing
 from interp.report.layers import CAUSAL, REPRESENTATIONAL, Panel, layer_phases
 
 ENTROPY: Panel = (

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from interp.entropy import LayerEntropy, entropy_by_layer
-from interp.evaluation.statistics import Estimate, from_draws
+from interp.analysis.entropy import LayerEntropy, entropy_by_layer
+from interp.analysis.phases import Phases, find_phases
 from interp.findings.claims import NONE_TO_SPEAK_OF, SURE, Finding, Verdict, above, below
 from interp.findings.reading import Run
-from interp.phases import Phases, find_phases
+from interp.statistics import Estimate, from_draws
 
 Array = np.ndarray
 RESAMPLES = 200

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interp.evaluation.statistics import Estimate
+from interp.files.folder import writing
 from interp.findings.claims import CLAIM, CLAIMS, Claim, Finding, Verdict
 from interp.findings.concentration import TOP
 from interp.findings.emotions import EmotionFindings
 from interp.findings.measuring import RunFindings
-from interp.folder import writing
+from interp.statistics import Estimate
 
 PAPER = "https://arxiv.org/abs/2604.25866"
 TITLE = "From Syntax to Emotion: A Mechanistic Analysis of Emotion Inference in LLMs"

@@ -14,10 +14,10 @@ import pyarrow
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from interp.analysis.features import load_features
 from interp.errors import UserError
-from interp.evaluation.statistics import resample_weights
-from interp.features import load_features
 from interp.report.run_files import RunFiles
+from interp.statistics import resample_weights
 
 Array = np.ndarray
 BROKEN = (pyarrow.ArrowException, zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, zlib.error)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from interp.evaluation.statistics import Estimate, confusion_draws, from_draws, macro_f1
 from interp.findings.claims import KEPT, Finding, Verdict, above
 from interp.findings.reading import Run
+from interp.statistics import Estimate, confusion_draws, from_draws, macro_f1
 
 Array = np.ndarray
 CHOSEN = "steered"

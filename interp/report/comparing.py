@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from interp.errors import UserError
-from interp.folder import write_table, writing
+from interp.files.folder import write_table, writing
+from interp.files.stored import as_recorded, read_json, read_table
 from interp.report.figures import FURTHER, NAMES, styled
 from interp.report.run_files import RunFiles
-from interp.stored import as_recorded, read_json, read_table
 
 SHOWN = ("probe_residuals", "probe_features", "joint_ablation", "direct_evidence")
 MEASURES = ("recall", "n_causal", "effective_number", "share_top_1", "removed_together", "follows_in_others")

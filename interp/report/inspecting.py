@@ -43,7 +43,7 @@ class BehindAnswer:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `interp.inspecting.inspect` found.
+    """What `interp.run.inspecting.inspect` found.
 
     Attributes:
         evidence: probabilities of the labels if a layer's residual at a token were read out directly (logit lens).

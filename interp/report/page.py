@@ -10,7 +10,7 @@ import jinja2
 import yaml
 from plotly.offline import get_plotlyjs
 
-from interp.folder import writing
+from interp.files.folder import writing
 from interp.report.answer import Sentence, answer
 from interp.report.figures import colours, in_script
 from interp.report.glance import Recognised, facts, heading, recognised

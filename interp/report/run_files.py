@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from interp.errors import DamagedError
-from interp.stored import as_recorded, read_json, read_record, read_table
+from interp.files.stored import as_recorded, read_json, read_record, read_table
 
 EXPECTED = (
     "signals.parquet",

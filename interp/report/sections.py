@@ -8,12 +8,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.utils import PlotlyJSONEncoder
 
-from interp.corpus_names import corpus_names
 from interp.report import causes, features, layers, steering
 from interp.report.figures import in_script
 from interp.report.narrow import narrow_layout, width_needed
 from interp.report.run_files import RunFiles
 from interp.report.words import layer_list
+from interp.texts.corpus_names import corpus_names
 
 
 @dataclass(frozen=True)

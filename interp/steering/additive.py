@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from interp.analysis.features import load_features
 from interp.errors import UserError, nearest
-from interp.features import load_features
-from interp.saes import SaeStack
+from interp.files.stored import as_recorded, read_record, read_table
+from interp.saes.stack import SaeStack
 from interp.steering.steering import Positions, Steering
-from interp.stored import as_recorded, read_record, read_table
 
 FEATURES = 10
 GENTLE = 0.4

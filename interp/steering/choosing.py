@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from sklearn.model_selection import StratifiedKFold
 
 from interp.evaluation.recognition import paired_gains
-from interp.evaluation.statistics import Estimate, confusion_draws, macro_f1, recalls
-from interp.model import LanguageModel
-from interp.saes import SaeStack
+from interp.models.language_model import LanguageModel
+from interp.run.units import Remember, afresh
+from interp.saes.stack import SaeStack
+from interp.statistics import Estimate, confusion_draws, macro_f1, recalls
 from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, SteeredFeature, answers, answers_each, fit, gains_on
 from interp.steering.steering import Steering
-from interp.units import Remember, afresh
 
 AMPLIFY = (1.25, 1.5, 2.0, 3.0)
 TARGETED = (1.5, 2.0, 4.0, 6.0)

@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.errors import UserError, nearest
-from interp.folder import writing
-from interp.model import LanguageModel
-from interp.saes import SaeStack
+from interp.files.folder import writing
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
 from interp.steering.steering import Gains, Gate, Steering
 
 FORMATS = ("hf", "transformer_lens", "lm-eval", "gguf")

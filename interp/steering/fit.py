@@ -13,13 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from interp.capture import Captured, PromptCache
-from interp.model import LanguageModel
-from interp.saes import SaeStack
+from interp.engine.ablation import Name, ResidualEdit, answers_under_each, select_prompts
+from interp.engine.capture import Captured, PromptCache
+from interp.engine.suffix import answer_scores
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
 from interp.steering.gates import fit_gate
 from interp.steering.steering import Gains, Gate, Steering
-from interp.tracing.ablation import Name, ResidualEdit, answers_under_each, select_prompts
-from interp.tracing.suffix import answer_scores
 
 SNAPSHOTS = (10, 20, 40)
 """Steps of a fit that are compared: early stopping."""

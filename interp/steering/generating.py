@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import torch
 
 from interp.errors import UserError
-from interp.model import LanguageModel
-from interp.prompts import Prompt
-from interp.saes import SaeStack
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
 from interp.steering.steering import Steering
+from interp.texts.prompts import Prompt
 
 REPEATED = 3
 """So many times the same few words in a row, and a text counts as stuck."""

@@ -13,19 +13,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from interp.engine.ablation import ResidualEdit
 from interp.errors import DamagedError, UserError
-from interp.folder import read_json, write_json, writing
-from interp.model import Edit, LanguageModel
-from interp.placing import Placing
-from interp.sae_loading import load_saes
-from interp.saes import SaeStack
-from interp.tracing.ablation import ResidualEdit
+from interp.files.folder import read_json, write_json, writing
+from interp.models.language_model import Edit, LanguageModel
+from interp.models.placing import Placing
+from interp.saes.loading import load_saes
+from interp.saes.stack import SaeStack
 
 TENSORS, FACTS = "steering.safetensors", "steering.json"
 Positions = Literal["answer", "all", "generated"]
 """Where a steering acts: the prompt's last token; every token; the prompt's last token and all that is generated.
 
-By the position in the text, however it is cut into passes (`interp.placing`).
+By the position in the text, however it is cut into passes (`interp.models.placing`).
 """
 WHERE: Mapping[Positions, str] = {
     "answer": "the prompt's last token",

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.answers import Answers
-from interp.capture import batches, tokens_in_flight
-from interp.corpora import Example
+from interp.engine.capture import batches, tokens_in_flight
 from interp.errors import UserError
-from interp.model import Encoded, LanguageModel, Tokens
-from interp.prompts import answer_text, build_prompts
-from interp.saes import SaeStack
+from interp.models.answers import Answers
+from interp.models.language_model import Encoded, LanguageModel, Tokens
+from interp.saes.stack import SaeStack
+from interp.texts.examples import Example
+from interp.texts.prompts import answer_text, build_prompts
 from interp.training.replacing import body, last_residual, residuals, with_body
 from interp.training.texts import Piece
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from interp import __version__
-from interp.folder import write_json, writing
+from interp.files.folder import write_json, writing
 from interp.training.card import Card, LayerCard
 
 DEFINITIONS = {

@@ -11,9 +11,9 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from interp.config import CorpusConfig, PromptConfig
-from interp.emotions import EKMAN
 from interp.errors import UserError, nearest
+from interp.run.config import CorpusConfig, PromptConfig
+from interp.texts.emotions import EKMAN
 
 Architecture = Literal["topk", "batchtopk", "matryoshka", "jumprelu", "gated", "standard"]
 Number = Literal["auto", "float32", "bfloat16"]

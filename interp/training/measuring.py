@@ -8,15 +8,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from interp.config import CorpusConfig
-from interp.corpora import Example
-from interp.emotions import EKMAN
 from interp.errors import UserError
-from interp.folder import read_json
-from interp.loading import load_model
-from interp.model import LanguageModel
-from interp.sae_loading import load_saes
-from interp.saes import SaeStack
+from interp.files.folder import read_json
+from interp.models.language_model import LanguageModel
+from interp.models.loading import load_model
+from interp.run.config import CorpusConfig
+from interp.saes.loading import load_saes
+from interp.saes.stack import SaeStack
+from interp.texts.emotions import EKMAN
+from interp.texts.examples import Example
 from interp.training.card import Card, Progress, quality_card
 from interp.training.card_files import write_card
 from interp.training.config import HeldOutConfig, PlainConfig, TextConfig, TrainingConfig, explained

@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import yaml
 
-from interp.folder import read_json, writing
+from interp.files.folder import read_json, writing
 from interp.report.answer import Sentence
 from interp.report.figures import FURTHER, PHASES, styled
 from interp.report.page import render

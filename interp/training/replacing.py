@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.model import Edit, LanguageModel, Tokens
+from interp.models.language_model import Edit, LanguageModel, Tokens
 
 Residual = Float[Tensor, "text token d_model"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from interp.errors import UserError
-from interp.model import Edit, LanguageModel, Tokens
+from interp.models.language_model import Edit, LanguageModel, Tokens
 from interp.training.texts import Piece
 
 Rows = dict[int, Float[Tensor, "row d_model"]]

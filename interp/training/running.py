@@ -15,11 +15,11 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 
 from interp import __version__
-from interp.capture import tokens_in_flight
+from interp.engine.capture import tokens_in_flight
 from interp.errors import UserError
-from interp.folder import read_json, write_json, writing
-from interp.loading import load_model, resolve_device
-from interp.model import LanguageModel
+from interp.files.folder import read_json, write_json, writing
+from interp.models.language_model import LanguageModel
+from interp.models.loading import load_model, resolve_device
 from interp.training.buffer import ActivationBuffer
 from interp.training.config import TrainingConfig, changed_field, load_training_config
 from interp.training.measuring import write_training_card

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from interp import __version__
 from interp.errors import UserError
-from interp.model import LanguageModel
+from interp.models.language_model import LanguageModel
 from interp.training.config import TrainingConfig
 from interp.training.texts import first_tokens
 

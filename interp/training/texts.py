@@ -10,10 +10,10 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interp.corpora import Example, load_corpus, stable_share
 from interp.errors import InterpWarning, UserError
-from interp.model import LanguageModel
-from interp.prompts import Prompt, build_prompts
+from interp.models.language_model import LanguageModel
+from interp.texts.examples import Example, load_corpus, stable_share
+from interp.texts.prompts import Prompt, build_prompts
 from interp.training.config import PlainConfig, PromptsConfig, StreamConfig, TrainingConfig
 
 SECTION = 20_000

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.folder import writing
+from interp.files.folder import writing
 from interp.training.config import TrainingConfig
 
 SAELENS_NAMES = {"matryoshka": "matryoshka_batchtopk"}

@@ -1,0 +1,1 @@
+"""Pure functions from arrays to tables: which features, which layers, which effects."""

@@ -1,0 +1,178 @@
+"""What each layer knows and does: one number per layer and signal, with an interval.
+
+Every signal is a mean over examples, so that one set of bootstrap resamples serves all layers and signals, and
+phases can be found anew in every resample. Only the count of selective features is not; its interval is a jackknife.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+from interp.analysis.features import LayerFeatures
+from interp.analysis.selectivity import MIN_ACTIVE, count_selective
+from interp.statistics import Estimate, from_draws, mean_estimate, ratio_estimate
+
+Array = np.ndarray
+FORMAT_SHARE = 0.95
+"""A feature active in at least this share of prompts belongs to the prompt's format, not to the text."""
+PARTNERS = 20
+FOLDS = 5
+REPRESENTATIONAL = ("probe_features", "probe_residuals", "selective_features")
+CAUSAL = ("direct_evidence", "joint_ablation")
+STRUCTURAL = ("l0", "fvu", "format_share", "content_overlap", "neighbour_agreement")
+CONTROL = ("probe_shuffled", "probe_control")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A signal of one layer: its estimate, and its value in every bootstrap resample."""
+
+    name: str
+    estimate: Estimate
+    draws: Float[Array, " resample"]
+
+
+def structural_signals(features: LayerFeatures, weights: Float[Array, "resample example"], seed: int) -> list[Signal]:
+    """L0, FVU, share of format features among the active ones, and overlap of active sets between texts."""
+    active = csr_array(
+        (np.ones_like(features.acts.data), features.acts.indices, features.acts.indptr), features.acts.shape
+    )
+    l0 = np.asarray(active.sum(1)).ravel()
+    common = np.asarray(active.mean(0)).ravel() >= FORMAT_SHARE
+    format_count = np.asarray(active[:, np.flatnonzero(common)].sum(1)).ravel()
+    share = np.divide(format_count, l0, out=np.zeros_like(l0), where=l0 > 0)
+    overlap = content_overlap(active[:, np.flatnonzero(~common)], seed)
+    fvu_draws = (weights @ features.error) / (weights @ features.spread)
+    return [
+        _of_means("l0", l0, weights),
+        Signal("fvu", ratio_estimate(features.error, features.spread, weights), fvu_draws),
+        _of_means("format_share", share, weights),
+        _of_means("content_overlap", overlap, weights),
+    ]
+
+
+def content_overlap(active: csr_array, seed: int) -> Float[Array, " example"]:
+    """Mean Jaccard overlap of each example's active set with those of `PARTNERS` random other examples."""
+    n = active.shape[0]
+    if n < 2:
+        return np.zeros(n)
+    rng = np.random.default_rng(seed)
+    size = np.asarray(active.sum(1)).ravel()
+    total = np.zeros(n)
+    for _ in range(PARTNERS):
+        partner = (np.arange(n) + rng.integers(1, n, n)) % n
+        both = np.asarray(active.multiply(active[partner]).sum(1)).ravel()
+        either = size + size[partner] - both
+        total += np.divide(both, either, out=np.zeros(n), where=either > 0)
+    return total / PARTNERS
+
+
+def neighbour_agreement(
+    residuals: Float[Array, "example d_model"], following: Float[Array, "example d_model"]
+) -> Float[Array, " example"]:
+    """Whether a layer and the next one find the same texts alike (representational similarity, Kriegeskorte 2008).
+
+    Per example, the correlation over all other examples of its cosine similarities in the two layers, both centred.
+    """
+
+    def similarities(x: Array) -> Array:
+        x = x - x.mean(0)
+        x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+        others = ~np.eye(len(x), dtype=bool)
+        rows = (x @ x.T)[others].reshape(len(x), len(x) - 1)
+        return rows - rows.mean(1, keepdims=True)
+
+    if len(residuals) < 3:
+        return np.zeros(len(residuals))
+    a, b = similarities(residuals), similarities(following)
+    norms = np.sqrt(np.square(a).sum(1) * np.square(b).sum(1))
+    return np.divide((a * b).sum(1), norms, out=np.zeros(len(a)), where=norms > 0)
+
+
+def control_labels(texts: Sequence[str], n_labels: int, seed: int) -> Int[Array, " example"]:
+    """A random class for every first word, the same wherever it recurs: a control task (Hewitt & Liang 2019).
+
+    It can be solved by reading that word, never by reading an emotion.
+    """
+    rng = np.random.default_rng(seed)
+    classes: dict[str, int] = {}
+    words = [(text.split() or [""])[0].lower() for text in texts]
+    return np.array([classes.setdefault(word, int(rng.integers(n_labels))) for word in words])
+
+
+def probe_signals(
+    features: LayerFeatures,
+    residuals: Float[Array, "example d_model"],
+    gold: Int[Array, " example"],
+    control: Int[Array, " example"],
+    weights: Float[Array, "resample example"],
+    seed: int,
+) -> list[Signal]:
+    """Cross-validated accuracy of logistic regression on features and on residuals.
+
+    On residuals also for shuffled labels and the control task. Empty where an emotion has fewer examples than folds.
+    """
+    if np.bincount(gold)[np.unique(gold)].min() < FOLDS or len(np.unique(gold)) < 2:
+        return []
+    often = np.flatnonzero(np.diff(features.acts.tocsc().indptr) >= MIN_ACTIVE)
+    sparse = features.acts[:, often]
+    shuffled = np.random.default_rng(seed).permutation(gold)
+    on_features = probe_right(sparse, gold, seed) if len(often) else np.zeros(len(gold))
+    return [
+        _of_means("probe_features", on_features, weights),
+        _of_means("probe_residuals", probe_right(residuals, gold, seed), weights),
+        _of_means("probe_shuffled", probe_right(residuals, shuffled, seed), weights),
+        _of_means("probe_control", probe_right(residuals, control, seed), weights),
+    ]
+
+
+def probe_right(x: csr_array | Array, y: Int[Array, " example"], seed: int) -> Float[Array, " example"]:
+    """1 where a logistic regression trained on the other folds names the label."""
+    right = np.zeros(len(y))
+    rare = np.bincount(y)[y] < FOLDS  # classes too small for every fold are left out, and count as wrong
+    if len(np.unique(y[~rare])) < 2:
+        return right
+    kept = np.flatnonzero(~rare)
+    right[kept] = _cross_validated(x[kept], y[kept], seed)
+    return right
+
+
+def _cross_validated(x: csr_array | Array, y: Int[Array, " example"], seed: int) -> Float[Array, " example"]:
+    right = np.zeros(len(y))
+    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(y)), y):
+        scaler = MaxAbsScaler() if isinstance(x, csr_array) else StandardScaler()
+        probe = make_pipeline(scaler, LogisticRegression(C=0.1 if isinstance(x, np.ndarray) else 1.0, max_iter=300))
+        right[test] = probe.fit(x[train], y[train]).predict(x[test]) == y[test]
+    return right
+
+
+def selective_signal(
+    acts: csr_array, gold: Int[Array, " example"], n_labels: int, resamples: int, seed: int, folds: int = 10
+) -> Signal:
+    """Number of features selective for some emotion, with a delete-a-tenth jackknife interval."""
+    dense = acts[:, np.flatnonzero(np.diff(acts.tocsc().indptr) >= MIN_ACTIVE)].toarray()
+    value = float(count_selective(dense, gold, n_labels))
+    part = np.random.default_rng(seed).permutation(len(gold)) % folds
+    left_out = np.array([count_selective(dense[part != f], gold[part != f], n_labels) for f in range(folds)], float)
+    error = np.sqrt((folds - 1) / folds * np.square(left_out - left_out.mean()).sum())
+    draws = np.maximum(value + error * np.random.default_rng(seed).standard_normal(resamples), 0.0)
+    return Signal("selective_features", from_draws(value, draws, len(gold)), draws)
+
+
+def per_example_signal(
+    name: str, values: Float[Array, " example"], weights: Float[Array, "resample example"]
+) -> Signal:
+    """A signal that is a mean over examples: direct evidence, joint-ablation effect."""
+    return _of_means(name, values, weights)
+
+
+def _of_means(name: str, values: Float[Array, " example"], weights: Float[Array, "resample example"]) -> Signal:
+    draws = weights @ values.astype(np.float32) / weights.sum(1)
+    return Signal(name, mean_estimate(values, weights), draws)

@@ -1,0 +1,301 @@
+"""`interp express`: the commands. Heavy imports wait until a command runs."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import cyclopts
+from cyclopts import Parameter
+from rich.table import Table
+
+from interp.cli.options import Count, Limit, Resamples, Seed, Whole, folder_path
+from interp.errors import UserError
+from interp.terminal import Screen
+
+if TYPE_CHECKING:
+    from interp.surveys.express.scoring import Scores
+
+app = cyclopts.App(
+    name="express", help="Does a model name what people say they feel? Words, and the eight emotions they are made of."
+)
+errors = Screen(stderr=True, soft_wrap=True)
+SHOWN = (
+    ("scores", "the paper's scores"),
+    ("without_all_zero_pairs", "without all-zero pairs"),
+    ("with_fallbacks", "unknown words looked up by inflection and family"),
+    ("lenient_parsing", "answers read leniently"),
+    ("sentiment", "sentiment"),
+    ("similarity", "graded similarity"),
+)
+
+LexiconPath = Annotated[
+    str | None,
+    Parameter(help="Decomposition table (word and ten columns), or `plutchik`; default: the one that ships."),
+]
+
+
+@app.command
+def score(
+    answers: Path,
+    *,
+    lexicon: LexiconPath = None,
+    neighbours: str | None = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+) -> None:
+    """Score answers that exist already.
+
+    Parameters
+    ----------
+    answers
+        CSV or JSONL with number_of_labels, labels, and output_formatted or output.
+    neighbours
+        A model whose input embeddings find the nearest lexicon word for words the lexicon lacks.
+    resamples
+        Bootstrap resamples over posts; 0: no intervals.
+    json_
+        Print everything as JSON instead of a table.
+    """
+    from interp.surveys.express.answers import read_answers
+    from interp.surveys.express.lexicon import load_lexicon
+    from interp.surveys.express.scoring import score as score_answers
+
+    table = load_lexicon(lexicon)
+    read = read_answers(answers)
+    near = None
+    if neighbours is not None:
+        from interp.models.loading import load_model
+        from interp.surveys.express.neighbours import embedding_neighbours
+
+        near = embedding_neighbours(load_model(neighbours), table)
+    scores = score_answers(read, table, neighbours=near, resamples=resamples, seed=seed)
+    for line in read.problems.lines():
+        _say(f"skipped: {line}")
+    if json_:
+        print(json.dumps(scores.as_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        show(scores, str(answers))
+
+
+@app.command
+def run(
+    *,
+    model: str,
+    segments: str | None = None,
+    mode: Literal["open", "choose"] = "open",
+    shots: Whole = 0,
+    chain_of_thought: bool = False,
+    chat: bool | None = None,
+    limit: Limit = None,
+    lexicon: LexiconPath = None,
+    words: str | None = None,
+    out: Path | None = None,
+    steering: Path | None = None,
+    seed: Seed = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    resamples: Resamples = 1000,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Ask a model which words stood behind the masks, and score its answers.
+
+    A run that was stopped goes on where it was: the same command asks only what has no answer yet.
+
+    Parameters
+    ----------
+    model
+        Bundled name (tiny), folder in Hugging Face format, or hub id.
+    segments
+        CSV or JSONL in the corpus' format, or `hub` for the whole corpus; default: the small corpus that ships.
+    mode
+        open: the model writes words of its own. choose: every word of a list is scored.
+    shots
+        Solved examples before every question, drawn with the seed; their posts are not asked about.
+    chain_of_thought
+        Let the model reason before it answers.
+    chat
+        Ask through the tokenizer's chat template, solved examples as earlier turns; default: for instruction-tuned
+        models.
+    limit
+        At most this many segments, drawn with the seed.
+    words
+        Words to choose from: a JSON list, a CSV with a word column, or one word a line; default: the lexicon's.
+    out
+        Folder for the answers and scores; default: runs/express/MODEL-SETTING.
+    steering
+        A run folder, or any folder that holds a steering: the steered model is asked as well (the steering acts at
+        its own positions), and compared with the unsteered one, segment by segment.
+    resamples
+        Bootstrap resamples over posts; 0: no intervals.
+    quiet
+        No progress and no table, only the folder.
+    """
+    from interp.surveys.express.running import Options, run_express
+
+    options = Options(
+        model=model,
+        segments=segments,
+        mode=mode,
+        shots=shots,
+        chain_of_thought=chain_of_thought,
+        chat=chat,
+        limit=limit,
+        lexicon=lexicon,
+        words=words,
+        out=out,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        resamples=resamples,
+    )
+    say: Callable[[str], None] = (lambda line: None) if quiet else _say
+    if steering is not None:
+        from interp.surveys.express.steered import run_steered
+
+        plain, steered, page = run_steered(options, steering, say=say, show_progress=not quiet)
+        if not quiet:
+            show(plain.scores, str(plain.folder))
+            show(steered.scores, str(steered.folder))
+        print(page)
+        return
+    done = run_express(options, say=say, show_progress=not quiet)
+    if not quiet:
+        show(done.scores, str(done.folder))
+    print(done.folder)
+
+
+@app.command
+def compare(
+    *sources: Path,
+    out: Path,
+    lexicon: LexiconPath = None,
+    human: Path | None = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Put several models or settings side by side: one page with table, figures and paired differences.
+
+    Parameters
+    ----------
+    sources
+        Run folders or answer files; the first is what the others are compared with.
+    out
+        Folder for comparison.html and its tables.
+    human
+        People's preferences between own words and a model's: coder, index, option1, option2, your_choice, choice, code.
+    resamples
+        Bootstrap resamples over posts; 0: no intervals.
+    """
+    from interp.surveys.express.comparing import compare, load_entries
+    from interp.surveys.express.human import read_preferences
+    from interp.surveys.express.lexicon import load_lexicon
+    from interp.surveys.express.page import write_comparison
+
+    if len(sources) < 2 and human is None:
+        raise UserError("interp express compare needs at least two run folders or answer files (or --human).")
+    folder_path(out)
+    table, options = load_lexicon(lexicon), {"resamples": resamples, "seed": seed}
+    preferences = None if human is None else read_preferences(human)
+    for line in preferences.problems.lines() if preferences else ():
+        _say(f"{human}: skipped {line}")
+    entries = load_entries(sources, table, **options)
+    for entry in entries:
+        for line in entry.answers.problems.lines():
+            _say(f"{entry.name}: skipped {line}")
+    print(write_comparison(compare(entries, table, preferences=preferences, **options), out, **options))
+
+
+@app.command
+def build(
+    posts: Path,
+    *,
+    out: Path,
+    words: str | None = None,
+    text_column: str = "text",
+    id_column: str = "id",
+    most_tokens: Count = 512,
+    tokenizer: str | None = None,
+) -> None:
+    """Make segments from raw posts: self-disclosed emotion words masked, long posts cut around them.
+
+    Parameters
+    ----------
+    posts
+        CSV or JSONL, one post a row.
+    out
+        The segments, a CSV in the corpus' format. A build that was stopped goes on where it was.
+    words
+        Emotion words to mask: a JSON list, a CSV with a word column, or one word a line; default: those that ship.
+    most_tokens
+        Longest segment.
+    tokenizer
+        A model folder or hub id whose tokens are counted; default: words and punctuation marks.
+    """
+    from interp.files.folder import fingerprint
+    from interp.surveys.express.building import MOST_TOKENS, build, count_words
+    from interp.surveys.express.masking import Masker, load_words
+
+    if most_tokens < 16:
+        raise UserError(f"--most-tokens must be at least 16 (the paper's: {MOST_TOKENS}); got {most_tokens}.")
+    listed = load_words(words)
+    built = build(
+        posts,
+        out,
+        Masker(listed),
+        text_column=text_column,
+        id_column=id_column,
+        most_tokens=most_tokens,
+        count=count_words if tokenizer is None else _token_counter(tokenizer),
+        settings={"words": fingerprint(listed), "tokenizer": tokenizer},
+        progress=_posts_bar,
+    )
+    for line in built.problems.lines():
+        _say(f"skipped: {line}")
+    if built.resumed:
+        errors.print(f"went on after {built.resumed} posts done before")
+    errors.print(
+        f"{built.posts} posts, {built.posts_used} with a disclosed emotion: {built.segments} segments,"
+        f" {built.masks} masks"
+    )
+    print(out)
+
+
+def show(scores: "Scores", title: str) -> None:
+    """The headline scores and their companions as a table on standard output."""
+    table = Table(title=title, caption="95 % bootstrap intervals over posts; n: rows (VRate) or labels")
+    for column in ("", "score", "value", "95 % interval", "n"):
+        table.add_column(column, justify="right" if column in ("value", "n") else "left")
+    for section, name in SHOWN:
+        for i, (score_name, row) in enumerate(scores.section(section).iterrows()):
+            interval = "" if row["ci_low"] != row["ci_low"] else f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+            value = "-" if row["value"] != row["value"] else f"{row['value']:.4f}"
+            label = str(score_name).replace("_", " ")
+            table.add_row(name if i == 0 else "", label, value, interval, str(int(row["n"])), end_section=False)
+        table.add_section()
+    Screen().print(table)
+    facts = scores.facts["rows"]
+    invalid = ", ".join(f"{entry['n']} {reason}" for reason, entry in facts["invalid_answers"].items())
+    unknown = sum(scores.facts["unknown_words"]["predicted"].values())
+    print(
+        f"{facts['read']} rows read, {facts['scored']} scored; invalid answers: {invalid or 'none'};"
+        f" answers unknown to the lexicon: {unknown}."
+    )
+
+
+def _token_counter(name: str) -> Callable[[str], int]:
+    from interp.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(name)
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _posts_bar(rows: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    from tqdm import tqdm
+
+    return iter(tqdm(rows, desc="  posts", unit="post", leave=False, delay=1, dynamic_ncols=True))
+
+
+def _say(line: str) -> None:
+    errors.print(line, style="yellow")

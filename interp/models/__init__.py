@@ -1,0 +1,1 @@
+"""What is looked at: language models from wherever they are, tokens in, residuals and answers out."""

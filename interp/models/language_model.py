@@ -1,0 +1,377 @@
+"""A causal language model as the tool sees it: tokens in, residuals and answer logits out, edits in between."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.resources import files
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from interp.errors import UserError
+from interp.models.placing import Placing
+from interp.models.tokenization import MARK, Tokenization
+from interp.texts.prompts import Prompt
+
+if TYPE_CHECKING:
+    from interp.models.sources import ModelSource
+
+BUNDLED = ("tiny",)
+"""Models that ship, by name: `sae_checkpoints/NAME/model`."""
+BUNDLED_SAES = ("tiny", "smollm2-135m-instruct")
+"""Stacks of SAEs that ship, by the name of their model: `sae_checkpoints/NAME/saes`."""
+
+ARCHITECTURES: Mapping[str, tuple[str, str, str]] = {
+    "GPT2LMHeadModel": ("transformer", "h", "ln_f"),
+    "GPTNeoXForCausalLM": ("gpt_neox", "layers", "final_layer_norm"),
+    "LlamaForCausalLM": ("model", "layers", "norm"),
+    "MistralForCausalLM": ("model", "layers", "norm"),
+    "Qwen2ForCausalLM": ("model", "layers", "norm"),
+    "Qwen3ForCausalLM": ("model", "layers", "norm"),
+    "Gemma2ForCausalLM": ("model", "layers", "norm"),
+    "Gemma3ForCausalLM": ("model", "layers", "norm"),
+    "Gemma3ForConditionalGeneration": ("model.language_model", "layers", "norm"),
+}
+"""Supported architectures: where the backbone, its decoder blocks and its final norm hang."""
+
+MASKS_BY_TYPE = frozenset({"qwen2", "qwen3", "gemma2", "gemma3", "gemma3_text"})
+"""Model types whose backbones take one attention mask for each type of layer (full or sliding)."""
+
+Edit = Callable[[Float[Tensor, "example token d_model"]], Tensor | None]
+"""Sees the residual after a block; returns its replacement, or None to leave it."""
+
+
+def bundled_folder(name: str) -> Path:
+    """Where a bundled artefact lies: inside the installed wheel, or in the repository beside the package."""
+    inside = Path(str(files("interp"))) / "sae_checkpoints" / name
+    return inside if inside.exists() else Path(str(files("interp"))).parent / "sae_checkpoints" / name
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Left-padded token ids: the answer position is the last column of every row.
+
+    `mask` may begin earlier than `ids`: then it covers tokens whose keys and values are already cached.
+    """
+
+    ids: Int[Tensor, "example token"]
+    mask: Bool[Tensor, "example past_and_token"]
+
+    @property
+    def positions(self) -> Int[Tensor, "example token"]:
+        return (self.mask.long().cumsum(-1) - 1).clamp(min=0)[:, -self.ids.shape[1] :]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as token ids, and how many tokens of its text had to be cut to fit the context."""
+
+    ids: list[int]
+    cut: int
+
+
+class LanguageModel:
+    """A Hugging Face decoder with named residual streams. Made by `load_model`.
+
+    Attributes:
+        hf: the Hugging Face module itself, raw weights, in eval mode.
+        blocks: its decoder blocks; "the residual of layer i" is what `blocks[i]` returns (`resid_post`).
+        d_hidden: width of the MLPs' hidden layer, the widest that a pass holds.
+        device: where token ids go in and answers come out; blocks may be elsewhere (`device_of`).
+        chat: whether prompts are put into the tokenizer's chat template; decided once, when the model is loaded.
+        chat_reason: why, in words, where `load_model` decided.
+        source: what the weights were made from (file, quantisation, licence), where `load_model` made it.
+        tokenization: the one way from prompts to token ids.
+        placing: which tokens the pass under way holds, while something is `edited`.
+    """
+
+    chat_reason: str = ""
+    source: "ModelSource | None" = None
+
+    def __init__(
+        self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, identity: str, *, chat: bool = False
+    ) -> None:
+        _refuse_unknown(hf)
+        backbone, blocks, norm = ARCHITECTURES[type(hf).__name__]
+        self.hf = hf.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name, self.identity = name, identity
+        self.backbone: Any = attrgetter(backbone)(hf)
+        config = hf.config.get_text_config()
+        self.blocks: list[nn.Module] = list(getattr(self.backbone, blocks))
+        self.final_norm: nn.Module = getattr(self.backbone, norm)
+        head: Any = hf.get_output_embeddings()
+        self.head_weight: Float[Tensor, "vocabulary d_model"] = head.weight
+        self.head_bias: Float[Tensor, " vocabulary"] | None = getattr(head, "bias", None)
+        self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self.n_layers, self.d_model = len(self.blocks), config.hidden_size
+        self.d_hidden = max(getattr(config, "intermediate_size", None) or 4 * self.d_model, self.d_model)
+        self.context: int = config.max_position_embeddings
+        embedding: Any = hf.get_input_embeddings()
+        self.device: torch.device = embedding.weight.device
+        self.dtype: torch.dtype = self.head_weight.dtype
+        self.placing = Placing(hf, self.backbone)
+        self.tokenization = Tokenization(tokenizer, name)
+        self.chat = chat
+        if chat:
+            self.tokenization.frame()  # a template that fails does so now
+
+    # -------------------------------------------------------------------------------- tokens
+
+    def encode(
+        self, prompts: Sequence[Prompt | str], *, room: int = 0, chat: bool | None = None, as_is: bool = False
+    ) -> list[Encoded]:
+        """Token ids of prompts; a text too long for the context loses tokens from its left, the question none.
+
+        Args:
+            room: tokens to leave free for what is generated.
+            chat: through the chat template; None: as this model was loaded. Plain text takes False.
+            as_is: keep blanks at a prompt's end, which otherwise are left to the word that follows.
+
+        Raises:
+            UserError: a prompt is empty, or too long even without its text; a chat template that fails.
+        """
+        chats = self.chat if chat is None else chat
+        limit, out = self.context - room, []
+        for prompt in prompts:
+            shown = self.tokenization.framed(prompt, chat=chats, as_is=as_is)
+            ids = self.tokenization.ids(shown, chat=chats)
+            whole, text = len(ids), shown.text
+            while len(ids) > limit and text:
+                offsets = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)["offset_mapping"]
+                drop = len(ids) - limit
+                # a character spread over several tokens goes whole
+                text = text[next((begin for begin, _ in offsets[drop:] if begin > 0), len(text)) :]
+                ids = self.tokenization.ids(replace(shown, text=text), chat=chats)
+            if not ids or len(ids) > limit:
+                raise UserError(
+                    f"A prompt takes {len(ids)} tokens without its text; it must take 1 to {limit}"
+                    f" (context of {self.name}: {self.context}). Use fewer shots or a shorter template."
+                )
+            out.append(Encoded(ids, whole - len(ids)))
+        return out
+
+    def framed(self, prompt: Prompt | str, *, chat: bool | None = None, as_is: bool = False) -> Prompt:
+        """The prompt as the model sees it: as it is, or a user's turn in the chat template, up to the assistant's."""
+        return self.tokenization.framed(prompt, chat=self.chat if chat is None else chat, as_is=as_is)
+
+    def ids(self, prompt: Prompt | str, *, chat: bool | None = None, as_is: bool = False) -> list[int]:
+        """Token ids of one prompt, however long it is."""
+        chats = self.chat if chat is None else chat
+        return self.tokenization.ids(self.framed(prompt, chat=chats, as_is=as_is), chat=chats)
+
+    @property
+    def frame(self) -> str | None:
+        """What the chat template puts around every prompt; None where there is none. A date in it is today's."""
+        if not self.chat:
+            return None
+        frame = self.tokenization.frame()
+        return frame.before + MARK + frame.after
+
+    @property
+    def end_ids(self) -> list[int]:
+        """Tokens that end what is generated: those of the generation settings, and the tokenizer's end of text."""
+        settings = self.hf.generation_config
+        ends = settings.eos_token_id if settings is not None else None
+        every = {*(ends if isinstance(ends, list) else [ends]), self.tokenizer.eos_token_id}
+        return sorted(end for end in every if end is not None)
+
+    def written(self, ids: Sequence[int]) -> str:
+        """Generated tokens as text, up to one that ends a text; special tokens are left out."""
+        ends = set(self.end_ids)
+        end = next((k for k, token in enumerate(ids) if token in ends), len(ids))
+        return str(self.tokenizer.decode(list(ids[:end]), skip_special_tokens=True))
+
+    def pad(self, encoded: Sequence[Encoded]) -> Tokens:
+        """One left-padded batch."""
+        width = max(len(e.ids) for e in encoded)
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (width - len(e.ids)) + e.ids for e in encoded], device=self.device)
+        length = torch.tensor([len(e.ids) for e in encoded], device=self.device)
+        return Tokens(ids, torch.arange(width, device=self.device) >= width - length[:, None])
+
+    # -------------------------------------------------------------------------------- passes
+
+    @contextmanager
+    def edited(self, edits: Mapping[int, Edit]) -> Iterator[None]:
+        """Every forward inside sees (and may replace) the residual after the given layers; -1: what enters the first.
+
+        Raises:
+            UserError: a layer the model does not have.
+        """
+        handles: list[Any] = []
+        try:
+            for layer, edit in edits.items():
+                if layer == -1:
+                    handles.append(self.blocks[0].register_forward_pre_hook(_as_pre_hook(edit)))
+                    continue
+                if not 0 <= layer < self.n_layers:
+                    raise UserError(f"{self.name} has layers 0 to {self.n_layers - 1}; got layer {layer}.")
+                handles.append(self.blocks[layer].register_forward_hook(_as_hook(edit)))
+            with self.placing.noted():
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def prompted(self, width: int | None) -> AbstractContextManager[None]:
+        """Passes inside belong to prompts of `width` columns (padding included); what follows them was generated.
+
+        `generate` says so by itself, and a pass without cached keys is a prompt; only passes behind a cache of one's
+        own need it, so that a steering at the answer position finds its place. None: prompts that do not end in one
+        column.
+        """
+        return self.placing.prompted(width)
+
+    def device_of(self, layer: int) -> torch.device:
+        """Where a block's weights are."""
+        return next(self.blocks[layer].parameters()).device
+
+    def run(self, tokens: Tokens, **options: Any) -> None:
+        """One pass through the blocks, without unembedding; `edited` is how one looks at it."""
+        self.backbone(input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions, **options)
+
+    @property
+    def masks_by_type(self) -> bool:
+        """Whether an attention mask made by hand is given to the backbone once per type of layer."""
+        return self.backbone.config.model_type in MASKS_BY_TYPE
+
+    def attention_mask(self, seen: Bool[Tensor, "example 1 query key"]) -> Tensor:
+        """What each query attends to, as the attention in use takes it: boolean, or to be added to its scores."""
+        if self.backbone.config._attn_implementation == "sdpa":
+            return seen
+        added = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
+        return added.masked_fill_(~seen, torch.finfo(self.dtype).min)
+
+    def rotary(self, layer: int, like: Tensor, positions: Int[Tensor, "row token"]) -> tuple[Tensor, Tensor] | None:
+        """Rotary position embeddings of a layer; None where positions are learned and already in the residual."""
+        embedding = getattr(self.backbone, "rotary_emb", None)
+        if embedding is None:
+            return None
+        if "layer_type" in inspect.signature(embedding.forward).parameters:
+            return embedding(like, positions, self.backbone.config.layer_types[layer])
+        return embedding(like, positions)
+
+    def unembed(
+        self, residual: Float[Tensor, "*row d_model"], tokens: Int[Tensor, " answer"] | None = None
+    ) -> Float[Tensor, "*row answer"]:
+        """Final norm and unembedding of residuals; with `tokens`, only their rows of the vocabulary are computed."""
+        weight, bias = self.head_weight, self.head_bias
+        if tokens is not None:
+            rows = tokens.to(weight.device)
+            weight, bias = weight[rows], None if bias is None else bias[rows]
+        normed = self.final_norm(residual.to(next(self.final_norm.parameters()).device))
+        logits = nn.functional.linear(normed.to(weight.device), weight, bias).to(self.device)
+        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
+
+    @cached_property
+    def bridge(self) -> Any:
+        """A TransformerLens `TransformerBridge` on the same weights, for hooks of your own; `hf` stays untouched."""
+        import copy
+
+        from transformer_lens.model_bridge import TransformerBridge
+
+        shared = {id(t): t for t in (*self.hf.parameters(), *self.hf.buffers())}
+        clone = copy.deepcopy(self.hf, shared)
+        clone.config = copy.deepcopy(self.hf.config)
+        clone.config.architectures = [type(self.hf).__name__]  # absent where the config never came from a file
+        return TransformerBridge.boot_transformers(
+            self.name, hf_model=clone, tokenizer=self.tokenizer, device=str(self.device), dtype=self.dtype
+        )
+
+    def verify(self) -> None:
+        """Fails unless every block's hook fires and our read-out equals the model's own logits.
+
+        Raises:
+            UserError: the module tree is not what `ARCHITECTURES` says.
+        """
+        tokens = self.pad(
+            self.encode(["A first short check.", "A second, somewhat longer check of the model."], chat=False)
+        )
+        seen: dict[int, Tensor] = {}
+
+        def note(layer: int) -> Edit:
+            return lambda x: seen.__setitem__(layer, x[:, -1])
+
+        watch = {layer: note(layer) for layer in range(self.n_layers)}
+        with torch.no_grad(), self.edited(watch):
+            theirs = self.hf(
+                input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions
+            ).logits[:, -1]
+            ours = self.unembed(seen[self.n_layers - 1]) if len(seen) == self.n_layers else theirs + torch.inf
+        worst = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
+        if not worst < (1e-4 if self.dtype == torch.float32 else 3e-2):
+            raise UserError(f"{self.name}: the residual of the last layer does not lead to the model's own logits.")
+
+
+def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """What each token adds to the text; of a character spread over several tokens, the last one has all of it."""
+    pieces: list[str] = []
+    held: list[int] = []
+    for token in ids:
+        held.append(token)
+        text = str(tokenizer.decode(held))
+        if text.endswith("\ufffd") and len(held) < 8:
+            pieces.append("")
+            continue
+        begins_word = str(tokenizer.convert_ids_to_tokens(held[0])).startswith("\u2581")  # SentencePiece's blank
+        pieces.append(f" {text}" if begins_word and not text.startswith(" ") else text)
+        held = []
+    if held:
+        pieces[-1] = str(tokenizer.decode(held))
+    return pieces
+
+
+def _as_pre_hook(edit: Edit) -> Callable:
+    def hook(module: nn.Module, inputs: tuple) -> tuple | None:
+        new = edit(inputs[0])
+        return None if new is None else (new, *inputs[1:])
+
+    return hook
+
+
+def _as_hook(edit: Edit) -> Callable:
+    def hook(module: nn.Module, inputs: tuple, output: Any) -> Any:
+        """Blocks return the residual, or (older ones) a tuple that begins with it."""
+        residual = output[0] if isinstance(output, tuple) else output
+        new = edit(residual)
+        if new is None:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    return hook
+
+
+def _refuse_unknown(hf: PreTrainedModel) -> None:
+    """Only modules known by name, and as transformers made them, are run.
+
+    Raises:
+        UserError: another architecture, or modules that TransformerLens has replaced.
+    """
+    kind = type(hf).__name__
+    if any("transformer_lens" in type(m).__module__ for m in hf.modules()):
+        raise UserError(
+            f"This {kind} has been wrapped by TransformerLens, which changes its modules in place;"
+            " load it anew with load_model and use `.bridge` for TransformerLens hooks."
+        )
+    if "Peft" in kind or any(type(m).__module__.startswith("peft.") for m in hf.modules()):
+        raise UserError(f"This {kind} is wrapped by an adapter; call merge_and_unload() and give what it returns.")
+    if kind not in ARCHITECTURES:
+        raise UserError(f"Architecture {kind} is not supported; supported: {', '.join(ARCHITECTURES)}.")
+
+
+def content_hash(paths: Sequence[Path]) -> str:
+    """sha256 over files, by name and content."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode())
+        digest.update(path.read_bytes())
+    return f"sha256:{digest.hexdigest()[:16]}"

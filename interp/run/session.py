@@ -1,0 +1,377 @@
+"""What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
+
+import warnings
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from interp.analysis.features import LayerFeatures, load_features
+from interp.engine.ablation import Name, Read, ResidualEdit, answers_under_each
+from interp.engine.capture import Captured, SharedPrefix, batches, capture, shared_prefix, tokens_in_flight
+from interp.engine.kept import KeptBatch, KeptCaptures, Place, together
+from interp.errors import InterpWarning, UserError
+from interp.evaluation.fluency import PlainText, load_plain_text
+from interp.files.folder import RunFolder
+from interp.models.answers import Answers
+from interp.models.language_model import Encoded, LanguageModel
+from interp.models.loading import load_model
+from interp.run.config import Config, CorpusConfig
+from interp.run.units import Units
+from interp.saes.loading import load_saes
+from interp.saes.stack import SaeStack
+from interp.texts.corpus_names import CorpusNames, corpus_names
+from interp.texts.emotions import EKMAN
+from interp.texts.examples import Example, load_corpus
+from interp.texts.prompts import Prompt, build_prompts, choose_shots
+
+ROWS_PER_BATCH = 1024
+GROUP = 512
+"""Examples per unit of the capture: a killed run loses at most these."""
+SERVED = 4
+"""Kept prompts that are computed together on a CPU, in batches of a capture: passes of single tokens want many rows."""
+NEUTRAL = "neutral"
+SHORT_TEXT = 2_000
+"""Tokens of plain text on which steerings are compared; the final figures are of all of it."""
+
+T = TypeVar("T")
+Progress = Callable[[Sequence[T], str, str], Iterable[T]]
+"""(items, description, unit) -> the same items, shown as a bar where somebody looks."""
+
+
+def silent(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
+    return items
+
+
+class _Batch(NamedTuple):
+    """Texts of a group that are captured together."""
+
+    key: tuple[int, int]
+    members: list[int]
+
+
+@dataclass
+class Session:
+    """One run. The first access to `model`, `saes` or `examples` loads them."""
+
+    config: Config
+    folder: RunFolder
+    progress: Progress = silent
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        config = self.config
+        return load_model(
+            config.model,
+            device=config.device,
+            dtype=config.dtype,
+            device_map=config.device_map,
+            quantization=config.quantization,
+            chat=config.prompt.chat,
+        )
+
+    @cached_property
+    def saes(self) -> SaeStack:
+        return load_saes(model=self.model, **asdict(self.config.saes))
+
+    @cached_property
+    def labels(self) -> list[str]:
+        return self.config.labels
+
+    @cached_property
+    def shots(self) -> list[Example]:
+        """Solved examples put before every prompt; they are taken out of the fit split."""
+        fit = self.load(self.config.corpora.fit, self.corpus_names.fit)
+        return choose_shots(fit, self.labels, self.config.prompt.shots, self.config.seed)
+
+    @cached_property
+    def corpus_names(self) -> CorpusNames:
+        """What the corpora are called in the run's tables; several entries of one name are told apart."""
+        return corpus_names(asdict(self.config.corpora))
+
+    @cached_property
+    def examples(self) -> list[tuple[str, Example]]:
+        """(role, example) of the whole run: discover, fit, then every test corpus."""
+        corpora, names = self.config.corpora, self.corpus_names
+        used = {s.id for s in self.shots}
+        out = [("discover", e) for e in self.load(corpora.discover, names.discover)]
+        out += [("fit", e) for e in self.load(corpora.fit, names.fit) if e.id not in used]
+        for corpus, name in zip(corpora.test, names.test, strict=True):
+            out += [("test", e) for e in self.load(corpus, name)]
+        self._check_labels(out)
+        return out
+
+    @cached_property
+    def anchors(self) -> dict[str, list[Example]]:
+        """By corpus, texts whose answers steering should leave alone."""
+        entries = zip(self.config.corpora.anchors, self.corpus_names.anchors, strict=True)
+        return {f"{name}/{c.split}": self.load(c, name) for c, name in entries}
+
+    def _check_labels(self, examples: Sequence[tuple[str, Example]]) -> None:
+        """A label that no corpus has is a mistake; one that only some corpora lack is worth a word."""
+        found = {e.gold for _, e in examples}
+        unknown = [label for label in self.labels if label not in found]
+        # A published label set that a corpus covers in part (ISEAR: five of Ekman's six) is no mistake.
+        if unknown and not set(self.labels) <= {*EKMAN, "neutral"}:
+            known = ", ".join(sorted(found))
+            raise UserError(
+                f"labels: no corpus of this run has an example of {unknown[0]!r} (they have: {known});"
+                " take it out of the labels, give the corpus a mapping, or raise its limit."
+            )
+        for role in ("discover", "fit", "test"):
+            present = {e.gold for r, e in examples if r == role}
+            lacking = [label for label in self.labels if label not in present]
+            if lacking:
+                text = f"The {role} examples hold no {', '.join(lacking)}: nothing can be said of it there."
+                warnings.warn(text, InterpWarning, stacklevel=2)
+
+    def load(self, corpus: CorpusConfig, shown: str | None = None) -> list[Example]:
+        """Its examples, under the name that the run's tables show."""
+        examples = load_corpus(
+            corpus.name,
+            split=corpus.split,
+            path=corpus.path,
+            labels=self.labels,
+            limit=corpus.limit,
+            seed=self.config.seed,
+            text_column=corpus.text_column,
+            label_column=corpus.label_column,
+            mapping=corpus.mapping,
+        )
+        if shown in (None, corpus.name):
+            return examples
+        return [
+            replace(e, corpus=shown, id=shown + e.id[len(e.corpus) :], group=shown + e.group[len(e.corpus) :])
+            for e in examples
+        ]
+
+    def prompts(self, texts: Sequence[str]) -> list[Prompt]:
+        return build_prompts(texts, self.labels, template=self.config.prompt.template, shots=self.shots)
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The labels as they continue this run's prompts."""
+        return Answers.after(self.model, self.prompts([""])[0], self.labels)
+
+    # ------------------------------------------------------------------------------- captures
+
+    @cached_property
+    def neutral(self) -> list[str]:
+        """Texts without an emotion that ship with the package, those of the discover split first."""
+        found = load_corpus("vignettes", split="all", labels=[NEUTRAL])
+        return [e.text for e in sorted(found, key=lambda e: e.split != "discover")]
+
+    @cached_property
+    def prefix(self) -> SharedPrefix | None:
+        """What every prompt of this run begins with (chat frame, solved examples), passed once."""
+        return shared_prefix(self.model, [e.ids for e in self._encode(["A", "1", "(", "Nobody"])])
+
+    @cached_property
+    def _kept(self) -> KeptCaptures:
+        return KeptCaptures(self.folder.path)
+
+    @cached_property
+    def _groups(self) -> list[list[str]]:
+        """Texts that are captured in common batches, whichever of them is asked for first.
+
+        So a capture is the same to the last bit however a run was interrupted: it depends on a batch's other rows.
+        """
+        texts = [e.text for _, e in self.examples]
+        shards = [texts[k : k + GROUP] for k in range(0, len(texts), GROUP)]
+        return [*shards, *([e.text for e in found] for found in self.anchors.values()), self.neutral]
+
+    @cached_property
+    def _place_of(self) -> dict[str, tuple[int, int]]:
+        """Group and place in it of every text of the run."""
+        places: dict[str, tuple[int, int]] = {}
+        for g, texts in enumerate(self._groups):
+            for i, text in enumerate(texts):
+                places.setdefault(text, (g, i))
+        return places
+
+    @cached_property
+    def _batch_of(self) -> dict[tuple[int, int], _Batch]:
+        """The common batch of every place in a group, of the groups that were asked for."""
+        return {}
+
+    @cached_property
+    def _length_of(self) -> dict[str, int]:
+        return {}
+
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of the prompts of some texts."""
+        unknown = [t for t in dict.fromkeys(texts) if t not in self._length_of]
+        self._length_of.update(zip(unknown, [len(e.ids) for e in self._encode(unknown)], strict=True))
+        return [self._length_of[t] for t in texts]
+
+    def _sizes(self, texts: Sequence[str]) -> list[int]:
+        """Tokens that pass the model for each of some texts: its prompt's and those of the answers behind it."""
+        return [length + self.answers.n_continued for length in self._lengths(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoded]:
+        return self.model.encode(self.prompts(texts), room=int(self.answers.offsets.max()))
+
+    def _place(self, text: str, held: dict[tuple[int, int], KeptBatch]) -> Place:
+        """Where a text of the run is kept; it is captured, with its batch, if it is not.
+
+        Args:
+            held: batches in use, also those that found no room among the kept ones.
+        """
+        group, i = self._place_of[text]
+        if (group, i) not in self._batch_of:
+            for b, members in enumerate(batches(self._sizes(self._groups[group]), self.tokens_per_batch)):
+                one = _Batch((group, b), members)
+                self._batch_of.update({(group, m): one for m in members})
+        batch = self._batch_of[group, i]
+        found = held.get(batch.key) or self._kept.get(batch.key)
+        if found is None:
+            captured = self._capture([self._groups[group][m] for m in batch.members])
+            found = KeptBatch.of(captured, self.prefix)
+            self._kept.put(batch.key, found)
+        held[batch.key] = found
+        return Place(found, batch.members.index(i))
+
+    def _capture(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> Captured:
+        return capture(
+            self.model,
+            self.prompts(texts),
+            answers=self.labels,
+            keep_cache=True,
+            everywhere=everywhere,
+            tokens_per_batch=2**62,
+            prefix=self.prefix,
+        )
+
+    def cached(
+        self, rows: np.ndarray, description: str, everywhere: Collection[int] = ()
+    ) -> Iterator[tuple[np.ndarray, Captured]]:
+        """(row numbers, capture with keys and values) of a few examples at a time: memory does not grow with `rows`.
+
+        The texts of a run pass the model once; what the passes left behind is kept for all stages.
+        """
+        texts = [self.examples[r][1].text for r in rows]
+        for chunk, captured in self.cached_texts(texts, description, everywhere):
+            yield rows[chunk], captured
+
+    def cached_texts(
+        self, texts: Sequence[str], description: str, everywhere: Collection[int] = ()
+    ) -> Iterator[tuple[np.ndarray, Captured]]:
+        """The same for any texts: (their places in `texts`, capture)."""
+        for chunk in self.progress(self.chunks(texts, everywhere), description, "batch"):
+            yield np.asarray(chunk), self.captured([texts[i] for i in chunk], everywhere)
+
+    def chunks(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> list[list[int]]:
+        """Places of the texts that are computed together, texts of like length."""
+        more = SERVED if not everywhere and self.model.device.type == "cpu" and self.config.batch_size == "auto" else 1
+        return list(batches(self._sizes(texts), more * self.tokens_per_batch))
+
+    def captured(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> Captured:
+        """Capture with keys and values: of texts of the run as it was kept, of others anew."""
+        if everywhere or any(text not in self._place_of for text in texts):
+            return self._capture(texts, everywhere)
+        held: dict[tuple[int, int], KeptBatch] = {}
+        return together([self._place(text, held) for text in texts], self.answers, self.prefix)
+
+    def logits_under(
+        self,
+        asked: np.ndarray | Sequence[str],
+        edits: Mapping[Name, Mapping[int, ResidualEdit]],
+        description: str,
+        *,
+        units: Units | None = None,
+        read: Read | None = None,
+    ) -> dict[Name, np.ndarray]:
+        """By name, [row, answer]: answer logits of many examples or texts under each of several edits alone.
+
+        Args:
+            asked: row numbers of examples, or texts.
+            edits: by name and layer, what replaces residuals at the answer position; without any: the clean logits.
+            units: where the finished batches are kept.
+            read: other values than the answer logits (see `answers_under_each`).
+        """
+        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
+        chunks = self.chunks(texts)
+        parts = []
+        for k, chunk in enumerate(self.progress(chunks, description, "batch")):
+
+            def make(chunk: Sequence[int] = chunk) -> dict[str, np.ndarray]:
+                captured = self.captured([texts[i] for i in chunk])
+                found = answers_under_each(self.model, captured, edits, read=read)
+                return {str(i): values.float().cpu().numpy() for i, values in enumerate(found.values())}
+
+            parts.append(make() if units is None else units.arrays(f"{description} {k:05d}", make))
+        order = np.concatenate([np.asarray(chunk, dtype=int) for chunk in chunks] or [np.zeros(0, int)])
+        out = {}
+        for i, name in enumerate(edits):
+            joined = np.concatenate([p[str(i)] for p in parts]) if parts else np.zeros((0, len(self.labels)))
+            out[name] = np.empty(joined.shape)
+            out[name][order] = joined
+        return out
+
+    def close(self) -> None:
+        """Lets go of kept captures; a scratch folder that they may have needed is removed."""
+        self._kept.close()
+
+    @property
+    def tokens_per_batch(self) -> int:
+        return tokens_in_flight(self.model) if self.config.batch_size == "auto" else self.config.batch_size
+
+    # ---------------------------------------------------------------------------------- files
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """`examples.parquet`."""
+        return pd.read_parquet(self.folder / "examples.parquet")
+
+    def role(self, role: str) -> np.ndarray:
+        """Row numbers of the examples with that role."""
+        return np.flatnonzero(self.table["role"] == role)
+
+    def gold(self, rows: np.ndarray) -> np.ndarray:
+        """Index of the gold emotion in `labels`."""
+        number = {label: i for i, label in enumerate(self.labels)}
+        return self.table["gold"].iloc[rows].map(number).to_numpy(dtype=int)
+
+    def residuals(self, layer: int) -> torch.Tensor:
+        """[example, d_model], as the model's dtype."""
+        return load_file(self.folder / f"activations/layer_{layer:02d}.safetensors")["residuals"]
+
+    def residual_batches(self, layer: int) -> Iterator[torch.Tensor]:
+        """The same, some rows at a time."""
+        with safe_open(self.folder / f"activations/layer_{layer:02d}.safetensors", framework="pt") as file:
+            rows = file.get_slice("residuals")
+            for start in range(0, rows.get_shape()[0], ROWS_PER_BATCH):
+                yield rows[start : start + ROWS_PER_BATCH]
+
+    def features(self, layer: int) -> LayerFeatures:
+        return load_features(self.folder / f"features/layer_{layer:02d}.npz")
+
+    @cached_property
+    def plain_text(self) -> PlainText:
+        """The text on which steering's cost in language is measured; unsteered, it passes the model once a run."""
+        return self._plain_text(self.config.fluency.limit)
+
+    @cached_property
+    def short_text(self) -> PlainText:
+        """Its beginning, for choosing among many steerings."""
+        short = self._plain_text(min(SHORT_TEXT, self.config.fluency.limit))
+        return self.plain_text if short.n_tokens == self.plain_text.n_tokens else short
+
+    def _plain_text(self, limit: int) -> PlainText:
+        documents = load_plain_text(self.config.fluency.path)
+        return PlainText(self.model, documents, layers=self.saes.layers, limit=limit)
+
+    def units(self, stage: str) -> Units:
+        """The finished units of a stage's work."""
+        return Units(self.folder.path, stage)
+
+    def seed(self, purpose: str) -> int:
+        """A seed of its own for each purpose, from the one in the config."""
+        return (self.config.seed * 1_000_003 + zlib.crc32(purpose.encode())) % 2**32

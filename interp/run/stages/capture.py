@@ -1,0 +1,89 @@
+"""Stage `capture`: residuals of every layer at the answer position, and what the model answered."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from interp.files.folder import write_rows, write_table, writing
+from interp.run.session import GROUP, Session
+
+
+def run(session: Session) -> None:
+    """Writes `activations/layer_XX.safetensors` (with example ids) and `examples.parquet`."""
+    folder, model = session.folder, session.model
+    examples = [e for _, e in session.examples]
+    starts = range(0, len(examples), GROUP)
+    shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(starts))]
+    for shard, start in zip(shards, starts, strict=True):
+        if not shard.exists():
+            texts = [e.text for e in examples[start : start + GROUP]]
+            with writing(shard) as part:
+                save_file(_captured(session, texts), part)
+    ids = [e.id for e in examples]
+    for layer in range(model.n_layers):
+        path = folder / f"activations/layer_{layer:02d}.safetensors"
+        if not _holds(path, ids):
+            parts = (_read(shard, "residuals", layer) for shard in shards)
+            write_rows(path, "residuals", parts, (len(ids), model.d_model), {"ids": "\n".join(ids)})
+    write_table(folder / "examples.parquet", _table(session, shards))
+    for shard in shards:
+        shard.unlink()
+
+
+def _holds(path: Path, ids: list[str]) -> bool:
+    """Whether a layer's residuals are there, of these very examples."""
+    if not path.exists():
+        return False
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("ids") == "\n".join(ids)
+
+
+def _captured(session: Session, texts: list[str]) -> dict[str, torch.Tensor]:
+    """What the pass over some texts found, a few of them at a time; the session keeps their keys and values."""
+    parts, order = [], []
+    for chunk, found in session.cached_texts(texts, "capture"):
+        order += chunk.tolist()
+        parts.append(
+            {
+                "residuals": found.residuals.cpu().transpose(0, 1),
+                "log_probs": found.answer_log_probabilities.cpu(),
+                "n_tokens": torch.tensor(found.n_tokens),
+                "cut": torch.tensor(found.cut),
+            }
+        )
+    back = torch.tensor(order).argsort()
+    whole = {name: torch.cat([p[name] for p in parts])[back] for name in parts[0]}
+    return whole | {"residuals": whole["residuals"].transpose(0, 1).contiguous()}
+
+
+def _read(shard: Path, name: str, index: int | slice = slice(None)) -> torch.Tensor:
+    """One tensor of a shard, or one row of it, without reading the rest."""
+    with safe_open(shard, framework="pt") as file:
+        return file.get_slice(name)[index]
+
+
+def _table(session: Session, shards: list[Path]) -> pd.DataFrame:
+    log_probs, n_tokens, cut = (
+        np.concatenate([_read(s, name).numpy() for s in shards]) for name in ("log_probs", "n_tokens", "cut")
+    )
+    examples = [e for _, e in session.examples]
+    table = pd.DataFrame(
+        {
+            "id": [e.id for e in examples],
+            "corpus": [e.corpus for e in examples],
+            "role": [role for role, _ in session.examples],
+            "split": [e.split for e in examples],
+            "text": [e.text for e in examples],
+            "gold": [e.gold for e in examples],
+            "predicted": np.asarray(session.labels, dtype=object)[log_probs.argmax(1)],
+            "group": [e.group for e in examples],
+            "keyword_free": pd.array([e.keyword_free for e in examples], dtype="boolean"),
+            "n_tokens": n_tokens,
+            "cut": cut,
+        }
+    )
+    return table.assign(**{f"logp_{label}": log_probs[:, i] for i, label in enumerate(session.labels)})

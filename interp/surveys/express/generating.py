@@ -1,0 +1,69 @@
+"""Answers by greedy generation, batched with left padding."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+
+from interp.models.language_model import LanguageModel
+from interp.texts.prompts import Prompt
+
+
+class ListClosed(StoppingCriteria):
+    """A row is done when what it wrote holds a closing bracket, after `marker` if there is one, or is long enough.
+
+    Args:
+        start: width of the prompts.
+        most_tokens: of each row, so that a row's answer does not depend on the rows beside it.
+    """
+
+    def __init__(self, model: LanguageModel, start: int, most_tokens: Sequence[int], marker: str = "") -> None:
+        self.tokenizer, self.start, self.marker = model.tokenizer, start, marker
+        self.most_tokens = most_tokens
+
+    def __call__(self, input_ids: Int[Tensor, "row token"], scores: Tensor, **_: object) -> Bool[Tensor, " row"]:
+        written = self.tokenizer.batch_decode(input_ids[:, self.start :])
+        n = input_ids.shape[1] - self.start
+        done = [
+            n >= most or "]" in text.partition(self.marker)[2] if self.marker else n >= most or "]" in text
+            for text, most in zip(written, self.most_tokens, strict=True)
+        ]
+        return torch.tensor(done, device=input_ids.device)
+
+
+@torch.no_grad()
+def generate(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    *,
+    most_tokens: Sequence[int],
+    marker: str = "",
+    chat: bool | None = None,
+) -> list[str]:
+    """What the model writes after each prompt, up to the end of its list.
+
+    Args:
+        most_tokens: to be generated at most for each prompt, which is cut to leave that much room.
+        marker: text that must come before the list counts (`Answer:` in a chain of thought).
+        chat: through the chat template; None: as the model was loaded.
+
+    Raises:
+        UserError: a prompt that is too long even without its text.
+    """
+    tokens = model.pad([model.encode([p], room=n, chat=chat)[0] for p, n in zip(prompts, most_tokens, strict=True)])
+    hf, width = model.hf, tokens.ids.shape[1]
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max(most_tokens),
+        pad_token_id=model.tokenizer.pad_token_id,
+        eos_token_id=model.end_ids or None,
+    )
+    out = hf.generate(
+        input_ids=tokens.ids,
+        attention_mask=tokens.mask.long(),
+        generation_config=config,
+        stopping_criteria=StoppingCriteriaList([ListClosed(model, width, most_tokens, marker)]),
+    )
+    return [model.written(ids).strip() for ids in out[:, width:].tolist()]

@@ -1,0 +1,154 @@
+"""Gold and predicted words side by side, and the scores of the paper as ratios of sums over rows."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+
+from interp.surveys.express.answers import Answers
+from interp.surveys.express.lexicon import Lexicon, Lookup, Neighbours, bits
+from interp.surveys.express.parsing import parse_answer
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Gold and predicted words of the valid rows, mask by mask.
+
+    Attributes:
+        n_labels: masks of every row, valid or not.
+        valid: rows whose answer has as many words as masks.
+        reasons: why a row is not valid; empty for valid rows.
+        row: of each pair, its row.
+        gold, predicted: of each pair, index into `words`.
+        lookup: what the lexicon knows of `words`.
+    """
+
+    n_labels: Int[Array, " row"]
+    valid: Bool[Array, " row"]
+    reasons: list[str]
+    row: Int[Array, " pair"]
+    gold: Int[Array, " pair"]
+    predicted: Int[Array, " pair"]
+    words: list[str]
+    lookup: Lookup
+
+    @cached_property
+    def gold_vectors(self) -> Float[Array, "pair dimension"]:
+        return self.lookup.vectors[self.gold]
+
+    @cached_property
+    def predicted_vectors(self) -> Float[Array, "pair dimension"]:
+        return self.lookup.vectors[self.predicted]
+
+    @cached_property
+    def empty(self) -> Bool[Array, " pair"]:
+        """Both words without any dimension: a perfect match of vectors that says nothing."""
+        return ~(bits(self.gold_vectors) | bits(self.predicted_vectors)).any(1)
+
+    def with_lookup(self, lookup: Lookup) -> "Pairs":
+        return replace(self, lookup=lookup)
+
+    def per_row(self, values: Float[Array, " pair"]) -> Float[Array, " row"]:
+        """Sums over the pairs of each row."""
+        return np.bincount(self.row, weights=values, minlength=len(self.n_labels))
+
+
+def pair_up(
+    answers: Answers,
+    lexicon: Lexicon,
+    *,
+    strict: bool = True,
+    fallbacks: bool = False,
+    neighbours: Neighbours | None = None,
+) -> Pairs:
+    """Answers parsed, and their words looked up; every distinct answer and word once."""
+    n_labels = np.array([len(labels) for labels in answers.labels])
+    codes, distinct = pd.factorize(pd.MultiIndex.from_arrays([answers.outputs, n_labels]))
+    parsed_once = [parse_answer(output, int(n), strict=strict) for output, n in distinct]
+    parsed = [parsed_once[code] for code in codes]
+    valid = np.array([p.reason is None for p in parsed])
+    rows = np.flatnonzero(valid)
+    gold = [word for r in rows for word in answers.labels[r]]
+    predicted = [word for r in rows for word in parsed[r].words]
+    word_codes, words = pd.factorize(np.array([*gold, *predicted], dtype=object))
+    return Pairs(
+        n_labels=n_labels,
+        valid=valid,
+        reasons=[p.reason or "" for p in parsed],
+        row=np.repeat(rows, n_labels[rows]),
+        gold=word_codes[: len(gold)],
+        predicted=word_codes[len(gold) :],
+        words=list(words),
+        lookup=lexicon.lookup(list(words), fallbacks=fallbacks, neighbours=neighbours),
+    )
+
+
+@dataclass(frozen=True)
+class Column:
+    """One ratio of sums over rows."""
+
+    name: str
+    numerator: Float[Array, " row"]
+    denominator: Float[Array, " row"]
+    n: int
+    section: str = ""
+
+
+class Columns(list[Column]):
+    """Scores that belong together."""
+
+    def under(self, section: str) -> "Columns":
+        return Columns(replace(column, section=section) for column in self)
+
+
+def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> Columns:
+    """The five scores, over all rows or those to `keep`."""
+    keep = np.ones(len(pairs.valid), bool) if keep is None else keep
+    hits, equal, f1, same = per_pair(pairs)
+    labels = np.where(keep, pairs.n_labels, 0).astype(float)
+    valid_labels = np.where(pairs.valid, labels, 0.0)
+    rows = keep.astype(float)
+    count = [int(total.sum()) for total in (rows, labels, valid_labels)]
+    per_row = [np.where(keep, pairs.per_row(value), 0.0) for value in (hits, equal, f1, same)]
+    return Columns(
+        [
+            Column("VRate", rows * pairs.valid, rows, count[0]),
+            Column("AccL", per_row[0], labels, count[1]),
+            Column("AccV", per_row[1], labels, count[1]),
+            Column("F1V", per_row[2], valid_labels, count[2]),
+            Column("AccV-2", per_row[3], valid_labels, count[2]),
+        ]
+    )
+
+
+def without_empty(pairs: Pairs) -> Columns:
+    """AccV, F1V and AccV-2 over labels where gold word or answer has a dimension, and the share of the others."""
+    _, equal, f1, same = per_pair(pairs)
+    told = (~pairs.empty).astype(float)
+    valid_labels = pairs.per_row(np.ones(len(pairs.row)))
+    told_rows = pairs.per_row(told)
+    all_labels = pairs.n_labels - (valid_labels - told_rows)
+    equal_rows = pairs.per_row(equal.astype(float))
+    return Columns(
+        [
+            Column("AccV", pairs.per_row(equal * told), all_labels, int(all_labels.sum())),
+            Column("F1V", pairs.per_row(f1 * told), told_rows, int(told_rows.sum())),
+            Column("AccV-2", pairs.per_row(same * told), told_rows, int(told_rows.sum())),
+            Column("share_all_zero", valid_labels - told_rows, valid_labels, int(valid_labels.sum())),
+            Column("share_of_AccV_all_zero", pairs.per_row(equal * pairs.empty), equal_rows, int(equal_rows.sum())),
+        ]
+    )
+
+
+def per_pair(pairs: Pairs) -> tuple[Array, Array, Array, Array]:
+    """Of every pair: same word, equal vectors, F1 of the bits (0 where both are zero), share of equal bits."""
+    hits = (pairs.gold == pairs.predicted).astype(float)
+    equal = (pairs.gold_vectors == pairs.predicted_vectors).all(1).astype(float)
+    gold, predicted = bits(pairs.gold_vectors), bits(pairs.predicted_vectors)
+    total = gold.sum(1) + predicted.sum(1)
+    f1 = np.divide(2.0 * (gold & predicted).sum(1), total, out=np.zeros(len(total)), where=total > 0)
+    return hits, equal, f1, (gold == predicted).mean(1)

@@ -1,0 +1,102 @@
+"""Segments: people's own experiences with the emotion words masked, and the words they used."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from interp.errors import UserError
+from interp.surveys.express.answers import MASK, row_problem
+from interp.surveys.express.parsing import parse_labels
+from interp.surveys.express.tables import Problems, read_records
+from interp.texts.mending import mend
+from interp.texts.records import cells_of
+
+HUB = "bangzhao/express-emotion-recognition"
+COLUMNS = ("segment", "number_of_labels", "labels")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A text with one `<mask>` for each of `labels`, the words its writer used.
+
+    Attributes:
+        post: segments cut from one post share it; intervals are clustered by it.
+    """
+
+    id: str
+    post: str
+    text: str
+    labels: tuple[str, ...]
+
+
+def load_segments(source: str | Path | None = None) -> tuple[list[Segment], Problems]:
+    """Segments in file order, and the rows that could not be used.
+
+    Args:
+        source: a CSV or JSONL file in the corpus' format, `hub` for the full corpus (33,679 segments) through
+            `datasets`, or None for the small corpus that ships.
+
+    Raises:
+        UserError: no such file or columns, the hub cannot be reached, or no usable row.
+    """
+    problems = Problems()
+    if source is None:
+        source = Path(str(files("interp") / "data" / "express_segments.csv"))
+    records = _hub_records() if str(source) == "hub" else read_records(Path(source), COLUMNS, problems)
+    segments: list[Segment] = []
+    seen: set[str] = set()
+    for row, record in records:
+        labels = parse_labels(record["labels"])
+        id_ = record.get("index") or str(row)
+        reason = row_problem(labels, record["number_of_labels"], record["segment"])
+        if reason is None and id_ in seen:
+            reason = "has the id of an earlier row"
+        if reason is not None or labels is None:
+            problems.add(reason or "", row)
+            continue
+        seen.add(id_)
+        segments.append(Segment(id_, record.get("original_index") or id_, record["segment"].strip(), labels))
+    if not segments:
+        left_out = f": {'; '.join(problems.lines())}" if problems.total else ""
+        raise UserError(f"{source} has no usable segment{left_out}.")
+    return segments, problems
+
+
+def as_record(segment: Segment) -> dict[str, Any]:
+    """The columns of the corpus."""
+    return {
+        "index": segment.id,
+        "original_index": segment.post,
+        "segment": segment.text,
+        "number_of_labels": len(segment.labels),
+        "labels": str(list(segment.labels)),
+        "word_count": len(segment.text.split()),
+    }
+
+
+def fill(segment: Segment, words: Sequence[str]) -> str:
+    """The text with its masks replaced by `words`, in order."""
+    parts = segment.text.split(MASK)
+    return "".join(part + word for part, word in zip(parts, (*words, ""), strict=True))
+
+
+def _hub_records() -> Iterator[tuple[int, dict[str, str]]]:
+    import datasets  # slow to import, and only needed here
+
+    try:
+        loaded = datasets.load_dataset(HUB)
+    except (OSError, datasets.exceptions.DatasetsError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"Could not fetch {HUB!r} from the Hugging Face hub ({type(error).__name__});"
+            " check the network, or give --segments the CSV file."
+        ) from None
+    row = 1
+    for table in loaded.values():
+        missing = [column for column in COLUMNS if column not in table.column_names]
+        if missing:
+            raise UserError(f"{HUB} has no column {missing[0]!r} any more (it has: {', '.join(table.column_names)}).")
+        for record in table:
+            row += 1
+            yield row, {name: mend(cell) for name, cell in cells_of(record).items()}

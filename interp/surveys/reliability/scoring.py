@@ -1,0 +1,207 @@
+"""From a table of answers to shares with intervals: overall, per variation, instrument and axis."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.surveys.reliability.measures import Share, agreement, cronbachs_alpha, mean_share, split_half
+from interp.surveys.reliability.pairing import (
+    OPPOSITE,
+    REFERENCE,
+    SAME,
+    Comparison,
+    comparisons,
+    comparisons_by_level,
+    pairs,
+    with_answers,
+)
+from interp.surveys.reliability.problems import Problem, count
+
+SUMMARY = ("agree", "order", "wording", "negation_direct", "negation_paraphrastic", "mass")
+"""What the JSON has at its top level, whether or not it could be measured."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Shares of one set of answers, with everything that was left out.
+
+    Attributes:
+        measures: over all questions.
+        items: tidy; level (all | variation | instrument | axis), name, measure, and the fields of `Share`.
+        scales: a row per axis: keyed_agreement, alpha, split_half, items, administrations.
+        unanswered: prompts whose two options are equally likely, or to which no answer could be read.
+        skipped: questions for which a measure could not be taken, by measure.
+    """
+
+    measures: Mapping[str, Share]
+    items: pd.DataFrame
+    scales: pd.DataFrame
+    unanswered: int
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The six summary shares at the top level, everything else further down."""
+        parts = dict(iter(self.items.groupby("level", sort=False)))
+        return plain_json(
+            {
+                **{name: self.measures[name].value if name in self.measures else None for name in SUMMARY},
+                "measures": {name: with_interval(share.as_dict()) for name, share in self.measures.items()},
+                **{f"by_{level}": _nested(part) for level, part in parts.items() if level != "all"},
+                "scales": self.scales.to_dict("records"),
+                "unanswered": self.unanswered,
+                "skipped": dict(self.skipped),
+                "problems": {"counts": count(self.problems), "rows": [vars(p) for p in self.problems]},
+            }
+        )
+
+
+def score(
+    table: pd.DataFrame, *, problems: Sequence[Problem] = (), resamples: int = 1000, seed: int = 0
+) -> Reliability:
+    """All measures of a table of answers.
+
+    `agree`, `mass` and `top` are taken at the reference of every factor (the plain question); `position_bias` over
+    questions asked in both orders; consistency over all pairs that differ in one factor alone.
+
+    Args:
+        table: with `pairing.COLUMNS`; p_agree and p_disagree are probabilities, equal ones are no answer.
+        problems: rows that reading left out, carried through to the result.
+        resamples: bootstrap resamples of questions.
+    """
+    answers = with_answers(table)
+    shares: dict[str, Share] = {}
+    rows = []
+    for (level, name), own in _groups(comparisons(answers)).items():
+        for comparison in own:
+            share = _share(comparison, resamples, seed)
+            rows.append({"level": level, "name": name, "measure": comparison.measure, **share.as_dict()})
+            if level == "all":
+                shares[comparison.measure] = share
+    for name, comparison in comparisons_by_level(answers):
+        if len(comparison.rows):
+            share = _share(comparison, resamples, seed)
+            rows.append({"level": "variation", "name": name, "measure": comparison.measure, **share.as_dict()})
+    return Reliability(
+        measures=shares,
+        items=pd.DataFrame(rows),
+        scales=scales(answers),
+        unanswered=int(answers["agrees"].isna().sum()),
+        skipped=_skipped(answers),
+        problems=tuple(problems),
+    )
+
+
+def _groups(found: Iterable[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
+    """All comparisons of everything, of each instrument and of each axis, by (level, name)."""
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for comparison in found:
+        rows = comparison.rows
+        names = {"all": ["all"] * len(rows), "instrument": rows["instrument"].tolist()}
+        names["axis"] = (rows["instrument"] + "/" + rows["axis"]).tolist()
+        for level, own in names.items():
+            for name, part in rows.groupby(own, sort=False):
+                groups.setdefault((level, str(name)), []).append(comparison._replace(rows=part))
+    return groups
+
+
+def _share(comparison: Comparison, resamples: int, seed: int) -> Share:
+    rows = comparison.rows
+    options: dict[str, Any] = {"constant": comparison.constant, "resamples": resamples, "seed": seed}
+    clusters = rows["question"].tolist()
+    if "value" in rows:
+        return mean_share(rows["value"].to_numpy(), clusters, **options)
+    return agreement(rows["before"].to_numpy(), rows["after"].to_numpy(), clusters, **options)
+
+
+def gains(before: pd.DataFrame, after: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> dict[str, Share]:
+    """How much each measure changed between two tables of answers to the same questions, say before and after steering.
+
+    Differences are taken question by question (means of a question's own comparisons) and resampled together; questions
+    that only one table could answer are left out.
+    """
+    tables = [{c.measure: _by_question(c) for c in comparisons(with_answers(table))} for table in (before, after)]
+    changes = {}
+    for measure, first in tables[0].items():
+        change = (tables[1][measure] - first).dropna()
+        if len(change):
+            changes[measure] = mean_share(change.to_numpy(), list(change.index), resamples=resamples, seed=seed)
+    return changes
+
+
+def _by_question(comparison: Comparison) -> pd.Series:
+    rows = comparison.rows
+    value = rows["value"] if "value" in rows else (rows["before"] == rows["after"]).astype(float)
+    return value.groupby(rows["question"]).mean()
+
+
+def scales(answers: pd.DataFrame) -> pd.DataFrame:
+    """Per axis: internal consistency over administrations, and the keyed agreement itself.
+
+    An administration is one way of asking (wording, order, format, persona) without negation; an item's score is the
+    agreeing option's share of the two, turned round for negatively keyed statements. Only administrations that put all
+    of an axis' items count.
+    """
+    manner = [factor for factor in REFERENCE if factor != "negation"]
+    share = answers["p_agree"] / answers["mass"].where(answers["mass"] > 0)
+    keyed = answers.assign(
+        keyed=share.where(answers["valence"] > 0, 1 - share).where(answers["valence"].notna()),
+        manner=answers[manner].astype(str).agg("|".join, axis=1),
+    )
+    keyed = keyed[(keyed["negation"] == "none") & keyed["keyed"].notna()]
+    rows = []
+    for (instrument, axis), part in keyed.groupby(["instrument", "axis"], sort=False):
+        grid = part.pivot_table(index="manner", columns="question", values="keyed", sort=False).dropna()
+        rows.append(
+            {
+                "instrument": instrument,
+                "axis": axis,
+                "keyed_agreement": float(part["keyed"].mean()),
+                "alpha": cronbachs_alpha(grid.to_numpy()),
+                "split_half": split_half(grid.to_numpy()),
+                "items": grid.shape[1],
+                "administrations": grid.shape[0],
+            }
+        )
+    columns = ["instrument", "axis", "keyed_agreement", "alpha", "split_half", "items", "administrations"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _skipped(answers: pd.DataFrame) -> dict[str, int]:
+    """How many questions were not asked with a measure's variation, or not answered in it."""
+    total = answers["question"].nunique()
+    negated = pairs(answers, "negation")
+    measured = {m: negated.loc[negated["level"] == kind, "question"] for kind, m in OPPOSITE.items()}
+    measured |= {f: pairs(answers, f)["question"] for f in SAME if answers[f].nunique() > 1}
+    lacking = {measure: total - questions.nunique() for measure, questions in measured.items()}
+    return {measure: n for measure, n in lacking.items() if n}
+
+
+def with_interval(share: dict[str, Any]) -> dict[str, Any]:
+    """`low` and `high` as one `interval`."""
+    bounds = ("low", "high", "kappa_low", "kappa_high")
+    rest = {name: value for name, value in share.items() if name not in bounds}
+    rest["interval"] = [share["low"], share["high"]]
+    return {**rest, "kappa_interval": [share["kappa_low"], share["kappa_high"]]}
+
+
+def _nested(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """{name: {measure: share}}."""
+    nested: dict[str, dict[str, Any]] = {}
+    for row in part.drop(columns="level").to_dict("records"):
+        nested.setdefault(row.pop("name"), {})[row.pop("measure")] = with_interval(row)
+    return nested
+
+
+def plain_json(value: Any) -> Any:
+    """What JSON can hold: NaN becomes null."""
+    if isinstance(value, Mapping):
+        return {str(k): plain_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,0 +1,1 @@
+"""What goes in: corpora as labelled examples, label sets, and prompts."""
