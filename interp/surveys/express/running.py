@@ -9,12 +9,13 @@ from interp.errors import UserError
 from interp.files.folder import claimed, write_json, writing
 from interp.models.language_model import LanguageModel
 from interp.models.loading import Chat, load_model
+from interp.statistics import RESAMPLES
 from interp.surveys.express.answers import read_answers
 from interp.surveys.express.asking import Around, Question, ask
 from interp.surveys.express.lexicon import Lexicon, load_lexicon
 from interp.surveys.express.masking import load_words
 from interp.surveys.express.prompting import Mode, Style
-from interp.surveys.express.scoring import RESAMPLES, Scores, score
+from interp.surveys.express.scoring import Scores, score
 from interp.surveys.express.segments import load_segments
 
 MOST_CHOICES = 5000

@@ -9,7 +9,7 @@ import pandas as pd
 from interp.errors import UserError
 from interp.files.folder import write_table
 from interp.models.language_model import LanguageModel
-from interp.statistics import mean_estimate, resample_weights
+from interp.statistics import Bootstrap
 from interp.steering.steering import Steering
 from interp.surveys.reliability.emotion_scoring import answered, at_reference
 from interp.surveys.reliability.pairing import comparisons, with_answers
@@ -84,10 +84,9 @@ def _paired(before: pd.DataFrame, after: pd.DataFrame, settings: Settings) -> pd
     joined = before.groupby(key, sort=False)["value"].mean().to_frame("before")
     joined = joined.join(after.groupby(key, sort=False)["value"].mean().rename("after"), how="inner").dropna()
     for measure, part in joined.groupby(level="measure", sort=False):
-        change = (part["after"] - part["before"]).to_numpy()
-        weights = resample_weights(range(len(part)), settings.resamples, settings.seed)
-        e = mean_estimate(change, weights)
+        change = Bootstrap(range(len(part)), settings.resamples, settings.seed).mean(
+            (part["after"] - part["before"]).to_numpy()
+        )
         means = {"before": part["before"].mean(), "after": part["after"].mean()}
-        interval = {"change": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
-        lines.append({"measure": measure, **means, **interval})
+        lines.append({"measure": measure, **means, **change.row("change")})
     return pd.DataFrame(lines)
