@@ -21,7 +21,7 @@ from interp.files.folder import RunFolder
 from interp.run import pipeline
 from interp.run.config import load_config
 from interp.run.session import Session
-from interp.run.stages.steer import remembered
+from interp.run.steerings import remembered
 from interp.run.units import Units
 from interp.steering.steering import Steering
 

@@ -14,9 +14,9 @@ from interp.errors import UserError
 from interp.evaluation.fluency import fluency
 from interp.saes.checks import check_saes
 from interp.saes.stack import SaeStack
-from interp.statistics import resample_weights
-from interp.steering import Gains, Steering
-from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, fit
+from interp.statistics import Bootstrap
+from interp.steering import Gains, SteeredFeature, Steering
+from interp.steering.fit import FitData, Plan, fit
 
 
 def some_gains(gain: float, layers=(1, 2)) -> dict[int, Gains]:
@@ -97,7 +97,7 @@ def test_a_steering_of_another_model_is_refused(llama, stack):
 
 def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(llama, stack):
     captured = capture(llama, PROMPTS * 4, answers=LABELS, keep_cache=True)
-    data = FitData([(captured, torch.arange(20) % 6)], 6)
+    data = FitData(llama, stack, LABELS, [(captured, torch.arange(20) % 6)])
     top = stack.encode(1, captured.residuals[1]).sum(0).topk(6).indices.tolist()
     features = [SteeredFeature(1, f, "joy", 1.0) for f in top]
     losses = []
@@ -106,9 +106,7 @@ def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(lla
         losses.append(torch.nn.functional.cross_entropy(logits, data.gold).item())
 
     def gains(pull: float, note=None) -> torch.Tensor:
-        return (
-            fit(llama, stack, data, Plan("global", "x", features, pull=pull), Rows.whole(data), 20, note).gains[1].gains
-        )
+        return fit(data, Plan("global", "x", features, pull=pull), steps=20, note=note).gains[1].gains
 
     free, held = gains(0.0, note), gains(100.0)
     assert losses[-1] < losses[0]
@@ -117,11 +115,11 @@ def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(lla
 
 def test_fluency_of_no_steering_is_one_and_of_a_wild_one_is_not(llama, stack):
     documents = ["The dog ran down the street in the rain.", "A letter came in the morning. " * 3]
-    weights = resample_weights(range(2), 100, 0)
-    plain = fluency(llama, documents, lambda: Steering("none").applied(llama, stack), weights)
+    bootstrap = Bootstrap(range(2), 100, 0)
+    plain = fluency(llama, documents, lambda: Steering("none").applied(llama, stack), bootstrap)
     assert plain.perplexity_ratio.value == pytest.approx(1, abs=1e-6) and plain.kl.value == pytest.approx(0, abs=1e-6)
     wild = Steering("test", vectors={1: torch.randn(32) * 20})
-    steered = fluency(llama, documents, lambda: wild.applied(llama, stack), weights)
+    steered = fluency(llama, documents, lambda: wild.applied(llama, stack), bootstrap)
     assert steered.kl.value > 0.05 and steered.perplexity == pytest.approx(plain.perplexity)
 
 

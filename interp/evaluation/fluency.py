@@ -14,7 +14,7 @@ from interp.engine.capture import tokens_in_flight
 from interp.engine.passes import KeptPasses, Steered
 from interp.errors import UserError
 from interp.models.language_model import Encoded, LanguageModel
-from interp.statistics import Estimate, from_draws, ratio_estimate
+from interp.statistics import Bootstrap, Estimate
 from interp.texts.plain_documents import documents as documents_of
 
 Array = np.ndarray
@@ -81,7 +81,7 @@ class PlainText:
     def under(
         self,
         steered: Steered,
-        weights: Float[np.ndarray, "resample document"],
+        bootstrap: Bootstrap,
         *,
         lowest: int | None = None,
     ) -> FluencyScore:
@@ -90,6 +90,7 @@ class PlainText:
         Every token of a document counts once, predicted from up to `WINDOW` tokens before it in its window.
 
         Args:
+            bootstrap: of the documents.
             lowest: the lowest layer that is steered, if known: what is below is not computed again.
         """
         loss, steered_loss, divergence, count = (np.zeros(self.n_documents) for _ in range(4))
@@ -97,25 +98,24 @@ class PlainText:
         for (tokens, document, before), after in zip(passes, self._passes.under(steered, lowest), strict=True):
             real = tokens.mask[:, 1:] & tokens.mask[:, :-1]
             of = np.repeat(document, real.sum(1).cpu().numpy())
-            found = _compared(self.model, before[:, :-1][real], after[:, :-1][real], tokens.ids[:, 1:][real])
-            for total, per_token in zip((loss, steered_loss, divergence), found, strict=True):
-                np.add.at(total, of, per_token)
+            per_token = _compared(self.model, before[:, :-1][real], after[:, :-1][real], tokens.ids[:, 1:][real])
+            for total, values in zip((loss, steered_loss, divergence), per_token, strict=True):
+                np.add.at(total, of, values)
             np.add.at(count, of, 1)
-        draws = np.exp((weights @ (steered_loss - loss)) / (weights @ count))
         n = int(count.sum())
-        ratio = from_draws(float(np.exp((steered_loss - loss).sum() / n)), draws, n)
-        kl_estimate = ratio_estimate(divergence, count, weights)
-        return FluencyScore(float(np.exp(loss.sum() / n)), ratio, kl_estimate._replace(n=n))
+        ratio = bootstrap.statistic(lambda w: np.exp((w @ (steered_loss - loss)) / (w @ count)), n)
+        kl = bootstrap.ratio(divergence, count)._replace(n=n)
+        return FluencyScore(float(np.exp(loss.sum() / n)), ratio, kl)
 
 
 def fluency(
     model: LanguageModel,
     documents: Sequence[str],
     steered: Steered,
-    weights: Float[np.ndarray, "resample document"],
+    bootstrap: Bootstrap,
 ) -> FluencyScore:
     """Perplexity ratio and KL between two passes over the text, the second inside `steered()` (see `PlainText`)."""
-    return PlainText(model, documents).under(steered, weights)
+    return PlainText(model, documents).under(steered, bootstrap)
 
 
 @torch.no_grad()

@@ -11,15 +11,7 @@ import numpy as np
 from interp.files.folder import read_json, write_arrays, write_json
 
 Arrays = Mapping[str, np.ndarray]
-Remember = Callable[[str, Callable[[], Arrays]], Arrays]
-"""(name of a unit, what makes its arrays) -> its arrays, made now or read from an earlier attempt."""
-
 FOLDER = "units"
-
-
-def afresh(name: str, make: Callable[[], Arrays]) -> Arrays:
-    """Remembers nothing."""
-    return make()
 
 
 class Units:
@@ -43,6 +35,10 @@ class Units:
             write_arrays(path, make())
         with np.load(path) as stored:
             return dict(stored)
+
+    def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The same for a single array."""
+        return self.arrays(name, lambda: {"values": make()})["values"]
 
     def values(self, name: str, make: Callable[[], Any]) -> Any:
         """The same for anything that JSON holds; numbers keep every digit."""

@@ -10,7 +10,8 @@ from interp.analysis.features import load_features
 from interp.errors import UserError, nearest
 from interp.files.stored import as_recorded, read_record, read_table
 from interp.saes.stack import SaeStack
-from interp.steering.steering import Positions, Steering
+from interp.steering.positions import Positions
+from interp.steering.steering import Provenance, Steering
 
 FEATURES = 10
 GENTLE = 0.4
@@ -54,5 +55,10 @@ def towards(
         acts = load_features(folder / f"features/layer_{layer:02d}.npz").acts[own][:, features].mean(0)
         directions = saes.directions(int(layer), features.tolist())
         vectors[int(layer)] = strength * (torch.as_tensor(acts, dtype=torch.float32) @ directions.cpu().float())
-    provenance = {"model": {k: record["model"][k] for k in ("name", "identity")}, "emotion": emotion}
-    return Steering("additive", vectors=vectors, positions=positions, provenance=provenance | {"strength": strength})
+    model = record["model"]
+    made_with: Provenance = {
+        "model": {"name": model["name"], "identity": model["identity"]},
+        "emotion": emotion,
+        "strength": strength,
+    }
+    return Steering("additive", vectors=vectors, positions=positions, provenance=made_with)

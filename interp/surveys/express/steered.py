@@ -7,7 +7,8 @@ from pathlib import Path
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
 from interp.models.loading import Chat, load_model
-from interp.steering.steering import WHERE, Steering
+from interp.steering.positions import WHERE
+from interp.steering.steering import Steering
 from interp.surveys.express.comparing import compare, load_entries
 from interp.surveys.express.lexicon import load_lexicon
 from interp.surveys.express.page import write_comparison

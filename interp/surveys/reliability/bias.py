@@ -18,9 +18,10 @@ from interp.errors import UserError
 from interp.files.folder import write_json, write_table
 from interp.models.language_model import LanguageModel
 from interp.run.session import Progress, silent
+from interp.saes.loading import saes_record
 from interp.saes.stack import SaeStack
 from interp.statistics import Estimate, mean_estimate, resample_weights
-from interp.steering.steering import Gains, Steering
+from interp.steering.steering import Gains, Provenance, Steering
 from interp.texts.examples import Example
 from interp.texts.prompts import build_prompts
 
@@ -124,9 +125,9 @@ def write_bias(bias: Bias, model: LanguageModel, saes: SaeStack, saes_options: M
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "features.parquet", bias.features)
     write_json(out / "bias.json", bias.as_dict())
-    provenance = {
+    provenance: Provenance = {
         "model": {"name": model.name, "identity": model.identity},
-        "saes": {**saes_options, "identity": saes.identity, "covered": saes.layers},
+        "saes": saes_record(saes, saes_options),
         "setting": f"{bias.as_dict()['features']} features of position bias removed",
     }
     Steering(bias.steering.method, bias.steering.gains, positions="answer", provenance=provenance).save(out)
