@@ -7,7 +7,7 @@ matrix product.
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,7 +16,7 @@ Array = np.ndarray
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    Matrix = Array | csr_array
+    Matrix: TypeAlias = np.ndarray | csr_array
 LEVEL = 0.95
 RESAMPLES = 1000
 """Bootstrap resamples behind an interval, unless told otherwise."""
@@ -79,11 +79,10 @@ class Bootstrap:
         """
         unique, self.member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         self.n, n_groups = len(self.member), len(unique)
-        drawn = np.zeros((0, 0))
+        self.group_weights = np.zeros((0, 0), np.float32)
         if n_groups:
-            rng = np.random.default_rng(seed)
-            drawn = rng.multinomial(_resample_size(n_groups), np.full(n_groups, 1 / n_groups), size=resamples)
-        self.group_weights = drawn.astype(np.float32)
+            rng, share = np.random.default_rng(seed), np.full(n_groups, 1 / n_groups)
+            self.group_weights = rng.multinomial(_resample_size(n_groups), share, resamples).astype(np.float32)
 
     @cached_property
     def weights(self) -> Float[Array, "resample example"]:
@@ -153,9 +152,9 @@ class Bootstrap:
         return csr_array((np.ones(self.n), places), shape=(self.group_weights.shape[1], self.n))
 
 
-def numbered(groups: Sequence[object]) -> Int[Array, " example"]:
+def numbered(groups: Sequence[object]) -> list[int]:
     """Each example's group as a number, in the order of the groups' names: the names themselves play no part then."""
-    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].tolist()
 
 
 def _resample_size(n_groups: int) -> int:
@@ -171,7 +170,8 @@ def _resample_size(n_groups: int) -> int:
 
 def from_draws(value: float, draws: Float[Array, " resample"], n: int) -> Estimate:
     """A statistic with the percentile interval of its resampled values; those that are not defined are left out."""
-    return Estimate(float(value), *(float(bound) for bound in _bounds(draws[~np.isnan(draws)])), n)
+    low, high = _bounds(draws[~np.isnan(draws)])
+    return Estimate(float(value), float(low), float(high), n)
 
 
 def _bounds(draws: Float[Array, "resample ..."]) -> tuple[Array, Array]:

@@ -72,6 +72,37 @@ def test_save_and_load(tmp_path, llama, stack):
     assert torch.equal(one, other)
 
 
+def test_what_gained_features_are_causal_for_survives(tmp_path):
+    known = [SteeredFeature(1, 8, "joy", 0.25), SteeredFeature(2, 3, "fear", 1.5)]
+    Steering("targeted", some_gains(2.5), causal=known).save(tmp_path)
+    assert Steering.load(tmp_path).causal == known and Steering.load(tmp_path).scaled(0.5).causal == known
+    facts = json.loads((tmp_path / "steering.json").read_text())
+    assert facts.pop("causal")[0] == {"layer": 1, "feature": 8, "emotion": "joy", "effect": 0.25}
+    (tmp_path / "steering.json").write_text(json.dumps(facts))  # as versions wrote it that did not keep them
+    back = Steering.load(tmp_path)
+    assert back.causal == [] and torch.equal(back.gains[1].gains, some_gains(2.5)[1].gains)
+
+
+def test_a_fit_and_what_comes_of_it_are_one_formula(llama, stack):
+    """The last step's edit, gates, gains and vectors together, is that of the steering that is kept."""
+    captured = capture(llama, PROMPTS * 4, answers=LABELS, keep_cache=True)
+    others = capture(llama, [p.replace("Text", "Note") for p in PROMPTS * 4], answers=LABELS, keep_cache=True)
+    data = FitData(llama, stack, LABELS, [(captured, torch.arange(20) % 6)], anchors={"others": [others]})
+    features = [SteeredFeature(1, f, "joy", 1.0) for f in (3, 8)]
+    logits = {}
+
+    def note(step, examples, anchors):
+        logits["examples"], logits["anchors"] = examples, anchors
+
+    steering = fit(data, Plan("gated", "x", features, [1, 2], gated=True, pull=0.0), steps=10, note=note)
+    assert steering.gates.keys() == steering.vectors.keys() == {1, 2} and steering.gains.keys() == {1}
+    assert steering.causal == features
+    for name, texts in (("examples", captured), ("anchors", others)):
+        again = answers_under(llama, texts, steering.edits(stack))
+        torch.testing.assert_close(again, logits[name], atol=1e-4, rtol=0)
+    assert (logits["examples"] - captured.answer_logits).abs().max() > 0.01
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -1,6 +1,7 @@
 """What a steering is compared with that changes no residual: other prompts, a shift of the answers, a probe."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -93,14 +94,17 @@ def shots_that_fit(
     return shots if len(model.ids(frame)) <= model.context * FRAME_SHARE else None
 
 
+class ProbeData(NamedTuple):
+    """Residuals of all examples by layer, the rows that a probe is trained on, and the gold numbers of these."""
+
+    residuals: Callable[[int], Float[Array, "example d_model"]]
+    fit: Int[Array, " fit"]
+    gold: Int[Array, " fit"]
+    n_labels: int
+
+
 def probe(
-    residuals: Callable[[int], Float[Array, "example d_model"]],
-    layers: Iterable[int],
-    fit: Int[Array, " row"],
-    gold: Int[Array, " row"],
-    rows: Int[Array, " row"],
-    n_labels: int,
-    seed: int,
+    data: ProbeData, layers: Iterable[int], rows: Int[Array, " row"], seed: int
 ) -> Float[Array, "row label"] | None:
     """Log-probabilities of a logistic regression on the residuals of the layer where it does best: a ceiling.
 
@@ -108,15 +112,14 @@ def probe(
 
     Args:
         layers: perhaps shown as they pass.
-        fit: the examples that it is trained on, with their `gold` labels.
-        rows: those that it answers.
+        rows: the examples that it answers.
     """
-    present, counts = np.unique(gold, return_counts=True)
+    present, counts = np.unique(data.gold, return_counts=True)
     if len(present) < 2 or counts.min() < LEAST:
         return None
-    right = {layer: probe_right(residuals(layer)[fit], gold, seed).mean() for layer in layers}
-    best = residuals(max(right, key=lambda k: right[k]))
-    trained = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(best[fit], gold)
-    logits = np.full((len(rows), n_labels), NEVER)
+    right = {layer: probe_right(data.residuals(layer)[data.fit], data.gold, seed).mean() for layer in layers}
+    best = data.residuals(max(right, key=lambda k: right[k]))
+    trained = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)).fit(best[data.fit], data.gold)
+    logits = np.full((len(rows), data.n_labels), NEVER)
     logits[:, trained.classes_] = trained.predict_log_proba(best[rows])
     return logits

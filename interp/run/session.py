@@ -256,8 +256,7 @@ class Session:
 
         The texts of a run pass the model once; what the passes left behind is kept for all stages.
         """
-        texts = [self.examples[r][1].text for r in rows]
-        for chunk, captured in self.cached_texts(texts, description, everywhere):
+        for chunk, captured in self.cached_texts(self.texts(rows), description, everywhere):
             yield rows[chunk], captured
 
     def cached_texts(
@@ -296,7 +295,7 @@ class Session:
             units: where the finished batches are kept.
             read: other values than the answer logits (see `answers_under_each`).
         """
-        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
+        texts = self.texts(asked) if isinstance(asked, np.ndarray) else list(asked)
         chunks = self.chunks(texts)
         parts = []
         for k, chunk in enumerate(self.progress(chunks, description, "batch")):
@@ -333,6 +332,9 @@ class Session:
     def role(self, role: str) -> np.ndarray:
         """Row numbers of the examples with that role."""
         return np.flatnonzero(self.table["role"] == role)
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        return [self.examples[row][1].text for row in rows]
 
     def gold(self, rows: np.ndarray) -> np.ndarray:
         """Index of the gold emotion in `labels`."""

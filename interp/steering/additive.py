@@ -11,7 +11,7 @@ from interp.errors import UserError, nearest
 from interp.files.stored import as_recorded, read_record, read_table
 from interp.saes.stack import SaeStack
 from interp.steering.positions import Positions
-from interp.steering.steering import Provenance, Steering
+from interp.steering.steering import ModelRecord, Provenance, Steering
 
 FEATURES = 10
 GENTLE = 0.4
@@ -55,10 +55,6 @@ def towards(
         acts = load_features(folder / f"features/layer_{layer:02d}.npz").acts[own][:, features].mean(0)
         directions = saes.directions(int(layer), features.tolist())
         vectors[int(layer)] = strength * (torch.as_tensor(acts, dtype=torch.float32) @ directions.cpu().float())
-    model = record["model"]
-    made_with: Provenance = {
-        "model": {"name": model["name"], "identity": model["identity"]},
-        "emotion": emotion,
-        "strength": strength,
-    }
+    model = ModelRecord(name=record["model"]["name"], identity=record["model"]["identity"])
+    made_with = Provenance(model=model, emotion=emotion, strength=strength)
     return Steering("additive", vectors=vectors, positions=positions, provenance=made_with)

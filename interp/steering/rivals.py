@@ -12,9 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from interp.analysis.signals import probe_right
-from interp.steering.fit import FitData, answers_each, fit
+from interp.steering.fit import FitData, fit
 from interp.steering.steering import Gains, SteeredFeature, Steering
-from interp.steering.trials import Trial, fitted_vector_plan, score, weakest
+from interp.steering.trials import Trial, fitted_vector_plan, score, tried_each, weakest
 
 Array = np.ndarray
 SCALES = (0.25, 0.5, 1.0, 2.0)
@@ -141,10 +141,6 @@ def _best_vector(
         for layer, direction in directions.items()
         for scale in SCALES
     }
-    edits = {name: steering.edits(ground.data.saes) for name, steering in tried.items()}
-    best, best_score = Steering(method), score(ground.data, plain)
-    for name, logits in answers_each(ground.data.model, ground.data.wanted, edits).items():
-        reached = score(ground.data, logits.argmax(-1).cpu().numpy())
-        if reached > best_score:
-            best, best_score = tried[name], reached
-    return best
+    trials = tried_each(replace(ground.data, anchors={}), tried)
+    best = max(trials, key=lambda t: t.macro_f1)
+    return tried[best.setting] if best.macro_f1 > score(ground.data, plain) else Steering(method)

@@ -1,11 +1,12 @@
 """Stage `learning`: how many labelled examples a steering needs."""
 
 from functools import partial
+from itertools import product, starmap
 from typing import Any
 
 import pandas as pd
 
-from interp.evaluation.learning import LearntFrom, learning_rows
+from interp.evaluation.curves import LearntFrom, learning_rows
 from interp.files.folder import write_table
 from interp.run.session import Session
 from interp.run.steerings import causal_features, fit_data, remembered
@@ -32,9 +33,11 @@ def run(session: Session) -> None:
 
 def _curves(session: Session, draws: int, units: Units) -> list[dict[str, Any]]:
     data, rows = fit_data(session), session.role("test")
-    edits: dict[LearntFrom | str, Any] = {"unsteered": {}}
+    unsteered = LearntFrom("unsteered", 0, 0)
+    sizes = [size for size in SIZES if size <= len(data.gold)]
+    edits: dict[LearntFrom, Any] = {unsteered: {}}
     for plan in session.progress(_plans(session), "learning curve", "method"):
-        for learnt in LearntFrom.all(plan.method, [s for s in SIZES if s <= len(data.gold)], draws):
+        for learnt in starmap(LearntFrom, product([plan.method], sizes, range(draws))):
             drawn = Rows.drawn(data, learnt.examples, [session.seed("learning"), learnt.examples, learnt.draw])
             make = partial(fit, data, plan, drawn, STEPS)
             edits[learnt] = remembered(units, " ".join(map(str, learnt)), make).edits(session.saes)
@@ -44,7 +47,7 @@ def _curves(session: Session, draws: int, units: Units) -> list[dict[str, Any]]:
     for corpus, part in table.groupby("corpus", sort=False):
         places = part.index.to_numpy()
         answers = {key: values[places].argmax(1) for key, values in logits.items()}
-        before = answers.pop("unsteered")
+        before = answers.pop(unsteered)
         lines += learning_rows(str(corpus), session.gold(rows[places]), before, answers, len(session.labels))
     return lines
 

@@ -1,16 +1,23 @@
-"""Learning curves: what a steering brings by the number of labelled examples that it was fitted on."""
+"""What a steering brings from mild to strong, and by the number of labelled examples that it was fitted on."""
 
-from collections.abc import Iterable, Mapping
-from itertools import product
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
-from interp.evaluation.recognition import macro_f1_of
-from interp.statistics import from_draws
+from interp.evaluation.recognition import macro_f1_improvement, macro_f1_of
+from interp.statistics import Bootstrap, from_draws
 
 Array = np.ndarray
+STRENGTHS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0)
+
+
+class Dose(NamedTuple):
+    """A method's steering, scaled."""
+
+    method: str
+    strength: float
 
 
 class LearntFrom(NamedTuple):
@@ -20,9 +27,21 @@ class LearntFrom(NamedTuple):
     examples: int
     draw: int
 
-    @classmethod
-    def all(cls, method: str, sizes: Iterable[int], draws: int) -> list["LearntFrom"]:
-        return [cls(method, examples, draw) for examples, draw in product(sizes, range(draws))]
+
+def dose_rows(
+    corpus: str,
+    gold: Int[Array, " example"],
+    unsteered: Int[Array, " example"],
+    answers: Mapping[Dose, Int[Array, " example"]],
+    n_labels: int,
+    bootstrap: Bootstrap,
+) -> list[dict[str, Any]]:
+    """corpus, method, strength, changed (share of answers), and the change of macro-F1 with its interval."""
+    return [
+        {"corpus": corpus, **dose._asdict(), "changed": float((predicted != unsteered).mean())}
+        | macro_f1_improvement(gold, unsteered, predicted, n_labels, bootstrap).row()
+        for dose, predicted in answers.items()
+    ]
 
 
 def learning_rows(
