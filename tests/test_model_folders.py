@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from interp import UserError, load_model
 from interp.cli import main as cli
-from interp.models.catalogue import catalogue
 from interp.models.chat import decide_chat
 from interp.models.identity import model_identity
-from interp.models.sources import Place, locate
+from interp.models.sources import ModelPlace, locate
 from interp.models.weights import identity_of_folder
+from interp.saes.catalogue import catalogue
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def test_chat_does_not_depend_on_how_a_path_is_written(tmp_path, folder, monkeyp
         decision = decide_chat(locate(written), tokenizer, "auto")
         assert not decision.chat and "ends in 'Base', as base models' do" in decision.reason, written
     for name, chats in (("Qwen/Qwen3-8B-Base/", False), ("Qwen/Qwen3-8B", True)):
-        assert decide_chat(Place(name, "hub", None, True), tokenizer, "auto").chat == chats
+        assert decide_chat(ModelPlace(name, "hub", None, True), tokenizer, "auto").chat == chats
 
 
 def test_a_model_says_why_it_chats(folder):

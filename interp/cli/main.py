@@ -214,7 +214,7 @@ def models(*, all: bool = False, releases: bool = False, json: Json = False) -> 
         The SAE releases of each model, as saes.name takes them, with layers, widths and sizes.
     """
     from interp.cli.listing import models_table, packaged_table, releases_table
-    from interp.models.catalogue import catalogue
+    from interp.saes.catalogue import catalogue
 
     entries = catalogue(everything=all)
     if json:

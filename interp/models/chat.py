@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from interp.models.hub import cached_file
-from interp.models.sources import Place
+from interp.models.sources import ModelPlace
 
 Chat = bool | Literal["auto"]
 BASE_MODEL = re.compile(r"[-_.](base|pt|pretrained)$", re.IGNORECASE)
@@ -21,7 +21,7 @@ class ChatDecision(NamedTuple):
     reason: str
 
 
-def decide_chat(where: Place, tokenizer: object, chat: Chat) -> ChatDecision:
+def decide_chat(where: ModelPlace, tokenizer: object, chat: Chat) -> ChatDecision:
     """As asked for, or for instruction-tuned models.
 
     `auto` goes by the tokenizer's template and the model's name; the name of a folder is its last part, or the hub id
@@ -37,7 +37,7 @@ def decide_chat(where: Place, tokenizer: object, chat: Chat) -> ChatDecision:
     return ChatDecision(True, "auto: the tokenizer has a chat template")
 
 
-def has_template(where: Place) -> bool:
+def has_template(where: ModelPlace) -> bool:
     """Whether a tokenizer's files hold a chat template; it is not read."""
     if any(_file(where, name) for name in TEMPLATES):
         return True
@@ -50,14 +50,14 @@ def has_template(where: Place) -> bool:
         return True  # whoever loads the tokenizer says what is wrong with it
 
 
-def _file(where: Place, name: str) -> Path | None:
+def _file(where: ModelPlace, name: str) -> Path | None:
     if where.folder is None:
         return cached_file(where.name, name)
     path = where.folder / name
     return path if path.is_file() else None
 
 
-def _plain_name(where: Place) -> str:
+def _plain_name(where: ModelPlace) -> str:
     """A model's name without what depends on where its folder lies or how its path is written."""
     if where.kind != "folder" or where.folder is None:
         return where.name.rstrip("/")

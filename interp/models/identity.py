@@ -4,7 +4,7 @@ from huggingface_hub import hf_hub_download
 
 from interp.errors import UserError
 from interp.models.hub import cached_commit, explain_hub_error
-from interp.models.sources import Place, prepare
+from interp.models.sources import ModelPlace, prepare
 from interp.models.weights import check_folder, identity_of_folder
 
 
@@ -25,7 +25,7 @@ def model_identity(name: str) -> str:
     return identity_of(place)
 
 
-def identity_of(place: Place) -> str:
+def identity_of(place: ModelPlace) -> str:
     """The same of a model that is ready."""
     if place.folder is not None:
         return identity_of_folder(place.folder)

@@ -22,7 +22,7 @@ from interp.models.gguf_files import quiet_transformers
 from interp.models.hub import explain_hub_error
 from interp.models.identity import identity_of
 from interp.models.language_model import ARCHITECTURES, LanguageModel
-from interp.models.sources import Place, locate, prepare, source_of
+from interp.models.sources import ModelPlace, locate, prepare, source_of
 from interp.models.tokenization import Tokenization
 from interp.models.weights import check_folder, check_layers, refuse_code
 
@@ -256,7 +256,7 @@ def _check_special_tokens(name: str, tokenizer: PreTrainedTokenizerBase, hf: Any
 
 
 @contextmanager
-def _loading_errors(where: Place) -> Iterator[None]:
+def _loading_errors(where: ModelPlace) -> Iterator[None]:
     """Failures of loading, each as one line that says what to do: all that can fail inside comes from the files."""
     try:
         yield

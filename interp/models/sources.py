@@ -98,7 +98,7 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelPlace:
     """Where a model is, or will be once it is fetched.
 
     Attributes:
@@ -125,7 +125,7 @@ def packaged_models() -> Mapping[str, PackagedModel]:
     return TypeAdapter(dict[str, PackagedModel]).validate_python(yaml.safe_load(text))
 
 
-def locate(name: str) -> Place:
+def locate(name: str) -> ModelPlace:
     """Where a model is. Fetches nothing, converts nothing.
 
     Args:
@@ -139,7 +139,7 @@ def locate(name: str) -> Place:
         folder = bundled_folder(name) / "model"
         if not folder.is_dir():
             raise UserError(f"The bundled model {name!r} is missing at {folder}; reinstall the package.")
-        return Place(name, "bundled", folder, True)
+        return ModelPlace(name, "bundled", folder, True)
     if name in packaged_models():
         if (path / "config.json").exists():
             warnings.warn(
@@ -148,14 +148,14 @@ def locate(name: str) -> Place:
                 stacklevel=2,
             )
         folder = cache_folder() / "models" / name
-        return Place(name, "package", folder, (folder / RECORD).is_file())
+        return ModelPlace(name, "package", folder, (folder / RECORD).is_file())
     if path.is_dir():
-        return Place(name, "folder", path, True)
+        return ModelPlace(name, "folder", path, True)
     if is_gguf(path):
         whole = pieces(path)
         stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf(\.part\d+)?$", "", whole[0].name, flags=re.IGNORECASE)
         folder = cache_folder() / "gguf" / f"{stem}-{digest(whole)[:16]}"
-        return Place(name, "gguf", folder, (folder / RECORD).is_file())
+        return ModelPlace(name, "gguf", folder, (folder / RECORD).is_file())
     if path.exists():
         raise UserError(
             f"{name} is a file; a model is a folder in Hugging Face format, a .gguf file, a hub id or one of:"
@@ -166,10 +166,10 @@ def locate(name: str) -> Place:
     cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
     if not cached and path.parent.is_dir() and path.parent != Path():
         raise UserError(_no_folder(name, path))
-    return Place(name, "hub", None, cached)
+    return ModelPlace(name, "hub", None, cached)
 
 
-def prepare(name: str) -> Place:
+def prepare(name: str) -> ModelPlace:
     """The same, with a model of the package index fetched and a GGUF file converted, if that was not done before.
 
     Raises:
@@ -185,7 +185,7 @@ def prepare(name: str) -> Place:
     return locate(name)
 
 
-def source_of(place: Place) -> ModelSource:
+def source_of(place: ModelPlace) -> ModelSource:
     """What a model that is ready was made from.
 
     Raises:

@@ -18,13 +18,13 @@ from interp.engine.capture import Captured, SharedPrefix, batches, capture, shar
 from interp.engine.kept import KeptBatch, KeptCaptures, Place, remove_scratch, together
 from interp.evaluation.fluency import PlainText
 from interp.files.folder import RunFolder
+from interp.files.units import Units
 from interp.models.answers import Answers
 from interp.models.language_model import Encoded, LanguageModel
 from interp.models.loading import load_model
 from interp.processors import one_thread_per_core
 from interp.reporting import Progress, silent
 from interp.run.inputs import Inputs
-from interp.run.units import Units
 from interp.saes.loading import load_saes
 from interp.saes.stack import SaeStack
 from interp.texts.examples import load_corpus

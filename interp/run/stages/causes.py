@@ -13,10 +13,10 @@ from torch import Tensor
 from interp.engine import removal
 from interp.engine.ablation import ResidualEdit
 from interp.files.folder import write_table
+from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.stages.signals import traced_rows
-from interp.run.units import Units
 from interp.saes.stack import SaeStack
 from interp.statistics import mean_estimates, resample_weights
 from interp.texts.examples import load_corpus

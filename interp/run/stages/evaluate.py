@@ -18,11 +18,11 @@ from interp.engine.prefixes import last_residuals
 from interp.errors import InterpWarning
 from interp.evaluation.recognition import calibration_scores, paired_gains, recognition_scores
 from interp.files.folder import write_table
+from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.stages.steer import FOLDER, language_quality, steering_quality
 from interp.run.stages.tuning import tuned
-from interp.run.units import Units
 from interp.statistics import Estimate, resample_weights
 from interp.steering.steering import Steering
 from interp.texts.examples import Example

@@ -9,11 +9,11 @@ import torch
 
 from interp.evaluation.recognition import paired_gains
 from interp.files.folder import write_table
+from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.stages.rivals import fitted_vector_plan
 from interp.run.stages.steer import causal_features, fit_data, remembered
-from interp.run.units import Units
 from interp.statistics import from_draws, resample_weights
 from interp.steering.choosing import gated_plans, global_plans
 from interp.steering.fit import FitData, Plan, Rows, fit

@@ -12,11 +12,11 @@ from interp.evaluation.ability import ClozeTest, load_cloze
 from interp.evaluation.fluency import LOGITS_ON_CPU
 from interp.evaluation.recognition import paired_gains
 from interp.files.folder import write_table
+from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.stages.evaluate import load_steerings
 from interp.run.stages.steer import steering_quality
-from interp.run.units import Units
 from interp.statistics import Estimate, mean_estimate, resample_weights
 from interp.steering.steering import Steering
 from interp.texts.examples import load_corpus

@@ -11,10 +11,10 @@ import torch
 from interp.engine.capture import Captured
 from interp.evaluation.recognition import paired_gains
 from interp.files.folder import write_table
+from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.stages.rivals import rivals
-from interp.run.units import Units
 from interp.statistics import Estimate, resample_weights
 from interp.steering.choosing import (
     Trial,
