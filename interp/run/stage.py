@@ -1,9 +1,9 @@
 """What a stage of a run declares of itself, and the order that follows from what the stages read and write."""
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from pkgutil import resolve_name
@@ -132,39 +132,34 @@ def _run_by_name(address: str, session: "Session") -> None:
 def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     """The stages so that each comes after those whose files it reads, with its `needs`.
 
-    Of those that could come next, the one with the longest chain of others behind it does, then the first by name.
+    The longer the chain of others behind a stage, the earlier it comes; then by name.
 
     Raises:
         ValueError: a file that no stage writes, one that two write, or a circle.
     """
-    by_name = {one.name: one for one in stages}
     writer: dict[str, str] = {}
     for one in stages:
         for file in one.outputs:
             if writer.setdefault(file, one.name) != one.name:
                 raise ValueError(f"{file} is written by the stages {writer[file]} and {one.name}.")
     for one in stages:
-        for file in one.reads:
-            if file not in writer:
-                raise ValueError(f"The stage {one.name} reads {file}, which no stage writes.")
+        if unknown := {*one.reads} - {*writer}:
+            raise ValueError(f"The stage {one.name} reads {sorted(unknown)}, which no stage writes.")
     direct = {one.name: {writer[file] for file in one.reads} for one in stages}
-    sorter = TopologicalSorter(direct)
-    sorter.prepare()
-    behind = _longest_behind(direct)
-    order: list[str] = []
-    ready: set[str] = set()
-    while sorter.is_active():
-        ready |= {*sorter.get_ready()}
-        following = min(ready, key=lambda name: (-behind[name], name))
-        ready.remove(following)
-        sorter.done(following)
-        order.append(following)
-    before = _all_before(direct, order)
-    needs = {
-        name: tuple(n for n in order if n in direct[name] and not any(n in before[m] for m in direct[name]))
-        for name in order
-    }
-    return tuple(replace(by_name[name], needs=needs[name]) for name in order)
+    before: dict[str, set[str]] = {}
+    for name in TopologicalSorter(direct).static_order():
+        before[name] = direct[name].union(*(before[earlier] for earlier in direct[name]))
+    behind = dict.fromkeys(before, 0)
+    for name in reversed(list(before)):
+        for earlier in direct[name]:
+            behind[earlier] = max(behind[earlier], behind[name] + 1)
+
+    def needs(name: str) -> tuple[str, ...]:
+        implied = set().union(*(before[earlier] for earlier in direct[name]))
+        return tuple(sorted(direct[name] - implied, key=lambda earlier: (-behind[earlier], earlier)))
+
+    ordered = sorted(stages, key=lambda one: (-behind[one.name], one.name))
+    return tuple(replace(one, needs=needs(one.name)) for one in ordered)
 
 
 def with_what_follows(stages: Sequence[Stage], name: str) -> set[str]:
@@ -174,21 +169,3 @@ def with_what_follows(stages: Sequence[Stage], name: str) -> set[str]:
         if found.intersection(one.needs):
             found.add(one.name)
     return found
-
-
-def _all_before(direct: Mapping[str, set[str]], order: Sequence[str]) -> dict[str, set[str]]:
-    """All that a stage waits for, through others, too."""
-    before: dict[str, set[str]] = {}
-    for name in order:
-        before[name] = direct[name].union(*(before[n] for n in direct[name]))
-    return before
-
-
-def _longest_behind(direct: Mapping[str, set[str]]) -> dict[str, int]:
-    """How many stages the longest chain behind each one has."""
-
-    @cache
-    def length(name: str) -> int:
-        return max((1 + length(n) for n, before in direct.items() if name in before), default=0)
-
-    return {name: length(name) for name in direct}
