@@ -4,22 +4,55 @@ import ast
 import inspect
 import json
 import re
+import sys
 from dataclasses import MISSING, fields, is_dataclass
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from interp.run import config
+from interp.run.pipeline import STAGES
+
+sys.path.append(str(Path(__file__).parent))
+
+from picture import picture
 
 USAGE = re.compile(r"^Usage: (interp .+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")
 TABLE = "<!-- fields of the config -->"
+PICTURE, STAGES_TABLE = "<!-- picture of the packages -->", "<!-- stages of a run -->"
+WORDS = {
+    "config.quantization": "quantization",
+    "frame": "chat frame",
+    "sae_identity": "SAEs",
+    "model_identity": "model",
+}
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    for comment, make in {PICTURE: picture, STAGES_TABLE: stages_table}.items():
+        if comment in markdown:
+            markdown = markdown.replace(comment, make())
     if page.file.src_uri != "commands.md":
         return markdown
     return USAGE.sub(r"Usage: `\1`", markdown).replace(TABLE, config_table())
+
+
+def stages_table() -> str:
+    """One row per stage of a run, as it declares itself, in the order in which they run."""
+    lines = ["| stage | after | writes | runs again when these change |", "|---|---|---|---|"]
+    for stage in STAGES:
+        writes = [name for name in stage.outputs if not name.startswith("units/")]
+        depends = [*stage.fields, *(WORDS.get(name, name.replace("_", " ")) for name in stage.sources)]
+        cells = (
+            f"`{stage.name}`",
+            ", ".join(stage.needs),
+            ", ".join(f"`{name}`" for name in writes),
+            ", ".join(depends),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def config_table() -> str:

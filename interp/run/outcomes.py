@@ -8,9 +8,9 @@ import numpy as np
 
 from interp.evaluation.ability import Cloze, ClozeTest
 from interp.evaluation.side_effects import Outcome, label_mass
+from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.steerings import lowest_layer
-from interp.run.units import Units
 from interp.steering.steering import Steering
 from interp.texts.examples import load_corpus
 

@@ -9,9 +9,9 @@ import numpy as np
 from interp.engine.capture import capture
 from interp.errors import InterpWarning
 from interp.evaluation import references
+from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.steerings import language_quality
-from interp.run.units import Units
 from interp.statistics import Estimate
 from interp.steering.tuning import EPOCHS, tuned
 from interp.texts.prompts import build_prompts

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import torch
 
+from interp.files.units import Units
 from interp.run.session import Session
-from interp.run.units import Units
 from interp.saes.loading import saes_record
 from interp.statistics import RESAMPLES, Bootstrap, Estimate
 from interp.steering.fit import FitData

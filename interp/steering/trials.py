@@ -1,6 +1,6 @@
 """What is tried: methods and settings, each scored on fit examples that it has not seen (cross-validation)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,6 +11,7 @@ from jaxtyping import Int
 from sklearn.model_selection import StratifiedKFold
 
 from interp.evaluation.recognition import macro_f1_of
+from interp.files.units import Remember, afresh
 from interp.saes.stack import SaeStack
 from interp.statistics import confusion_draws, recalls
 from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, answers_each, fit, gains_on
@@ -25,14 +26,6 @@ DEPTHS = (0.4, 0.55, 0.75)
 FOLDS = 3
 
 Array = np.ndarray
-Arrays = Mapping[str, Array]
-Remember = Callable[[str, Callable[[], Arrays]], Arrays]
-"""(name of a unit, what makes its arrays) -> its arrays, made now or read from an earlier attempt."""
-
-
-def afresh(name: str, make: Callable[[], Arrays]) -> Arrays:
-    """Remembers nothing."""
-    return make()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from interp.engine.capture import Captured
 from interp.engine.modules import Part, module_outputs, residuals_with
 from interp.files.folder import write_table
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.statistics import mean_estimates, resample_weights
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -33,6 +34,12 @@ class Direction(NamedTuple):
 COLUMNS = ["layer", "method", "emotion", "n", "effect", "ci_low", "ci_high"]
 
 
+@stage(
+    "baselines",
+    reads=("examples.parquet", "activations"),
+    writes=("baselines.parquet", "units/baselines"),
+    fields=("resamples", "seed"),
+)
 def run(session: Session) -> None:
     """Writes `baselines.parquet`: per layer, method and emotion, the mean effect on the gold answer, in nats.
 

@@ -10,8 +10,16 @@ from safetensors.torch import save_file
 
 from interp.files.folder import write_rows, write_table, writing
 from interp.run.session import GROUP, Session
+from interp.run.stage import stage
 
 
+@stage(
+    "capture",
+    writes=("activations", "examples.parquet"),
+    fields=("labels", "prompt", "seed"),
+    sources=("model_identity", "device", "dtype", "config.quantization", "frame", "labelled_texts"),
+    cost=lambda work: work.examples * work.speeds.per_prompt,
+)
 def run(session: Session) -> None:
     """Writes `activations/layer_XX.safetensors` (with example ids) and `examples.parquet`."""
     folder, model = session.folder, session.model

@@ -13,6 +13,7 @@ from interp.engine.capture import Captured
 from interp.files.folder import write_json
 from interp.models.language_model import LanguageModel, token_pieces
 from interp.run.session import Session
+from interp.run.stage import stage
 
 PER_EMOTION = 10
 """Causal features of an emotion that get a card, those of largest effect first."""
@@ -26,6 +27,7 @@ WORDS = 10
 NEIGHBOURS = 5
 
 
+@stage("cards", reads=("examples.parquet", "activations", "features", "effects.parquet"), writes=("cards.json",))
 def run(session: Session) -> None:
     """Writes `cards.json`: one entry per feature."""
     rows = session.role("discover")

@@ -13,9 +13,10 @@ from torch import Tensor
 from interp.engine import removal
 from interp.engine.ablation import ResidualEdit
 from interp.files.folder import write_table
+from interp.files.units import Units
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.signals import traced_rows
-from interp.run.units import Units
 from interp.saes.stack import SaeStack
 from interp.statistics import mean_estimates, resample_weights
 from interp.texts.examples import load_corpus
@@ -44,6 +45,13 @@ class CausalSet:
         return table.head(count).groupby("layer")["feature"].apply(list).to_dict()
 
 
+@stage(
+    "causes",
+    reads=("examples.parquet", "features", "effects.parquet"),
+    writes=("joint.parquet", "overshadowing.parquet", "insertion.parquet", "cofiring.parquet", "units/causes"),
+    fields=("resamples", "seed"),
+    cost=lambda work: work.discover * 4 * len(work.config.labels) * work.speeds.per_row,
+)
 def run(session: Session) -> None:
     """Writes `joint.parquet`, `overshadowing.parquet`, `insertion.parquet` and `cofiring.parquet`."""
     units = session.units("causes")

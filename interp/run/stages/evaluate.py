@@ -9,12 +9,21 @@ from interp.evaluation.references import PROMPTS
 from interp.files.folder import write_table
 from interp.run.references import reference_logits, tuned_answers
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.steerings import load_steerings, steering_quality
 from interp.statistics import Bootstrap
 
 TUNED = "low_rank_tuning"
 
 
+@stage(
+    "evaluate",
+    reads=("examples.parquet", "activations", "steering.safetensors", "steering.json", "steerings"),
+    writes=("evaluation.parquet", "predictions.parquet", "units/evaluate"),
+    fields=("steering.low_rank", "fluency", "resamples", "seed"),
+    # asked twice more, behind solved examples; and under nine methods at seven strengths
+    cost=lambda work: work.test * (2 * work.speeds.per_prompt + 9 * 7 * work.speeds.per_row),
+)
 def run(session: Session) -> None:
     """Writes `evaluation.parquet` and `predictions.parquet`."""
     units, steerings, rows = session.units("evaluate"), load_steerings(session), session.role("test")

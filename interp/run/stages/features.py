@@ -9,8 +9,16 @@ from interp.analysis.profiles import with_profiles
 from interp.analysis.selectivity import selectivity
 from interp.files.folder import write_table
 from interp.run.session import Session
+from interp.run.stage import stage
 
 
+@stage(
+    "features",
+    reads=("activations",),
+    writes=("features",),
+    sources=("sae_identity",),
+    cost=lambda work: 2 * work.examples * work.layers * work.speeds.per_encode,
+)
 def run_features(session: Session) -> None:
     """Writes `features/layer_XX.npz`, a layer at a time."""
     for layer in session.progress(session.saes.layers, "features", "layer"):
@@ -19,6 +27,7 @@ def run_features(session: Session) -> None:
             save_features(path, encode_layer(session.saes, layer, partial(session.residual_batches, layer)))
 
 
+@stage("selectivity", reads=("examples.parquet", "features"), writes=("selectivity.parquet",))
 def run_selectivity(session: Session) -> None:
     """Writes `selectivity.parquet` from the discover examples."""
     rows = session.role("discover")

@@ -8,9 +8,10 @@ import pandas as pd
 
 from interp.evaluation.curves import LearntFrom, learning_rows
 from interp.files.folder import write_table
+from interp.files.units import Units
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.steerings import causal_features, fit_data, remembered
-from interp.run.units import Units
 from interp.steering.fit import Plan, Rows, fit
 from interp.steering.trials import fitted_vector_plan, gated_plans, global_plans
 
@@ -19,6 +20,12 @@ STEPS = 20
 COLUMNS = ["method", "corpus", "examples", "value", "ci_low", "ci_high", "draws", "n"]
 
 
+@stage(
+    "learning",
+    reads=("examples.parquet", "effects.parquet", "steering.json"),  # whose settings and anchors it shares
+    writes=("learning.parquet", "units/learning"),
+    fields=("steering.learning_curve", "seed"),
+)
 def run(session: Session) -> None:
     """Writes `learning.parquet`: change of macro-F1 on the test corpora by method and number of labelled examples.
 

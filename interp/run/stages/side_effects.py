@@ -10,12 +10,19 @@ from interp.evaluation.side_effects import side_effects
 from interp.files.folder import write_table
 from interp.run.outcomes import outcomes
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.steerings import load_steerings, steering_quality
 from interp.statistics import Bootstrap
 
 COLUMNS = ["corpus", "method", "strength", "value", "ci_low", "ci_high", "n", "changed"]
 
 
+@stage(
+    "side_effects",
+    reads=("examples.parquet", "steering.safetensors", "steering.json", "steerings"),
+    writes=("dose.parquet", "side_effects.parquet", "units/side_effects"),
+    fields=("fluency", "resamples", "seed"),
+)
 def run(session: Session) -> None:
     """Writes `dose.parquet` (corpus, method, strength) and `side_effects.parquet` (method, metric)."""
     units, steerings, rows = session.units("side_effects"), load_steerings(session), session.role("test")

@@ -19,6 +19,7 @@ from interp.analysis.signals import (
 from interp.engine import answer_gradients, answers_under_each, removal
 from interp.files.folder import write_arrays, write_json, write_table
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.statistics import resample_weights
 
 JOINT_FEATURES = 16
@@ -30,6 +31,13 @@ ROWS_AT_ONCE = 512
 """Examples whose slopes along every direction of a layer are held together."""
 
 
+@stage(
+    "attribution",
+    reads=("examples.parquet", "features"),
+    writes=("attribution.npz",),
+    fields=("tracing.examples",),
+    cost=lambda work: work.discover * 2 * work.speeds.per_row,
+)
 def run_attribution(session: Session) -> None:
     """Writes `attribution.npz`: per layer [d_sae, emotion], mean attribution over that emotion's discover examples."""
     rows = traced_rows(session)
@@ -64,6 +72,13 @@ def traced_rows(session: Session) -> np.ndarray:
     return rows
 
 
+@stage(
+    "signals",
+    reads=("examples.parquet", "activations", "features", "attribution.npz"),
+    writes=("signals.parquet", "signals_draws.npz"),
+    fields=("resamples", "seed"),
+    cost=lambda work: work.discover * work.layers * work.speeds.per_row,
+)
 def run_signals(session: Session) -> None:
     """Writes `signals.parquet`, and the signals' bootstrap draws to `signals_draws.npz`."""
     rows = session.role("discover")
@@ -102,6 +117,7 @@ def run_signals(session: Session) -> None:
     )
 
 
+@stage("phases", reads=("signals.parquet", "signals_draws.npz"), writes=("phases.json",))
 def run_phases(session: Session) -> None:
     """Writes `phases.json`, from the signals that speak of emotions.
 

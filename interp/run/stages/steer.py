@@ -5,6 +5,7 @@ from functools import partial
 
 from interp.files.folder import write_table
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.steerings import FOLDER, causal_features, fit_data, ground, provenance, remembered, steering_quality
 from interp.statistics import Bootstrap
 from interp.steering.choosing import Budget, choose
@@ -13,6 +14,23 @@ from interp.steering.steering import Steering
 from interp.steering.trials import Trial, all_trials, possible_methods
 
 
+@stage(
+    "steer",
+    reads=("examples.parquet", "activations", "effects.parquet"),
+    writes=("steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"),
+    fields=(
+        "steering.method",
+        "steering.features",
+        "steering.perplexity_budget",
+        "steering.harm_budget",
+        "fluency",
+        "resamples",
+        "seed",
+    ),
+    sources=("plain_documents", "anchor_texts"),
+    # global, and gated twice; 40 steps, 3 folds and all examples; a backward pass counts double
+    cost=lambda work: work.fit * (3 if work.config.corpora.anchors else 1) * 3 * 40 * 4 * work.speeds.per_row,
+)
 def run(session: Session) -> None:
     """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
     units, config = session.units("steer"), session.config.steering

@@ -13,6 +13,7 @@ from interp.analysis.candidates import Candidate, choose_candidates
 from interp.engine.capture import Captured
 from interp.files.folder import read_json, write_arrays, write_table
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.signals import traced_rows
 from interp.run.stages.specificity import Wanted, ablated, restrict, with_specificity
 from interp.saes.stack import SaeStack
@@ -32,6 +33,14 @@ EFFECTS = {
 """Columns of `effects.parquet` before it is said which are causal."""
 
 
+@stage(
+    "trace",
+    reads=("examples.parquet", "features", "attribution.npz", "phases.json"),
+    writes=("tracing", "effects.parquet", "concentration.parquet", "effects_by_example.parquet"),
+    fields=("tracing", "resamples", "seed"),
+    # candidates and controls, in three phases perhaps; about a quarter of them are active
+    cost=lambda work: work.discover * 2 * work.config.tracing.candidates * 3 / 4 * work.speeds.per_row,
+)
 def run(session: Session) -> None:
     """Writes `effects.parquet`, `concentration.parquet` and `effects_by_example.parquet`.
 

@@ -5,11 +5,26 @@ import pandas as pd
 
 from interp.files.folder import write_table
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.signals import traced_rows
 
 NEUTRAL = "neutral"
 
 
+@stage(
+    "why",
+    reads=(
+        "examples.parquet",
+        "selectivity.parquet",
+        "effects.parquet",
+        "concentration.parquet",
+        "joint.parquet",
+        "overshadowing.parquet",
+        "insertion.parquet",
+        "cofiring.parquet",
+    ),
+    writes=("why.parquet",),
+)
 def run(session: Session) -> None:
     """Writes `why.parquet` from the tables of the stages before it; what was not measured is missing."""
     rows = traced_rows(session)

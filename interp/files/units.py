@@ -11,7 +11,15 @@ import numpy as np
 from interp.files.folder import read_json, write_arrays, write_json
 
 Arrays = Mapping[str, np.ndarray]
+Remember = Callable[[str, Callable[[], Arrays]], Arrays]
+"""(name of a unit, what makes its arrays) -> its arrays, made now or read from an earlier attempt."""
+
 FOLDER = "units"
+
+
+def afresh(name: str, make: Callable[[], Arrays]) -> Arrays:
+    """Remembers nothing."""
+    return make()
 
 
 class Units:
