@@ -19,7 +19,6 @@ from experiments.tiny_model import train_model, train_saes
 from interp import capture, load_corpus, load_model, load_saes
 from interp.engine.capture import Captured
 from interp.evaluation.fluency import fluency
-from interp.texts.plain_documents import load_plain_text
 from interp.evaluation.recognition import recognition_scores
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
@@ -27,6 +26,7 @@ from interp.statistics import Bootstrap
 from interp.steering import Steering
 from interp.texts.emotions import EKMAN
 from interp.texts.examples import Example
+from interp.texts.plain_documents import load_plain_text
 from interp.texts.prompts import build_prompts
 from interp.training.residuals import Reading, RowReader
 from interp.training.texts import Piece
