@@ -14,7 +14,7 @@ from interp.evaluation.recognition import (
     score_rows,
 )
 from interp.evaluation.references import ProbeData, probe, with_bias, without_prior
-from interp.evaluation.side_effects import Outcome, side_effects
+from interp.evaluation.side_effects import Behaviour, side_effects
 from interp.statistics import Bootstrap
 
 LABELS = ["joy", "fear", "anger"]
@@ -84,16 +84,16 @@ def test_doses_and_learning_curves():
 
 
 def test_side_effects_are_paired_with_the_unsteered_model():
-    before = Outcome(np.array([True, True, False, False]), np.full(5, 0.8), np.zeros(10, int), np.array([0, 1]))
-    after = Outcome(np.array([True, False, False, False]), np.full(5, 0.6), np.arange(10) % 2, np.array([0, 2]))
-    outcomes = {"unsteered": before, "amplify": after}
+    before = Behaviour(np.array([True, True, False, False]), np.full(5, 0.8), np.zeros(10, int), np.array([0, 1]))
+    after = Behaviour(np.array([True, False, False, False]), np.full(5, 0.6), np.arange(10) % 2, np.array([0, 2]))
+    behaviours = {"unsteered": before, "amplify": after}
     drawn = []
 
     def bootstrap(metric: str, n: int) -> Bootstrap:
         drawn.append(metric)
         return Bootstrap(range(n), 50)
 
-    table = side_effects(outcomes, ["a", "a", "b", "b"], np.array([0, 2]), bootstrap)
+    table = side_effects(behaviours, ["a", "a", "b", "b"], np.array([0, 2]), bootstrap)
     value = table.set_index(["method", "metric"])["value"]
     assert value["unsteered", "cloze_accuracy"] == 0.5 and value["unsteered", "cloze_accuracy_a"] == 1
     assert value["amplify", "cloze_accuracy_gain"] == -0.25 and value["amplify", "neutral_changed"] == 0.5
@@ -103,8 +103,8 @@ def test_side_effects_are_paired_with_the_unsteered_model():
 
 
 def test_no_keyword_free_texts_give_no_rows():
-    outcome = Outcome(np.array([True]), np.array([0.5]), np.array([0]), np.zeros(0, int))
-    table = side_effects({"unsteered": outcome}, ["a"], np.zeros(0, int), lambda metric, n: Bootstrap(range(n), 10))
+    behaviour = Behaviour(np.array([True]), np.array([0.5]), np.array([0]), np.zeros(0, int))
+    table = side_effects({"unsteered": behaviour}, ["a"], np.zeros(0, int), lambda metric, n: Bootstrap(range(n), 10))
     assert set(table["metric"]) == {"cloze_accuracy", "cloze_accuracy_a", "answer_valid"}
 
 

@@ -20,7 +20,7 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Behaviour:
     """What a model did under one steering.
 
     Attributes:
@@ -37,23 +37,23 @@ class Outcome:
 
 
 def side_effects(
-    outcomes: Mapping[str, Outcome],
+    behaviours: Mapping[str, Behaviour],
     kinds: Sequence[str],
     keyword_free_gold: Int[Array, " text"],
     bootstrap: Callable[[str, int], Bootstrap],
 ) -> pd.DataFrame:
-    """method, metric, value, ci_low, ci_high, n; changes are paired with the first outcome, the unsteered model's.
+    """method, metric, value, ci_low, ci_high, n; changes are paired with the first behaviour, the unsteered model's.
 
     Args:
         kinds: of the items of the ability test.
         bootstrap: (metric, number of values) -> their resamples.
     """
-    unsteered, *_ = outcomes
+    unsteered, *_ = behaviours
     drawn = cache(bootstrap)
     lines: list[dict[str, Any]] = []
-    for method, outcome in outcomes.items():
-        before = outcomes[unsteered] if method != unsteered else None
-        measured = _measured(outcome, before, np.array(kinds), keyword_free_gold)
+    for method, behaviour in behaviours.items():
+        before = behaviours[unsteered] if method != unsteered else None
+        measured = _measured(behaviour, before, np.array(kinds), keyword_free_gold)
         lines += [
             {"method": method, "metric": metric, **drawn(metric, len(values)).mean(values).row()}
             for metric, values in measured.items()
@@ -61,17 +61,19 @@ def side_effects(
     return pd.DataFrame(lines)
 
 
-def _measured(outcome: Outcome, before: Outcome | None, kinds: Array, keyword_free_gold: Array) -> dict[str, Array]:
+def _measured(
+    behaviour: Behaviour, before: Behaviour | None, kinds: Array, keyword_free_gold: Array
+) -> dict[str, Array]:
     """By metric, a value per item, prompt or text."""
-    right = outcome.cloze.astype(float)
+    right = behaviour.cloze.astype(float)
     values = {"cloze_accuracy": right} | {f"cloze_accuracy_{kind}": right[kinds == kind] for kind in np.unique(kinds)}
-    values["answer_valid"] = outcome.valid
+    values["answer_valid"] = behaviour.valid
     if before is not None:
         values["cloze_accuracy_gain"] = right - before.cloze
-        values["answer_valid_gain"] = outcome.valid - before.valid
-        values["neutral_changed"] = (outcome.neutral != before.neutral).astype(float)
+        values["answer_valid_gain"] = behaviour.valid - before.valid
+        values["neutral_changed"] = (behaviour.neutral != before.neutral).astype(float)
     if len(keyword_free_gold):
-        values["keyword_free_accuracy"] = (outcome.keyword_free == keyword_free_gold).astype(float)
+        values["keyword_free_accuracy"] = (behaviour.keyword_free == keyword_free_gold).astype(float)
         if before is not None:
             change = values["keyword_free_accuracy"] - (before.keyword_free == keyword_free_gold)
             values["keyword_free_accuracy_gain"] = change

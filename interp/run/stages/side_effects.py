@@ -8,7 +8,7 @@ from interp.evaluation.ability import load_cloze
 from interp.evaluation.curves import STRENGTHS, Dose, dose_rows
 from interp.evaluation.side_effects import side_effects
 from interp.files.folder import write_table
-from interp.run.outcomes import outcomes
+from interp.run.behaviours import behaviours
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.steerings import load_steerings, steering_quality
@@ -48,7 +48,7 @@ def run(session: Session) -> None:
         lines += [{**about, "method": metric, **e.row()} for metric, e in quality.items()]
     write_table(session.folder / "dose.parquet", pd.DataFrame(lines, columns=COLUMNS))
     items, free = load_cloze(), rows[table["keyword_free"].fillna(False).to_numpy(dtype=bool)]
-    measured = outcomes(session, steerings, items, rows, free, units)
+    measured = behaviours(session, steerings, items, rows, free, units)
 
     def bootstrap_of(metric: str, n: int) -> Bootstrap:
         return Bootstrap(range(n), session.config.resamples, session.seed(f"effect {metric}"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from interp.evaluation.ability import Cloze, ClozeTest
-from interp.evaluation.side_effects import Outcome, label_mass
+from interp.evaluation.side_effects import Behaviour, label_mass
 from interp.files.units import Units
 from interp.run.session import Session
 from interp.run.steerings import lowest_layer
@@ -20,14 +20,14 @@ VALIDITY_PROMPTS = 200
 Array = np.ndarray
 
 
-def outcomes(
+def behaviours(
     session: Session,
     steerings: Mapping[str, Steering],
     items: list[Cloze],
     validity_rows: Array,
     keyword_free_rows: Array,
     units: Units,
-) -> dict[str, Outcome]:
+) -> dict[str, Behaviour]:
     """By method, `unsteered` first.
 
     Args:
@@ -50,7 +50,7 @@ def outcomes(
         return cloze.right(apply, lowest=lowest_layer(session, steerings[method]))
 
     return {
-        method: Outcome(
+        method: Behaviour(
             cloze=units.array(f"cloze {method}", partial(right, method)),
             valid=valid[method][:, 0],
             neutral=neutral_logits[method].argmax(1),
