@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
+from interp.defaults import RESAMPLES
+
 Array = np.ndarray
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     Matrix: TypeAlias = np.ndarray | csr_array
 LEVEL = 0.95
-RESAMPLES = 1000
-"""Bootstrap resamples behind an interval, unless told otherwise."""
 
 
 class Estimate(NamedTuple):

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from interp.statistics import RESAMPLES, Bootstrap, Estimate, accuracy, confusion_draws, numbered
+from interp.defaults import RESAMPLES
+from interp.statistics import Bootstrap, Estimate, accuracy, confusion_draws, numbered
 
 SEEDS = st.integers(0, 2**32 - 1)
 GROUPS = st.lists(st.integers(0, 6), min_size=2, max_size=30)

@@ -61,21 +61,19 @@ def side_effects(
     return pd.DataFrame(lines)
 
 
-def _measured(
-    behaviour: Behaviour, before: Behaviour | None, kinds: Array, keyword_free_gold: Array
-) -> dict[str, Array]:
-    """By metric, a value per item, prompt or text."""
-    right = behaviour.cloze.astype(float)
+def _measured(after: Behaviour, before: Behaviour | None, kinds: Array, gold: Array) -> dict[str, Array]:
+    """By metric, a value per item, prompt or text; no changes without a `before`."""
+    right = after.cloze.astype(float)
     values = {"cloze_accuracy": right} | {f"cloze_accuracy_{kind}": right[kinds == kind] for kind in np.unique(kinds)}
-    values["answer_valid"] = behaviour.valid
+    values["answer_valid"] = after.valid
     if before is not None:
         values["cloze_accuracy_gain"] = right - before.cloze
-        values["answer_valid_gain"] = behaviour.valid - before.valid
-        values["neutral_changed"] = (behaviour.neutral != before.neutral).astype(float)
-    if len(keyword_free_gold):
-        values["keyword_free_accuracy"] = (behaviour.keyword_free == keyword_free_gold).astype(float)
+        values["answer_valid_gain"] = after.valid - before.valid
+        values["neutral_changed"] = (after.neutral != before.neutral).astype(float)
+    if len(gold):
+        values["keyword_free_accuracy"] = (after.keyword_free == gold).astype(float)
         if before is not None:
-            change = values["keyword_free_accuracy"] - (before.keyword_free == keyword_free_gold)
+            change = values["keyword_free_accuracy"] - (before.keyword_free == gold)
             values["keyword_free_accuracy_gain"] = change
     return values
 

@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 import torch
 
+from interp.defaults import RESAMPLES
 from interp.files.units import Units
 from interp.run.session import Session
 from interp.saes.loading import saes_record
-from interp.statistics import RESAMPLES, Bootstrap, Estimate
+from interp.statistics import Bootstrap, Estimate
 from interp.steering.fit import FitData
 from interp.steering.rivals import Ground
 from interp.steering.steering import FACTS, Provenance, SteeredFeature, Steering

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from interp.defaults import RESAMPLES
 from interp.errors import UserError
 from interp.files.folder import claimed, write_json, writing
 from interp.models.language_model import LanguageModel
 from interp.models.loading import Chat, load_model
-from interp.statistics import RESAMPLES
 from interp.surveys.express.answers import read_answers
 from interp.surveys.express.asking import Around, Question, ask
 from interp.surveys.express.lexicon import Lexicon, load_lexicon

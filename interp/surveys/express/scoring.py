@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.statistics import RESAMPLES, Bootstrap, numbered
+from interp.defaults import RESAMPLES
+from interp.statistics import Bootstrap, numbered
 from interp.surveys.express.answers import Answers
 from interp.surveys.express.detail import confusion, detail, label_table
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits

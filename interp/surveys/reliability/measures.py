@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa, fleiss_kappa
 
-from interp.statistics import RESAMPLES, Bootstrap
+from interp.defaults import RESAMPLES
+from interp.statistics import Bootstrap
 
 Array = np.ndarray
 UNDEFINED = float("nan")
