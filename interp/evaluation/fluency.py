@@ -35,12 +35,7 @@ class PlainText:
     """Documents as windows of tokens, passed once by the model as it is and once under every steering."""
 
     def __init__(
-        self,
-        model: LanguageModel,
-        documents: Sequence[str],
-        *,
-        layers: Collection[int] = (),
-        limit: int | None = None,
+        self, model: LanguageModel, documents: Sequence[str], *, layers: Collection[int] = (), limit: int | None = None
     ) -> None:
         """
         Args:
@@ -56,13 +51,7 @@ class PlainText:
         self._documents = [np.array([i for i, _ in part]) for part in parts]
         self._passes = KeptPasses(model, [model.pad([e for _, e in part]) for part in parts], layers)
 
-    def under(
-        self,
-        steered: Steered,
-        bootstrap: Bootstrap,
-        *,
-        lowest: int | None = None,
-    ) -> FluencyScore:
+    def under(self, steered: Steered, bootstrap: Bootstrap, *, lowest: int | None = None) -> FluencyScore:
         """Perplexity ratio and KL between the text unsteered and inside `steered()`.
 
         Every token of a document counts once, predicted from up to `WINDOW` tokens before it in its window.
@@ -86,12 +75,7 @@ class PlainText:
         return FluencyScore(float(np.exp(loss.sum() / n)), ratio, kl)
 
 
-def fluency(
-    model: LanguageModel,
-    documents: Sequence[str],
-    steered: Steered,
-    bootstrap: Bootstrap,
-) -> FluencyScore:
+def fluency(model: LanguageModel, documents: Sequence[str], steered: Steered, bootstrap: Bootstrap) -> FluencyScore:
     """Perplexity ratio and KL between two passes over the text, the second inside `steered()` (see `PlainText`)."""
     return PlainText(model, documents).under(steered, bootstrap)
 

@@ -56,11 +56,7 @@ def possible_methods(features: Sequence[SteeredFeature], data: FitData) -> list[
 
 
 def all_trials(
-    data: FitData,
-    features: Sequence[SteeredFeature],
-    methods: Iterable[str],
-    seed: int,
-    remember: Remember = afresh,
+    data: FitData, features: Sequence[SteeredFeature], methods: Iterable[str], seed: int, remember: Remember = afresh
 ) -> list[Trial]:
     """The unsteered model, then every setting of some methods (see `possible_methods`).
 
@@ -87,11 +83,7 @@ def tried(data: FitData, steering: Steering, setting: str) -> Trial:
     return tried_each(data, {setting: steering})[0]
 
 
-def tried_each(
-    data: FitData,
-    steerings: Mapping[str, Steering],
-    remember: Remember = afresh,
-) -> list[Trial]:
+def tried_each(data: FitData, steerings: Mapping[str, Steering], remember: Remember = afresh) -> list[Trial]:
     """Steerings of one method in which nothing was fitted, by their settings, scored in common passes.
 
     Args:
@@ -118,21 +110,13 @@ def tried_each(
     return trials
 
 
-def amplified(
-    data: FitData,
-    features: Sequence[SteeredFeature],
-    remember: Remember = afresh,
-) -> list[Trial]:
+def amplified(data: FitData, features: Sequence[SteeredFeature], remember: Remember = afresh) -> list[Trial]:
     """One gain for all features."""
     made = {f"gain {g:g}": gains_on(features, [g] * len(features), "amplify") for g in AMPLIFY}
     return tried_each(data, made, remember)
 
 
-def targeted(
-    data: FitData,
-    features: Sequence[SteeredFeature],
-    remember: Remember = afresh,
-) -> list[Trial]:
+def targeted(data: FitData, features: Sequence[SteeredFeature], remember: Remember = afresh) -> list[Trial]:
     """One gain for the features of the emotion that is least often recognised in the fit examples."""
     weak = weakest(data, data.predicted({}), {f.emotion for f in features})
     its = [f for f in features if f.emotion == weak]
@@ -187,12 +171,7 @@ def fitted_vector_plan(saes: SaeStack, n_layers: int) -> Plan:
     return Plan("vector", "fitted", vectors=gated_plans(saes, n_layers)[0].layers, pull=GATED_PULL)
 
 
-def cross_validated(
-    data: FitData,
-    plans: Sequence[Plan],
-    seed: int,
-    remember: Remember = afresh,
-) -> Iterator[Trial]:
+def cross_validated(data: FitData, plans: Sequence[Plan], seed: int, remember: Remember = afresh) -> Iterator[Trial]:
     """Every plan at every snapshot, each example and anchor answered by a fit that had not seen it.
 
     Args:
