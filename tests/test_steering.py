@@ -6,6 +6,8 @@ import warnings
 import pytest
 import torch
 from conftest import build_sae
+from hypothesis import given
+from hypothesis import strategies as st
 from test_engine import LABELS, PROMPTS
 
 from interp import capture
@@ -70,6 +72,22 @@ def test_save_and_load(tmp_path, llama, stack):
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     one, other = (answers_under(llama, captured, s.edits(stack)) for s in (made, back))
     assert torch.equal(one, other)
+
+
+@given(st.lists(st.floats(0.1, 8), min_size=1, max_size=5), st.floats(-2, 2), st.floats(-2, 2))
+def test_strengths_multiply(multipliers, first, second):
+    """Scaled twice is scaled by the product; 0 leaves every gain at one and every vector at zero, 1 changes nothing."""
+    gains = {3: Gains(torch.arange(len(multipliers)), torch.tensor(multipliers, dtype=torch.float64))}
+    steering = Steering("made", gains, {1: torch.tensor(multipliers, dtype=torch.float64)})
+
+    def numbers(scaled: Steering) -> torch.Tensor:
+        return torch.cat([scaled.gains[3].gains, scaled.vectors[1]])
+
+    twice, once = steering.scaled(first).scaled(second), steering.scaled(first * second)
+    torch.testing.assert_close(numbers(twice), numbers(once))
+    ones, zeros = torch.ones(len(multipliers)).double(), torch.zeros(len(multipliers)).double()
+    torch.testing.assert_close(numbers(steering.scaled(0)), torch.cat([ones, zeros]))
+    torch.testing.assert_close(numbers(steering.scaled(1)), numbers(steering))
 
 
 def test_what_gained_features_are_causal_for_survives(tmp_path):
