@@ -118,7 +118,7 @@ def test_tables_have_the_documented_columns(finished):
         "examples": "id corpus split text gold predicted logp_anger logp_fear logp_joy",
         "signals": "layer signal value ci_low ci_high n",
         "selectivity": "layer feature emotion auroc mean_difference p q n kind",
-        "effects": "layer phase feature emotion split n effect ci_low ci_high flip_rate attribution control",
+        "effects": "layer phase feature emotion role n effect ci_low ci_high flip_rate attribution control",
         "evaluation": "corpus split method metric value ci_low ci_high n seed",
     }
     for name, wanted in columns.items():
@@ -143,7 +143,7 @@ def test_effects_in_the_table_are_those_of_the_engine(world, finished):
     examples = pd.read_parquet(finished / "examples.parquet")
     effects = pd.read_parquet(finished / "effects.parquet")
     for row in effects.iloc[[0, 5, -1]].itertuples():
-        mine = examples[(examples["role"] == row.split) & (examples["gold"] == row.emotion)]
+        mine = examples[(examples["role"] == row.role) & (examples["gold"] == row.emotion)]
         captured = capture(model, build_prompts(mine["text"].tolist(), LABELS), answers=LABELS, keep_cache=True)
         logits = ablate(model, saes, captured, layer=row.layer, features=[row.feature])[:, 0]
         target = LABELS.index(row.emotion)
