@@ -14,11 +14,12 @@ import torch
 import yaml
 from conftest import FAMILIES, WORDS, build_model, build_sae, save_stack
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from interp import UserError
 from interp.errors import InterpWarning
 from interp.files.folder import RunFolder
-from interp.run import pipeline
+from interp.run import pipeline, tables
 from interp.run.config import load_config
 from interp.run.session import Session
 from interp.run.stages.steer import remembered
@@ -130,6 +131,22 @@ def test_tables_have_the_documented_columns(finished):
     with safe_open(finished / "activations/layer_02.safetensors", "pt") as file:
         assert file.metadata()["ids"].split("\n") == examples["id"].tolist()
         assert file.get_tensor("residuals").shape == (99, 32)
+
+
+def test_every_file_is_as_its_schema_says(finished):
+    suffixes = {".parquet", ".npz", ".safetensors", ".json"}
+    paths = [p for p in finished.rglob("*") if p.suffix in suffixes]
+    assert len(paths) > 30
+    for path in paths:
+        schema = tables.schema_of(path.relative_to(finished).as_posix())
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            assert list(tables.checked(schema, table)) == list(table)
+        elif path.suffix == ".json":
+            tables.check_json(schema, json.loads(path.read_text()))
+        else:
+            arrays = load_file(path) if path.suffix == ".safetensors" else dict(np.load(path))
+            tables.check_arrays(schema, arrays)
 
 
 def test_effects_in_the_table_are_those_of_the_engine(world, finished):
@@ -408,6 +425,7 @@ def test_interruption_is_one_line(world, monkeypatch, capfd):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rows_written_in_parts_are_a_safetensors_file(tmp_path, dtype):
     from safetensors import safe_open
+from safetensors.numpy import load_file
 
     from interp.files.folder import write_rows
 

@@ -7,6 +7,7 @@ import pandas as pd
 from interp.analysis.features import encode_layer, save_features
 from interp.analysis.profiles import with_profiles
 from interp.analysis.selectivity import selectivity
+from interp.run import tables
 from interp.run.session import Session
 
 
