@@ -425,7 +425,6 @@ def test_interruption_is_one_line(world, monkeypatch, capfd):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rows_written_in_parts_are_a_safetensors_file(tmp_path, dtype):
     from safetensors import safe_open
-from safetensors.numpy import load_file
 
     from interp.files.folder import write_rows
 
