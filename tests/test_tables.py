@@ -46,9 +46,9 @@ def test_a_table_is_written_in_the_order_and_types_of_its_schema_with_meanings(j
     [
         (lambda t: t.drop(columns="ci_low"), "missing ['ci_low']"),
         (lambda t: t.assign(cluster=1), "unknown ['cluster']"),
-        (lambda t: t.assign(k="two"), "column k: int expected, string given"),
-        (lambda t: t.assign(control=[True, None]), "values are missing"),
-        (lambda t: t.assign(effect="much"), "column effect: float expected"),
+        (lambda t: t.assign(k="two"), "joint.parquet, k: int expected, str given"),
+        (lambda t: t.assign(control=[True, None]), "control: bool expected, bool with missing values given"),
+        (lambda t: t.assign(effect="much"), "effect: float expected"),
         (lambda t: t.iloc[:0].drop(columns="n"), "missing ['n']"),
     ],
 )
@@ -61,7 +61,7 @@ def test_a_table_that_is_not_as_its_schema_says_is_our_mistake_and_is_not_writte
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("attribution.npz", {"layer_00": np.zeros(3, int)}),
+        ("attribution.npz", {"layer_00": np.zeros(3, bool)}),
         ("attribution.npz", {"means": np.zeros(3)}),
         ("phases.json", {"n_phases": 1}),
         ("cards.json", [{"layer": 0}]),
@@ -106,9 +106,9 @@ def test_names_are_unique_kinds_are_known_and_meanings_are_there():
         assert len(names) == len(set(names)) and file.holds and file.needed
         assert bool(file.rows) == (file.name.endswith(".parquet") or file.name == "cards.json"), file.name
         for column in file.columns:
-            assert column.kind in tables.VALUES and column.meaning, (file.name, column)
+            assert column.kind in tables.OF_JSON.values() and column.meaning, (file.name, column)
             if file.name.endswith(".parquet"):
-                assert column.kind in tables.KINDS, (file.name, column)
+                assert column.kind in tables.DTYPES, (file.name, column)
 
 
 @pytest.mark.parametrize(

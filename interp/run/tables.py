@@ -19,20 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-KINDS = {"int": "integer", "float": "floating", "bool": "boolean", "str": "string"}
-"""Kinds of columns, and what pandas calls their values."""
 DTYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}
-"""Of columns without a row."""
-ARRAYS = {"int": "iu", "float": "f", "bool": "b", "str": "U"}
-VALUES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-    "list": (list, tuple),
-    "object": (dict,),
-}
-"""What JSON takes for each kind."""
+"""Kinds of columns, with the type of one without a row."""
+OF_PANDAS = {"integer": "int", "floating": "float", "boolean": "bool", "string": "str", "empty": "nothing"}
+OF_NUMPY = {"i": "int", "u": "int", "f": "float", "b": "bool", "U": "str"}
+OF_JSON = {int: "int", float: "float", bool: "bool", str: "str", list: "list", tuple: "list", dict: "object"}
+"""What the kinds are called elsewhere."""
 
 
 class SchemaError(Exception):
@@ -75,9 +67,9 @@ class FileSchema:
     """
 
     name: str
-    stage: str
     holds: str
     columns: tuple[ColumnSchema, ...]
+    stage: str = ""
     rows: str = ""
     reported: bool = True
 
@@ -100,28 +92,23 @@ class FileSchema:
         return known
 
 
-def _columns(
-    lines: str, shared: Mapping[str, ColumnSchema], was: Mapping[str, str], needed: bool
-) -> list[ColumnSchema]:
+def _columns(lines: str, shared: Mapping[str, ColumnSchema], was: Mapping[str, str]) -> tuple[ColumnSchema, ...]:
     columns = []
     for line in lines.strip().splitlines():
-        name, *facts = line.split(" | ")
+        name, *facts = line.removeprefix("- ").split(" | ")
         kind, meaning, unit = (*facts, "", "", "")[:3]
         column = ColumnSchema(name, kind.rstrip("?"), meaning, unit, kind.endswith("?")) if facts else shared[name]
-        columns.append(replace(column, needed=needed, was=was.get(name, "")))
-    return columns
+        columns.append(replace(column, needed=not line.startswith("- "), was=was.get(name, "")))
+    return tuple(columns)
 
 
 def _read_schema() -> dict[str, FileSchema]:
     entries = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    shared = {c.name: c for c in _columns(entries.pop("shared")["columns"], {}, {}, True)}
-    files = {}
-    for name, entry in entries.items():
-        was = entry.pop("was", {})
-        parts = ((entry.pop("columns"), True), (entry.pop("further", ""), False))
-        columns = [c for lines, needed in parts for c in _columns(lines, shared, was, needed)]
-        files[name] = FileSchema(name=name, stage=entry.pop("stage", ""), columns=tuple(columns), **entry)
-    return files
+    shared = {c.name: c for c in _columns(entries.pop("shared")["columns"], {}, {})}
+    return {
+        name: FileSchema(name=name, columns=_columns(entry.pop("columns"), shared, entry.pop("was", {})), **entry)
+        for name, entry in entries.items()
+    }
 
 
 FILES: Mapping[str, FileSchema] = _read_schema()
@@ -184,25 +171,16 @@ def checked(schema: FileSchema, table: "pd.DataFrame") -> "pd.DataFrame":
         SchemaError: a column that is unknown, missing, or of another kind.
     """
     import pandas as pd
+    from pandas.api.types import infer_dtype
 
     columns = schema.sorted(table) if len(table.columns) else {c.name: c for c in schema.columns if c.name.islower()}
     if not len(table):
         return pd.DataFrame({n: pd.Series(dtype=object if c.missing else DTYPES[c.kind]) for n, c in columns.items()})
-    return pd.DataFrame({n: _checked_values(f"{schema.name}, column {n}", c, table[n]) for n, c in columns.items()})
-
-
-def _checked_values(what: str, column: ColumnSchema, values: "pd.Series") -> "pd.Series":
-    from pandas.api.types import infer_dtype
-
-    if column.kind == "float" and values.dtype.kind in "iu":
-        return values.astype(float)
-    kind = infer_dtype(values, skipna=True)
-    lacking = column.missing and (kind == "empty" or (column.kind == "int" and kind == "floating"))
-    if kind != KINDS[column.kind] and not lacking:
-        raise SchemaError(f"{what}: {column.kind} expected, {kind} given.")
-    if column.kind != "float" and not column.missing and values.isna().any():
-        raise SchemaError(f"{what}: values are missing.")
-    return values
+    for name, column in columns.items():
+        kind = infer_dtype(table[name], skipna=True)
+        _check(schema, name, column, OF_PANDAS.get(kind, kind), lacking=bool(table[name].isna().any()))
+    floats = {n: float for n, c in columns.items() if c.kind == "float" and table[n].dtype.kind in "iu"}
+    return table[list(columns)].astype(floats)
 
 
 def check_arrays(schema: FileSchema, arrays: "Mapping[str, np.ndarray]") -> None:
@@ -212,8 +190,7 @@ def check_arrays(schema: FileSchema, arrays: "Mapping[str, np.ndarray]") -> None
         SchemaError: one that is unknown, missing, or of another kind.
     """
     for name, column in schema.sorted(arrays).items():
-        if arrays[name].dtype.kind not in ARRAYS[column.kind]:
-            raise SchemaError(f"{schema.name}, array {name}: {column.kind} expected, {arrays[name].dtype} given.")
+        _check(schema, name, column, OF_NUMPY.get(arrays[name].dtype.kind, str(arrays[name].dtype)))
 
 
 def check_json(schema: FileSchema, value: Any) -> None:
@@ -222,14 +199,23 @@ def check_json(schema: FileSchema, value: Any) -> None:
     Raises:
         SchemaError: one that is unknown, missing, or of another kind.
     """
+    known = [c.name for c in schema.columns]
+    whole = {name.partition(".")[0] for name in known if "." in name}
     for entry in value if isinstance(value, list) else [value]:
-        nested = {c.name.partition(".")[0] for c in schema.columns if "." in c.name}
-        flat = {key: one for key, one in entry.items() if key not in nested}
-        known = {c.name for c in schema.columns}
-        flat |= {f"{k}.{key}": one for k in nested for key, one in entry[k].items() if f"{k}.{key}" in known}
-        for name, column in schema.sorted(flat).items():
-            if not isinstance(flat[name], VALUES[column.kind]) and not (column.missing and flat[name] is None):
-                raise SchemaError(f"{schema.name}, key {name}: {column.kind} expected, {type(flat[name])} given.")
+        keys = {key: one for key, one in entry.items() if key not in whole}
+        keys |= {f"{k}.{key}": one for k in whole for key, one in entry[k].items() if f"{k}.{key}" in known}
+        for name, column in schema.sorted(keys).items():
+            _check(schema, name, column, OF_JSON.get(type(keys[name]), "nothing"))
+
+
+def _check(schema: FileSchema, name: str, column: ColumnSchema, kind: str, lacking: bool = False) -> None:
+    """Refuses values of another kind (whole numbers are floats, too) and missing ones where none may be."""
+    fits = {column.kind} | ({"int"} if column.kind == "float" else set())
+    if column.missing:
+        fits |= {"nothing"} | ({"float"} if column.kind == "int" else set())
+    if kind not in fits or (lacking and not column.missing and column.kind != "float"):
+        given = f"{kind} with missing values" if lacking else kind
+        raise SchemaError(f"{schema.name}, {name}: {column.kind} expected, {given} given.")
 
 
 def _write_table(path: Path, schema: FileSchema, table: "pd.DataFrame") -> None:
