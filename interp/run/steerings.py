@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
+from interp.analysis import effect_rows
 from interp.defaults import RESAMPLES
 from interp.files.units import Units
+from interp.run import tables
 from interp.run.session import Session
 from interp.saes.loading import saes_record
 from interp.statistics import Bootstrap, Estimate
@@ -38,15 +39,14 @@ def fit_data(session: Session) -> FitData:
 
 def causal_features(session: Session) -> list[SteeredFeature]:
     """The strongest causal features, at most `steering.features`, taken from every emotion in turn."""
-    effects = pd.read_parquet(session.folder / "effects.parquet")
-    causal = effects[effects["causal"] & (effects["split"] == "discover")]
-    return strongest_features(causal, session.config.steering.features)
+    effects = tables.read(session.folder / "effects.parquet")
+    return strongest_features(effect_rows.causal_features(effects), session.config.steering.features)
 
 
 def ground(session: Session, data: FitData) -> Ground:
     """What the rivals are made from: directions are means of the discover examples."""
     discover = session.role("discover")
-    effects = pd.read_parquet(session.folder / "effects.parquet", columns=["layer", "feature", "control"])
+    effects = tables.read(session.folder / "effects.parquet")
     controls = effects[effects["control"]].drop_duplicates(["layer", "feature"])
     return Ground(
         data,

@@ -235,8 +235,8 @@ class Steering:
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder / TENSORS) as part:
             save_file({k: v.detach().cpu().clone().contiguous() for k, v in sorted(tensors.items())}, part)
-        facts = {"format": 2, "method": self.method, "positions": self.positions, **self.provenance}
-        write_json(folder / FACTS, facts | ({"causal": [f._asdict() for f in self.causal]} if self.causal else {}))
+        facts = {"format": 2, "method": self.method, "positions": self.positions}
+        write_json(folder / FACTS, {**facts, **self.provenance, "causal": [f._asdict() for f in self.causal]})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Steering":

@@ -6,7 +6,7 @@ import pandas as pd
 
 from interp.evaluation.recognition import method_scores, predictions, score_rows
 from interp.evaluation.references import PROMPTS
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.references import reference_logits, tuned_answers
 from interp.run.session import Session
 from interp.run.stage import stage
@@ -44,6 +44,6 @@ def run(session: Session) -> None:
     for method, steering in session.progress(list(steerings.items()), "plain text", "method"):
         quality = steering_quality(session, steering, units, f"language {method}")
         lines += score_rows("plain text", "all", {method: quality})
-    write_table(session.folder / "predictions.parquet", predictions(table, logits, session.labels))
-    write_table(session.folder / "evaluation.parquet", pd.DataFrame(lines).assign(seed=session.config.seed))
+    tables.write(session.folder / "predictions.parquet", predictions(table, logits, session.labels))
+    tables.write(session.folder / "evaluation.parquet", pd.DataFrame(lines).assign(seed=session.config.seed))
     units.clear()

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from interp.evaluation.curves import LearntFrom, learning_rows
-from interp.files.folder import write_table
 from interp.files.units import Units
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.steerings import causal_features, fit_data, remembered
@@ -34,7 +34,7 @@ def run(session: Session) -> None:
     draws = session.config.steering.learning_curve
     units = session.units("learning")
     lines = _curves(session, draws, units) if draws else []
-    write_table(session.folder / "learning.parquet", pd.DataFrame(lines, columns=COLUMNS))
+    tables.write(session.folder / "learning.parquet", pd.DataFrame(lines, columns=COLUMNS))
     units.clear()
 
 

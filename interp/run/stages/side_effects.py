@@ -7,7 +7,7 @@ import pandas as pd
 from interp.evaluation.ability import load_cloze
 from interp.evaluation.curves import STRENGTHS, Dose, dose_rows
 from interp.evaluation.side_effects import side_effects
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.behaviours import behaviours
 from interp.run.session import Session
 from interp.run.stage import stage
@@ -46,7 +46,7 @@ def run(session: Session) -> None:
         quality = steering_quality(session, chosen.scaled(strength), units, f"language {strength}")
         about = {"corpus": "plain text", "strength": strength}
         lines += [{**about, "method": metric, **e.row()} for metric, e in quality.items()]
-    write_table(session.folder / "dose.parquet", pd.DataFrame(lines, columns=COLUMNS))
+    tables.write(session.folder / "dose.parquet", pd.DataFrame(lines, columns=COLUMNS))
     items, free = load_cloze(), rows[table["keyword_free"].fillna(False).to_numpy(dtype=bool)]
     measured = behaviours(session, steerings, items, rows, free, units)
 
@@ -54,5 +54,5 @@ def run(session: Session) -> None:
         return Bootstrap(range(n), session.config.resamples, session.seed(f"effect {metric}"))
 
     effects = side_effects(measured, [item.kind for item in items], session.gold(free), bootstrap_of)
-    write_table(session.folder / "side_effects.parquet", effects)
+    tables.write(session.folder / "side_effects.parquet", effects)
     units.clear()

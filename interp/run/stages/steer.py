@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.steerings import FOLDER, causal_features, fit_data, ground, provenance, remembered, steering_quality
@@ -61,7 +61,7 @@ def run(session: Session) -> None:
     made = {method: make(trial) for method, trial in choice.kept.items()}
     reference, made_with = choice.reference, provenance(session)
     others = rivals(ground(session, data), reference, made[reference.method] if reference else None, keep)
-    write_table(session.folder / "trials.parquet", choice.table())
+    tables.write(session.folder / "trials.parquet", choice.table())
     for name, one in (made | others).items():
         replace(one, provenance=made_with).save(session.folder / FOLDER / name)
     facts = made_with | choice.facts(any_causal=bool(features))
