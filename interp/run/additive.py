@@ -51,11 +51,6 @@ def towards(
         acts = load_features(folder / f"features/layer_{layer:02d}.npz").acts[own][:, features].mean(0)
         directions = saes.directions(int(layer), features.tolist())
         vectors[int(layer)] = strength * (torch.as_tensor(acts, dtype=torch.float32) @ directions.cpu().float())
-<<<<<<< HEAD:interp/steering/additive.py
     model = ModelRecord(name=run.record["model"]["name"], identity=run.record["model"]["identity"])
     made_with = Provenance(model=model, emotion=emotion, strength=strength)
     return Steering("additive", vectors=vectors, positions=positions, provenance=made_with)
-=======
-    provenance = {"model": {k: run.record["model"][k] for k in ("name", "identity")}, "emotion": emotion}
-    return Steering("additive", vectors=vectors, positions=positions, provenance=provenance | {"strength": strength})
->>>>>>> tables:interp/run/additive.py
