@@ -5,7 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "interp"
 ORDER = (
-    ("defaults", "errors", "reporting", "resources", "memory", "processors", "statistics"),
+    ("defaults",),
+    ("errors", "reporting", "resources", "memory", "processors", "statistics"),
     ("terminal",),
     ("files",),
     ("texts",),
