@@ -76,4 +76,5 @@ def tuned_answers(session: Session, rows: Array, units: Units) -> Tuned | None:
 
     kept = units.arrays("low rank tuning", make)
     costs = {name: kept[name].tolist() for name in ("perplexity_ratio", "kl")}
-    return Tuned(kept["logits"], {name: Estimate(*bounds, int(n)) for name, (*bounds, n) in costs.items()})
+    estimates = {name: Estimate(value, low, high, int(n)) for name, (value, low, high, n) in costs.items()}
+    return Tuned(kept["logits"], estimates)
