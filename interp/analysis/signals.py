@@ -26,8 +26,6 @@ PARTNERS = 20
 FOLDS = 5
 REPRESENTATIONAL = ("probe_features", "probe_residuals", "selective_features")
 CAUSAL = ("direct_evidence", "joint_ablation")
-STRUCTURAL = ("l0", "fvu", "format_share", "content_overlap", "neighbour_agreement")
-CONTROL = ("probe_shuffled", "probe_control")
 
 
 @dataclass(frozen=True)

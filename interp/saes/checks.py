@@ -19,7 +19,6 @@ TEXTS = (
     "He laughed so hard that he had to sit down.",
 )
 WARN_FVU, REFUSE_FVU = 0.5, 1.0
-BASE = re.compile(r"[-_.](it|instruct|chat|pt|base)(?=$|[-_.])|^(google|meta-llama|qwen|eleutherai|openai-community)/")
 
 
 def check_saes(stack: SaeStack, model: LanguageModel, *, force: bool = False) -> dict[int, float]:
