@@ -31,7 +31,7 @@ COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "c
 COMMANDS += ["findings"]
 UNITS = {"baselines", "steer", "evaluate", "side_effects"}
 """Stages that keep the units of their work (causes and learning too, but this world has no causes and no curve)."""
-AFTER_STEERING = ["evaluate", "side_effects", "learning"]
+AFTER_STEERING = ["evaluate", "learning", "side_effects"]
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ def test_a_changed_config_redoes_only_what_depends_on_it(world, tmp_path):
     changed = start(world, tmp_path, **{"steering.features": "3"})
     assert changed.stale == changed.ran == ["steer", *AFTER_STEERING]
     changed = start(world, tmp_path, **{"steering.features": "3", "tracing.candidates": "5"})
-    assert changed.ran == ["trace", "causes", "why", "cards", "steer", *AFTER_STEERING]
+    assert changed.ran == ["trace", "causes", "steer", "cards", *AFTER_STEERING, "why"]
     changed = start(world, tmp_path, **{"prompt.template": "question"})
     assert changed.ran[0] == "capture" and len(changed.ran) == len(pipeline.STAGES)
 
@@ -400,7 +400,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     assert stopped.value.code == 2 and "No space left on device" in capfd.readouterr().err
     monkeypatch.undo()
     resumed = start(world, tmp_path)
-    assert "capture" in resumed.skipped and resumed.ran[:6] == ["trace", "causes", "baselines", "why", "cards", "steer"]
+    assert "capture" in resumed.skipped and resumed.ran[:6] == ["trace", "causes", "selectivity", "steer", "baselines", "cards"]
 
 
 def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):
