@@ -135,11 +135,8 @@ def test_f3_a_stage_that_comes_out_otherwise_is_followed_by_what_reads_it(world,
     write_json(run / "run.json", record)
     outcome = start(world, run.parent)
     assert outcome.mended == ["phases"]
-    assert outcome.ran == [s for s in ("phases", "trace", "causes", "why", "cards", "steer") if s] + [
-        "evaluate",
-        "side_effects",
-        "learning",
-    ]
+    after = ["trace", "causes", "steer", "cards", "evaluate", "learning", "side_effects", "why"]
+    assert outcome.ran == ["phases", *after]
 
 
 # ------------------------------------------------------------------------------------------ F4
