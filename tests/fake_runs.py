@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from interp.run.stages.trace import concentration
+from interp.analysis.effects import concentration
 
 
 def write_causes(folder: Path, causal: tuple[str, ...], labels: tuple[str, ...]) -> None:

@@ -201,8 +201,8 @@ def test_f4_a_killed_stage_whose_leavings_are_damaged_begins_anew(world, run):  
     record = json.loads((run / "run.json").read_text())
     record["stages"]["trace"] = {"fingerprint": record["stages"]["trace"]["fingerprint"], "finished": False}
     write_json(run / "run.json", record)
-    (run / "tracing").mkdir()
-    (run / "tracing" / "discover_00000.npz").write_bytes(b"PK half")
+    (run / "units" / "trace").mkdir(parents=True)
+    (run / "units" / "trace" / "discover_00000.npz").write_bytes(b"PK half")
     start(world, run.parent)
     assert contents(run) == whole
 

@@ -9,19 +9,24 @@ from interp.engine.ablation import (
     answers_under,
     answers_under_each,
     edited_logits,
+    insertion,
     patch,
     removal,
 )
-from interp.engine.attribution import answer_gradients, attribute
+from interp.engine.attribution import answer_gradients, attribute, mean_attribution
 from interp.engine.everywhere import ablate_everywhere
+from interp.engine.one_by_one import OneByOne, TracedFeatures, ablate_one_by_one
 from interp.engine.suffix import answer_scores
 
 __all__ = [
     "EngineError",
     "FeatureEdits",
+    "OneByOne",
+    "TracedFeatures",
     "ablate",
     "ablate_everywhere",
     "ablate_jointly",
+    "ablate_one_by_one",
     "answer_gradients",
     "answer_scores",
     "answers_given",
@@ -29,6 +34,8 @@ __all__ = [
     "answers_under_each",
     "attribute",
     "edited_logits",
+    "insertion",
+    "mean_attribution",
     "patch",
     "removal",
 ]

@@ -45,6 +45,15 @@ class FeatureEdits:
     def __len__(self) -> int:
         return len(self.layer)
 
+    @classmethod
+    def joined(cls, parts: Sequence["FeatureEdits"]) -> "FeatureEdits":
+        """The edits of several, one behind the other."""
+        if not parts:
+            none = torch.zeros(0, dtype=torch.long)
+            return cls(none, none, none, none.float())
+        columns = zip(*((p.layer, p.example, p.feature, p.change) for p in parts), strict=True)
+        return cls(*(torch.cat(tensors) for tensors in columns))
+
 
 @torch.no_grad()
 def edited_logits(
@@ -301,6 +310,28 @@ def removal(model: LanguageModel, saes: SaeStack, features: Mapping[int, Sequenc
         return edit
 
     return {layer: without(layer) for layer in features if len(features[layer])}
+
+
+def insertion(saes: SaeStack, values: Mapping[int, Mapping[int, float]]) -> dict[int, ResidualEdit]:
+    """By layer, what sets features of a residual to given activations, whatever they are in it.
+
+    Args:
+        values: activation by layer and feature, in residual units.
+
+    Raises:
+        UserError: no SAE at a layer, or a feature it does not have.
+    """
+
+    def setting(layer: int) -> ResidualEdit:
+        index = saes.check_features(layer, list(values[layer])).to(saes.device(layer))
+        directions, target = saes.directions(layer, index), torch.tensor(list(values[layer].values())).to(index.device)
+
+        def edit(x: Tensor) -> Tensor:
+            return x + ((target - saes.encode_features(layer, x, index)) @ directions).to(x.dtype)
+
+        return edit
+
+    return {layer: setting(layer) for layer in values if len(values[layer])}
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
 """First-order effects of all features of all layers from one backward pass: they propose, exact ablation decides."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from interp.engine.ablation import in_parts, rows_in_memory
@@ -9,6 +11,9 @@ from interp.engine.capture import Captured
 from interp.engine.suffix import answer_scores
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
+
+ROWS_AT_ONCE = 512
+"""Examples whose slopes along every direction of a layer are held together."""
 
 
 def answer_gradients(
@@ -67,3 +72,25 @@ def attribute(
     found = answer_gradients(model, captured, targets) if gradients is None else gradients
     acts = saes.encode(layer, captured.residuals[layer])
     return acts * (found[layer].to(acts.dtype) @ saes.directions(layer).T)
+
+
+def mean_attribution(
+    acts: csr_array,
+    gradients: Float[Tensor, "example d_model"],
+    directions: Float[Tensor, "d_sae d_model"],
+    gold: Int[Tensor, " example"],
+    n_labels: int,
+) -> Float[np.ndarray, "d_sae emotion"]:
+    """Attribution of every feature of a layer, averaged over each emotion's examples; 0 for an emotion without any.
+
+    Args:
+        acts: [example, d_sae], activations in residual units.
+        gradients: of the gold answer's log-probability with respect to the layer's residual (`answer_gradients`).
+        gold: emotion of each example.
+    """
+    member = torch.nn.functional.one_hot(gold, n_labels).float()
+    total = torch.zeros(len(directions), n_labels)
+    for part in np.array_split(np.arange(len(gold)), max(1, len(gold) // ROWS_AT_ONCE)):
+        slopes = gradients[part].to(directions.device, directions.dtype) @ directions.T
+        total += (torch.from_numpy(acts[part].toarray()) * slopes.float().cpu()).T @ member[part]
+    return (total / torch.bincount(gold, minlength=n_labels).clamp(min=1)).numpy()

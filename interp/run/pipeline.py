@@ -24,6 +24,7 @@ from interp.report import write_report
 from interp.run.config import Config, local_paths
 from interp.run.session import Progress, Session, silent
 from interp.run.stages import (
+    attribution,
     baselines,
     capture,
     cards,
@@ -31,6 +32,8 @@ from interp.run.stages import (
     evaluate,
     features,
     learning,
+    phases,
+    selectivity,
     side_effects,
     signals,
     steer,
@@ -67,21 +70,21 @@ SCORED = ("fluency", "resamples", "seed")
 
 STAGES = (
     Stage("capture", capture.run, ["activations", "examples.parquet"], (), ("labels", "prompt", "seed")),
-    Stage("features", features.run_features, ["features"], ("capture",)),
-    Stage("selectivity", features.run_selectivity, ["selectivity.parquet"], ("features",)),
-    Stage("attribution", signals.run_attribution, ["attribution.npz"], ("features",), ("tracing.examples",)),
+    Stage("features", features.run, ["features"], ("capture",)),
+    Stage("selectivity", selectivity.run, ["selectivity.parquet"], ("features",)),
+    Stage("attribution", attribution.run, ["attribution.npz"], ("features",), ("tracing.examples",)),
     Stage(
         "signals",
-        signals.run_signals,
+        signals.run,
         ["signals.parquet", "signals_draws.npz"],
         ("attribution",),
         ("resamples", "seed"),
     ),
-    Stage("phases", signals.run_phases, ["phases.json"], ("signals",)),
+    Stage("phases", phases.run, ["phases.json"], ("signals",)),
     Stage(
         "trace",
         trace.run,
-        ["tracing", "effects.parquet", "concentration.parquet", "effects_by_example.parquet"],
+        ["units/trace", "effects.parquet", "concentration.parquet", "effects_by_example.parquet"],
         ("phases",),
         ("tracing", "resamples", "seed"),
     ),

@@ -1,7 +1,6 @@
 """What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
 
 import warnings
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -14,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from interp.analysis.features import LayerFeatures, load_features
+from interp.analysis.labelled import LabelledExamples, seed_for
+from interp.analysis.together import NEUTRAL
 from interp.engine.ablation import Name, Read, ResidualEdit, answers_under_each
 from interp.engine.capture import Captured, SharedPrefix, batches, capture, shared_prefix, tokens_in_flight
 from interp.engine.kept import KeptBatch, KeptCaptures, Place, together
@@ -37,7 +38,6 @@ GROUP = 512
 """Examples per unit of the capture: a killed run loses at most these."""
 SERVED = 4
 """Kept prompts that are computed together on a CPU, in batches of a capture: passes of single tokens want many rows."""
-NEUTRAL = "neutral"
 SHORT_TEXT = 2_000
 """Tokens of plain text on which steerings are compared; the final figures are of all of it."""
 
@@ -279,6 +279,42 @@ class Session:
         held: dict[tuple[int, int], KeptBatch] = {}
         return together([self._place(text, held) for text in texts], self.answers, self.prefix)
 
+    def collect(
+        self,
+        asked: np.ndarray | Sequence[str],
+        of: Callable[[Captured, list[int]], Mapping[str, torch.Tensor]],
+        description: str,
+        *,
+        units: Units | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """What is read of many examples or texts, a batch at a time, as whole tensors in the order of `asked`.
+
+        Args:
+            asked: row numbers of examples, or texts.
+            of: from a capture with keys and values, and the places of its examples in `asked`: tensors by name, whose
+                first axis is the example.
+            units: where finished batches are kept, in float32.
+        """
+        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
+        out: dict[str, torch.Tensor] = {}
+        for k, chunk in enumerate(self.progress(self.chunks(texts), description, "batch")):
+
+            def make(chunk: list[int] = chunk) -> Mapping[str, torch.Tensor]:
+                return of(self.captured([texts[i] for i in chunk]), chunk)
+
+            if units is None:
+                found = make()
+            else:
+                kept = units.arrays(
+                    f"{description} {k:05d}", lambda: {n: x.float().cpu().numpy() for n, x in make().items()}
+                )
+                found = {name: torch.from_numpy(values) for name, values in kept.items()}
+            for name, values in found.items():
+                if name not in out:
+                    out[name] = torch.empty(len(texts), *values.shape[1:], dtype=values.dtype)
+                out[name][chunk] = values.cpu()
+        return out
+
     def logits_under(
         self,
         asked: np.ndarray | Sequence[str],
@@ -296,24 +332,14 @@ class Session:
             units: where the finished batches are kept.
             read: other values than the answer logits (see `answers_under_each`).
         """
-        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
-        chunks = self.chunks(texts)
-        parts = []
-        for k, chunk in enumerate(self.progress(chunks, description, "batch")):
 
-            def make(chunk: Sequence[int] = chunk) -> dict[str, np.ndarray]:
-                captured = self.captured([texts[i] for i in chunk])
-                found = answers_under_each(self.model, captured, edits, read=read)
-                return {str(i): values.float().cpu().numpy() for i, values in enumerate(found.values())}
+        def logits(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
+            found = answers_under_each(self.model, captured, edits, read=read)
+            return {str(i): values.float() for i, values in enumerate(found.values())}
 
-            parts.append(make() if units is None else units.arrays(f"{description} {k:05d}", make))
-        order = np.concatenate([np.asarray(chunk, dtype=int) for chunk in chunks] or [np.zeros(0, int)])
-        out = {}
-        for i, name in enumerate(edits):
-            joined = np.concatenate([p[str(i)] for p in parts]) if parts else np.zeros((0, len(self.labels)))
-            out[name] = np.empty(joined.shape)
-            out[name][order] = joined
-        return out
+        found = self.collect(asked, logits, description, units=units)
+        nothing = torch.zeros(0, len(self.labels))
+        return {name: found.get(str(i), nothing).double().numpy() for i, name in enumerate(edits)}
 
     def close(self) -> None:
         """Lets go of kept captures; a scratch folder that they may have needed is removed."""
@@ -338,6 +364,18 @@ class Session:
         """Index of the gold emotion in `labels`."""
         number = {label: i for i, label in enumerate(self.labels)}
         return self.table["gold"].iloc[rows].map(number).to_numpy(dtype=int)
+
+    def traced_rows(self) -> np.ndarray:
+        """Row numbers of the discover examples that are traced: all, or the correctly answered ones."""
+        rows = self.role("discover")
+        table = self.table.iloc[rows]
+        right = (table["gold"] == table["predicted"]).to_numpy()
+        return rows[right] if self.config.tracing.examples == "correct" else rows
+
+    def labelled(self, rows: np.ndarray) -> LabelledExamples:
+        """Examples as the analyses see them."""
+        groups = self.table["group"].iloc[rows].to_numpy()
+        return LabelledExamples(self.labels, self.gold(rows), groups, rows, self.config.resamples, self.config.seed)
 
     def residuals(self, layer: int) -> torch.Tensor:
         """[example, d_model], as the model's dtype."""
@@ -374,4 +412,4 @@ class Session:
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the one in the config."""
-        return (self.config.seed * 1_000_003 + zlib.crc32(purpose.encode())) % 2**32
+        return seed_for(self.config.seed, purpose)

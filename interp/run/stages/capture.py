@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from interp.engine.capture import Captured
 from interp.files.folder import write_rows, write_table, writing
 from interp.run.session import GROUP, Session
 
@@ -43,21 +44,18 @@ def _holds(path: Path, ids: list[str]) -> bool:
 
 
 def _captured(session: Session, texts: list[str]) -> dict[str, torch.Tensor]:
-    """What the pass over some texts found, a few of them at a time; the session keeps their keys and values."""
-    parts, order = [], []
-    for chunk, found in session.cached_texts(texts, "capture"):
-        order += chunk.tolist()
-        parts.append(
-            {
-                "residuals": found.residuals.cpu().transpose(0, 1),
-                "log_probs": found.answer_log_probabilities.cpu(),
-                "n_tokens": torch.tensor(found.n_tokens),
-                "cut": torch.tensor(found.cut),
-            }
-        )
-    back = torch.tensor(order).argsort()
-    whole = {name: torch.cat([p[name] for p in parts])[back] for name in parts[0]}
-    return whole | {"residuals": whole["residuals"].transpose(0, 1).contiguous()}
+    """What the pass over some texts found; the session keeps their keys and values."""
+
+    def read(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
+        return {
+            "residuals": captured.residuals.transpose(0, 1),
+            "log_probs": captured.answer_log_probabilities,
+            "n_tokens": torch.tensor(captured.n_tokens),
+            "cut": torch.tensor(captured.cut),
+        }
+
+    found = session.collect(texts, read, "capture")
+    return found | {"residuals": found["residuals"].transpose(0, 1).contiguous()}
 
 
 def _read(shard: Path, name: str, index: int | slice = slice(None)) -> torch.Tensor:
