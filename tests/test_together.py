@@ -29,11 +29,11 @@ def effects(n=40, emotion="fear"):
     """So many causal features of an emotion, two a layer, and five controls."""
     lines = [
         {"emotion": emotion, "layer": i // 2, "phase": 1 + (i >= n // 2), "feature": i, "effect": 1 / (i + 1)}
-        | {"causal": True, "control": False, "split": "discover"}
+        | {"causal": True, "control": False, "role": "discover"}
         for i in range(n)
     ]
     lines += [{**lines[0], "feature": 100 + i, "causal": False, "control": True} for i in range(5)]
-    return pd.DataFrame([*lines, {**lines[0], "split": "fit"}])
+    return pd.DataFrame([*lines, {**lines[0], "role": "fit"}])
 
 
 def test_sets_are_the_strongest_first_and_of_discovery_alone():
@@ -151,7 +151,7 @@ def compared(**changed):
         pd.DataFrame(into).assign(n_answered_otherwise=[10, 30, 5], follows=[0.5, 0.1, np.nan]),
         pd.DataFrame(fires).assign(common=[0, 2, 1]),
         pd.DataFrame(kinds).assign(layer=0, feature=[1, 2, 3], auroc_nearest=[0.9, 0.9, 0.3]),
-        pd.DataFrame({"emotion": "fear", "layer": 0, "feature": [1, 7], "causal": True, "split": ["discover"] * 2}),
+        pd.DataFrame({"emotion": "fear", "layer": 0, "feature": [1, 7], "causal": True, "role": ["discover"] * 2}),
     )
     traced = np.array([True, False, True, True, True])
     return emotions_compared(answers, traced, tables._replace(**changed), LABELS).set_index("emotion")

@@ -13,7 +13,6 @@ from interp.analysis.labelled import LabelledExamples
 from interp.statistics import mean_estimates
 
 Array = np.ndarray
-COLUMNS = ("layer", "method", "emotion", "n", "effect", "ci_low", "ci_high")
 
 
 class Directions(NamedTuple):
@@ -88,7 +87,7 @@ def baseline_effects(effects: Mapping[Ablation, Float[Array, " example"]], examp
         effects: fall of every example's gold log-probability, in nats.
 
     Returns:
-        Columns `COLUMNS`.
+        Columns layer, method, emotion, n, effect, ci_low, ci_high.
     """
     ablations, parts = sorted(effects), []
     for emotion, label in enumerate(examples.labels):
@@ -99,4 +98,4 @@ def baseline_effects(effects: Mapping[Ablation, Float[Array, " example"]], examp
         mean, low, high = mean_estimates(values, examples.weights(members, f"baselines {label}"))
         part = pd.DataFrame(ablations, columns=["layer", "method"])
         parts.append(part.assign(emotion=label, n=len(members), effect=mean, ci_low=low, ci_high=high))
-    return pd.concat(parts, ignore_index=True)[list(COLUMNS)] if parts else pd.DataFrame(columns=COLUMNS)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.analysis.effect_rows import candidate_effects
 from interp.models.language_model import LanguageModel
 
 Array = np.ndarray
@@ -95,8 +96,7 @@ def short(value: float) -> float:
 
 def features_with_cards(effects: pd.DataFrame, labels: Sequence[str]) -> list[Key]:
     """In order: causal features of every emotion, or its strongest candidates where it has none."""
-    traced = effects[(effects["split"] == "discover") & ~effects["control"].astype(bool)]
-    traced = traced.sort_values("effect", ascending=False, kind="stable")
+    traced = candidate_effects(effects).sort_values("effect", ascending=False, kind="stable")
     keys: set[Key] = set()
     for label in labels:
         own = traced[traced["emotion"] == label]

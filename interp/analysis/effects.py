@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from interp.analysis.effect_rows import causal_features
 from interp.analysis.labelled import LabelledExamples
 from interp.analysis.selectivity import Q_LEVEL
 from interp.analysis.specificity import q_values, specificity
@@ -21,11 +22,6 @@ from interp.statistics import mean_estimates
 Array = np.ndarray
 CONTROL_QUANTILE = 0.99
 """A causal feature's effect exceeds this quantile of its controls'."""
-EFFECTS = (
-    *("layer", "phase", "feature", "emotion", "split", "n", "n_active", "effect", "ci_low", "ci_high", "flip_rate"),
-    *("attribution", "control"),
-)
-"""Columns of `mean_effects`."""
 
 
 def exceeds_controls(effects: pd.DataFrame) -> pd.Series:
@@ -42,11 +38,6 @@ def is_causal(effects: pd.DataFrame) -> pd.Series:
         effects: columns of `mean_effects` and `with_specificity`, on the examples on which features are discovered.
     """
     return exceeds_controls(effects) & (effects["q"] < Q_LEVEL)
-
-
-def causal(effects: pd.DataFrame) -> pd.DataFrame:
-    """The causal features, as they were discovered."""
-    return effects[effects["causal"].astype(bool) & (effects["split"] == "discover")]
 
 
 def dense(
@@ -76,10 +67,11 @@ def mean_effects(
         role: what the examples are for (discover, fit); part of the resampling's seed.
 
     Returns:
-        Columns `EFFECTS`; a row for each candidate whose emotion has examples, in the order of the candidates.
+        A row for each candidate whose emotion has examples, in the order of the candidates: its columns, and role, n
+        (examples), n_active (on how many the feature is active), effect, ci_low, ci_high, flip_rate.
     """
     nothing = dict.fromkeys(("effect", "ci_low", "ci_high", "flip_rate"), 0.0)
-    tables = [candidates[:0].assign(split=role, n=0, n_active=0, **nothing)]
+    tables = [candidates[:0].assign(role=role, n=0, n_active=0, **nothing)]
     for emotion, label in enumerate(examples.labels):
         members, traced = examples.members(emotion), candidates[candidates["emotion"] == label]
         if not len(members) or not len(traced):
@@ -90,8 +82,8 @@ def mean_effects(
         )
         mean, low, high = mean_estimates(effect, examples.weights(members, f"effects {role} {label}"))
         counts = {"n": len(members), "n_active": active.sum(0).astype(int), "flip_rate": flipped.mean(0)}
-        tables.append(traced.assign(split=role, effect=mean, ci_low=low, ci_high=high, **counts))
-    return pd.concat(tables).sort_index(ignore_index=True)[list(EFFECTS)]
+        tables.append(traced.assign(role=role, effect=mean, ci_low=low, ci_high=high, **counts))
+    return pd.concat(tables).sort_index(ignore_index=True)
 
 
 def with_specificity(
@@ -135,7 +127,7 @@ def by_example(measured: pd.DataFrame, effects: pd.DataFrame, examples: Labelled
     """
     columns = ["emotion", "layer", "feature", "row"]
     labelled = measured.assign(emotion=examples.emotions[examples.places(measured["row"])])
-    found = labelled.merge(causal(effects)[columns[:3]]).sort_values(columns, ignore_index=True)
+    found = labelled.merge(causal_features(effects)[columns[:3]]).sort_values(columns, ignore_index=True)
     return found[["row", "emotion", "layer", "feature", "effect"]]
 
 
@@ -145,14 +137,14 @@ def concentration(effects: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     Effective number of features: (sum of effects)^2 / sum of squared effects.
 
     Args:
-        effects: columns emotion, phase, effect (nats), causal, split, n.
+        effects: columns emotion, phase, effect (nats), causal, role, n.
 
     Returns:
         Columns emotion, phase (a number as text, or "all"), n_causal, summed_effect, share_top_1, share_top_5,
         share_top_10, effective_number and n (examples).
     """
     phases = effects["phase"].astype(str)
-    found, lines = causal(effects), []
+    found, lines = causal_features(effects), []
     for label in labels:
         n = effects.loc[effects["emotion"] == label, "n"].max()
         for phase in ("all", *sorted(phases.unique())):

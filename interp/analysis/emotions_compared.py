@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from interp.analysis.effects import causal
+from interp.analysis.effect_rows import causal_features
 from interp.analysis.together import NEUTRAL
 
 Array = np.ndarray
@@ -122,12 +122,11 @@ def _inserted(insertion: pd.DataFrame, label: str) -> dict[str, Any]:
 def _lexical(tables: EmotionTables, label: str) -> dict[str, Any]:
     """Selective features of this emotion, and how many of them die without the emotion word."""
     selective = tables.selectivity[(tables.selectivity["emotion"] == label) & (tables.selectivity["kind"] != "none")]
-    found = causal(tables.effects[tables.effects["emotion"] == label])
     lexical = selective["lexical"].dropna().astype(bool)
     rather = selective["auroc_nearest"].astype(float) < 0.5
     return {
         "n_selective": len(selective),
         "lexical": float(lexical.mean()) if len(lexical) else np.nan,
         "rather_of_another": float(rather.mean()) if len(rather) else np.nan,
-        "causal_and_selective": len(found.merge(selective, on=["layer", "feature"])),
+        "causal_and_selective": len(causal_features(tables.effects, label).merge(selective, on=["layer", "feature"])),
     }

@@ -14,18 +14,13 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy.special import log_softmax
 
-from interp.analysis.effects import causal
+from interp.analysis.effect_rows import causal_features, effects_on
 from interp.analysis.labelled import LabelledExamples, seed_for
 
 Array = np.ndarray
 JOINT_SIZES = (1, 2, 4, 8, 16, 32)
 """How many of an emotion's causal features are removed together; all of them as well, up to the last size."""
 NEUTRAL = "neutral"
-INTERVAL = ("effect", "ci_low", "ci_high")
-JOINT = ("emotion", "phase", "k", "control", "n", *INTERVAL)
-OVERSHADOWING = ("emotion", "answer", "n", "moved", *INTERVAL)
-INSERTION = ("emotion", "target", "control", "n", *INTERVAL, "n_answered_otherwise", "follows")
-COFIRING = ("emotion", "features_of", "n", "n_features", "common", *INTERVAL)
 
 Features = Mapping[int, list[int]]
 """Feature indices by layer."""
@@ -83,13 +78,13 @@ def causal_sets(effects: pd.DataFrame, labels: Sequence[str], seed: int) -> list
     """Every label's set, of at most as many features as are removed together; empty for one without a causal feature.
 
     Args:
-        effects: columns emotion, layer, phase, feature, effect, causal, control, split.
+        effects: columns emotion, layer, phase, feature, effect, causal, control, role.
         seed: of the order of controls.
     """
     sets = []
     for label in labels:
-        own = effects[(effects["emotion"] == label) & (effects["split"] == "discover")]
-        strongest = causal(own).sort_values("effect", ascending=False, kind="stable").head(JOINT_SIZES[-1])
+        own = effects_on(effects[effects["emotion"] == label])
+        strongest = causal_features(own).sort_values("effect", ascending=False, kind="stable").head(JOINT_SIZES[-1])
         controls = own[own["control"]].sample(frac=1, random_state=seed_for(seed, f"controls {label}"))
         sets.append(CausalSet(label, strongest, controls))
     return sets
@@ -105,7 +100,7 @@ def union(sets: Iterable[Features]) -> dict[int, list[int]]:
 
 
 class Necessity(NamedTuple):
-    """Tables of what an emotion's answer loses (columns `JOINT`) and what every answer gains (`OVERSHADOWING`)."""
+    """Tables of what an emotion's answer loses, and of what every answer gains."""
 
     joint: pd.DataFrame
     overshadowing: pd.DataFrame
@@ -123,8 +118,9 @@ def necessity(
         after: the same without features.
 
     Returns:
-        `joint`, effect: mean fall of the emotion's log-probability (nats). `overshadowing`, effect: mean rise of each
-        answer's probability without all causal features; moved: share of the examples whose answer becomes that one.
+        `joint`: columns emotion, phase, k, control, n, and effect (mean fall of the emotion's log-probability, nats)
+        with its interval. `overshadowing`: columns emotion, answer, n, effect (mean rise of each answer's probability
+        without all causal features) with its interval, moved (share of the examples whose answer becomes that one).
     """
     joint, moved = [], []
     for emotion, removals in after.items():
@@ -142,7 +138,7 @@ def necessity(
             rise = examples.mean(np.exp(whole[:, other]) - np.exp(clean[:, other]), members, f"joint {label}")
             becomes = (clean.argmax(1) == emotion) & (whole.argmax(1) == other)
             moved.append({"emotion": label, "answer": answer, "moved": float(becomes.mean()), **rise})
-    return Necessity(pd.DataFrame(joint, columns=JOINT), pd.DataFrame(moved, columns=OVERSHADOWING))
+    return Necessity(pd.DataFrame(joint), pd.DataFrame(moved))
 
 
 def typical_activations(acts: Float[Array, "example feature"]) -> Float[Array, " feature"]:
@@ -162,8 +158,8 @@ def sufficiency(
         after: the same with the features set.
 
     Returns:
-        Columns `INSERTION`. effect: mean rise of the emotion's log-probability (nats); follows: share of the texts
-        answered otherwise before whose answer becomes the emotion.
+        Columns emotion, target (of the texts), control, n, effect (mean rise of the emotion's log-probability, nats)
+        with its interval, n_answered_otherwise, and follows: share of these whose answer becomes the emotion.
     """
     clean, n_neutral, lines = log_softmax(before, axis=1), len(before) - len(examples), []
     kinds = list(dict.fromkeys([*examples.labels, NEUTRAL]))
@@ -184,7 +180,7 @@ def sufficiency(
                 | texts.mean(rise, members, f"insert {emotion} {target}")
                 | {"n_answered_otherwise": len(otherwise), "follows": float(follows.mean()) if len(follows) else np.nan}
             )
-    return pd.DataFrame(lines, columns=INSERTION)
+    return pd.DataFrame(lines)
 
 
 def cofiring(
@@ -213,4 +209,4 @@ def cofiring(
             names = {"emotion": texts.emotion, "features_of": owner.emotion}
             counts = {"n_features": len(shown), "common": len(common)}
             lines.append(names | counts | examples.mean(share, members, f"cofiring {of} {on}"))
-    return pd.DataFrame(lines, columns=COFIRING).rename(columns={"effect": "share"})
+    return pd.DataFrame(lines).rename(columns={"effect": "share"})

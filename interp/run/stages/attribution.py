@@ -4,7 +4,7 @@ import torch
 
 from interp.engine import answer_gradients, mean_attribution
 from interp.engine.capture import Captured
-from interp.files.folder import write_arrays
+from interp.run import tables
 from interp.run.session import Session
 
 
@@ -21,7 +21,7 @@ def run(session: Session) -> None:
     found = session.collect(rows, gradients, "attribution").get("gradients")
     if found is None:  # nothing is traced
         found = torch.zeros(0, len(saes.layers), model.d_model)
-    write_arrays(
+    tables.write(
         session.folder / "attribution.npz",
         {
             f"layer_{layer:02d}": mean_attribution(

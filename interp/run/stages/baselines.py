@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.analysis.baselines import COLUMNS, Ablation, Directions, baseline_effects, emotion_directions
+from interp.analysis.baselines import Ablation, Directions, baseline_effects, emotion_directions
 from interp.engine import answers_under_each
 from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import Captured
 from interp.engine.modules import Part, module_outputs, residuals_with
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -27,7 +27,7 @@ def run(session: Session) -> None:
     residual on the emotion's unit direction is set to zero (Arditi et al. 2024).
     """
     rows = session.role("fit")
-    table = pd.DataFrame(columns=COLUMNS)
+    table = pd.DataFrame()
     if len(rows):
         examples, units = session.labelled(rows), session.units("baselines")
         effects = partial(
@@ -36,7 +36,7 @@ def run(session: Session) -> None:
         found = session.collect(rows, effects, "baselines", units=units)
         ablations = {Ablation(int(layer), method): name for name in found for layer, method in [name.split("/")]}
         table = baseline_effects({a: found[name].double().numpy() for a, name in ablations.items()}, examples)
-    write_table(session.folder / "baselines.parquet", table)
+    tables.write(session.folder / "baselines.parquet", table)
     session.units("baselines").clear()
 
 

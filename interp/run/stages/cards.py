@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -20,8 +19,8 @@ from interp.analysis.cards import (
     short,
     strongest_examples,
 )
-from interp.files.folder import write_json
 from interp.models.language_model import token_pieces
+from interp.run import tables
 from interp.run.session import Session
 
 TOKENS_SHOWN = 400
@@ -33,7 +32,7 @@ def run(session: Session) -> None:
     """Writes `cards.json`: one entry per feature."""
     rows, saes = session.role("discover"), session.saes
     gold = session.gold(rows)
-    keys = features_with_cards(pd.read_parquet(session.folder / "effects.parquet"), session.labels)
+    keys = features_with_cards(tables.read(session.folder / "effects.parquet"), session.labels)
     final = session.residuals(session.model.n_layers - 1)[rows].float().mean(0)
     directions = {(layer, feature): saes.directions(layer, [feature])[0].float() for layer, feature in keys}
     layers = {layer: [f for k, f in keys if k == layer] for layer, _ in keys}
@@ -55,7 +54,7 @@ def run(session: Session) -> None:
                 texts=texts[layer, feature],
             )
             cards.append(asdict(card))
-    write_json(session.folder / "cards.json", cards)
+    tables.write(session.folder / "cards.json", cards)
 
 
 class _Written(NamedTuple):

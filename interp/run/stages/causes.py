@@ -21,7 +21,7 @@ from interp.analysis.together import (
 )
 from interp.engine import insertion, removal
 from interp.engine.ablation import ResidualEdit
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.units import Units
 from interp.texts.examples import load_corpus
@@ -30,13 +30,13 @@ from interp.texts.examples import load_corpus
 def run(session: Session) -> None:
     """Writes `joint.parquet`, `overshadowing.parquet`, `insertion.parquet` and `cofiring.parquet`."""
     units, folder = session.units("causes"), session.folder
-    sets = causal_sets(pd.read_parquet(folder / "effects.parquet"), session.labels, session.config.seed)
+    sets = causal_sets(tables.read(folder / "effects.parquet"), session.labels, session.config.seed)
     examples = session.labelled(session.role("discover"))
     joint, overshadowing = _necessity(session, sets, session.labelled(session.traced_rows()), units)
-    write_table(folder / "joint.parquet", joint)
-    write_table(folder / "overshadowing.parquet", overshadowing)
-    write_table(folder / "insertion.parquet", _sufficiency(session, sets, examples, units))
-    write_table(folder / "cofiring.parquet", cofiring(sets, _active(session, sets, examples), examples))
+    tables.write(folder / "joint.parquet", joint)
+    tables.write(folder / "overshadowing.parquet", overshadowing)
+    tables.write(folder / "insertion.parquet", _sufficiency(session, sets, examples, units))
+    tables.write(folder / "cofiring.parquet", cofiring(sets, _active(session, sets, examples), examples))
     units.clear()
 
 

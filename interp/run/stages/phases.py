@@ -1,11 +1,10 @@
 """Stage `phases`: how layers group by what they know and do of emotions."""
 
 import numpy as np
-import pandas as pd
 
 from interp.analysis.phases import find_phases, verdict
 from interp.analysis.signals import CAUSAL, REPRESENTATIONAL
-from interp.files.folder import write_json
+from interp.run import tables
 from interp.run.session import Session
 
 
@@ -14,7 +13,7 @@ def run(session: Session) -> None:
 
     Structural signals (L0, FVU, format, overlap) change with depth in any model, also where labels are noise.
     """
-    table = pd.read_parquet(session.folder / "signals.parquet")
+    table = tables.read(session.folder / "signals.parquet")
     about_emotions = table["signal"].isin(REPRESENTATIONAL + CAUSAL)
     wide = table[about_emotions].pivot(index="layer", columns="signal", values="value").dropna(axis=1)
     with np.load(session.folder / "signals_draws.npz") as stored:
@@ -22,7 +21,7 @@ def run(session: Session) -> None:
             [np.stack([stored[f"{name}/{layer}"] for name in wide.columns], -1) for layer in wide.index], axis=1
         )
     phases = find_phases(wide.to_numpy(), draws, [int(k) for k in wide.index])
-    write_json(
+    tables.write(
         session.folder / "phases.json",
         {
             **phases.as_dict(),

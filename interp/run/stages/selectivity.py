@@ -4,7 +4,7 @@ import pandas as pd
 
 from interp.analysis.profiles import with_profiles
 from interp.analysis.selectivity import selectivity
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 
 
@@ -14,11 +14,11 @@ def run(session: Session) -> None:
     gold = session.gold(rows)
     flags = session.table["keyword_free"].iloc[rows]
     keyword_free = None if flags.isna().any() else flags.to_numpy(dtype=bool)
-    tables = []
+    parts = []
     for layer in session.progress(session.saes.layers, "selectivity", "layer"):
         acts = session.features(layer).acts[rows]
         table = selectivity(acts, gold, session.labels)
         table = with_profiles(table, acts, gold, session.labels, keyword_free, session.seed(f"halves {layer}"))
         table.insert(0, "layer", layer)
-        tables.append(table)
-    write_table(session.folder / "selectivity.parquet", pd.concat(tables, ignore_index=True))
+        parts.append(table)
+    tables.write(session.folder / "selectivity.parquet", pd.concat(parts, ignore_index=True))

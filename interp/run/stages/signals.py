@@ -8,7 +8,7 @@ from interp.analysis.candidates import strongest
 from interp.analysis.signals import Probed, Signal, control_labels, layer_signals, stratified_sample
 from interp.engine import answers_under_each, removal
 from interp.engine.capture import Captured
-from interp.files.folder import write_arrays, write_table
+from interp.run import tables
 from interp.run.session import Session
 
 PROBE_LIMIT = 2000
@@ -40,13 +40,13 @@ def run(session: Session) -> None:
         )
         found += [(layer, s) for s in signals]
     draws = {f"{s.name}/{layer}": s.draws[:PHASE_RESAMPLES] for layer, s in found}
-    write_arrays(session.folder / "signals_draws.npz", draws)
+    tables.write(session.folder / "signals_draws.npz", draws)
     lines = [
         {"layer": layer, "signal": s.name, "value": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
         for layer, s in found
         for e in (s.estimate,)
     ]
-    write_table(session.folder / "signals.parquet", pd.DataFrame(lines))
+    tables.write(session.folder / "signals.parquet", pd.DataFrame(lines))
 
 
 @torch.no_grad()

@@ -5,7 +5,8 @@ import pandas as pd
 
 from interp.analysis.candidates import activity, candidate_table, choose_candidates
 from interp.analysis.effects import by_example, concentration, exceeds_controls, mean_effects, with_specificity
-from interp.files.folder import read_json, write_table
+from interp.files.folder import read_json
+from interp.run import tables
 from interp.run.measuring import measured
 from interp.run.session import Session
 
@@ -33,9 +34,9 @@ def run(session: Session) -> None:
         fresh = session.labelled(session.role("fit"))
         again = mean_effects(measured(session, causal, fresh, "fit", units=units), causal, fresh, "fit")
         effects = pd.concat([effects, again.assign(causal=True)], ignore_index=True)
-    write_table(session.folder / "concentration.parquet", concentration(effects, session.labels))
-    write_table(session.folder / "effects_by_example.parquet", by_example(on_own, effects, examples))
-    write_table(session.folder / "effects.parquet", effects)
+    tables.write(session.folder / "concentration.parquet", concentration(effects, session.labels))
+    tables.write(session.folder / "effects_by_example.parquet", by_example(on_own, effects, examples))
+    tables.write(session.folder / "effects.parquet", effects)
     units.clear()
 
 

@@ -1,18 +1,17 @@
 """Stage `why`: one row per emotion that says why it is easy or hard for this model."""
 
 import numpy as np
-import pandas as pd
 
 from interp.analysis.emotions_compared import EmotionTables, emotions_compared
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 
 
 def run(session: Session) -> None:
     """Writes `why.parquet` from the tables of the stages before it."""
     rows = session.role("discover")
-    tables = EmotionTables(*(pd.read_parquet(session.folder / f"{name}.parquet") for name in EmotionTables._fields))
+    measured = EmotionTables(*(tables.read(session.folder / f"{name}.parquet") for name in EmotionTables._fields))
     traced = np.isin(rows, session.traced_rows())
-    write_table(
-        session.folder / "why.parquet", emotions_compared(session.table.iloc[rows], traced, tables, session.labels)
+    tables.write(
+        session.folder / "why.parquet", emotions_compared(session.table.iloc[rows], traced, measured, session.labels)
     )
