@@ -126,13 +126,15 @@ def short_of_memory(monkeypatch, module, name: str, most: int, size_of) -> list[
 
 
 def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeypatch):
-    from interp.engine import ablation
+    from interp.engine import Suffix
 
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     n = 40
     edits = FeatureEdits(torch.full((n,), 1), torch.arange(n) % 5, torch.arange(n), torch.ones(n))
     expected = edited_logits(llama, stack, captured, edits)
-    sizes = short_of_memory(monkeypatch, ablation, "answer_scores", 12, lambda m, c, p, rows, k: rows[..., 0].numel())
+    sizes = short_of_memory(
+        monkeypatch, Suffix, "scores", 12, lambda suffix, rows: sum(x[..., 0].numel() for x in rows.values())
+    )
     with pytest.warns(InterpWarning, match="rows in flight"):
         found = edited_logits(llama, stack, captured, edits)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -142,7 +144,7 @@ def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeyp
 def test_running_out_of_memory_halves_the_prompts_of_a_pass(llama, monkeypatch):
     expected = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     sizes = short_of_memory(
-        monkeypatch, sys.modules["interp.engine.capture"], "_one_pass", 2, lambda model, tokens, *_: len(tokens.ids)
+        monkeypatch, sys.modules["interp.engine.capture"], "pass_prompts", 2, lambda model, tokens, *_: len(tokens.ids)
     )
     with pytest.warns(InterpWarning, match="2 prompts a pass"):
         found = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
@@ -151,15 +153,13 @@ def test_running_out_of_memory_halves_the_prompts_of_a_pass(llama, monkeypatch):
 
 
 def test_running_out_of_memory_halves_the_tokens_in_flight(llama, stack, monkeypatch):
-    from interp.engine import everywhere
+    from interp.engine import Suffix
 
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True, everywhere=[1])
     example, feature = torch.full((20,), 2), torch.arange(20)
     ask = {"layer": 1, "example": example, "feature": feature}
     expected = ablate_everywhere(llama, stack, captured, **ask)
-    sizes = short_of_memory(
-        monkeypatch, everywhere, "scores_from_suffix", 150, lambda m, d, c, rows, k: rows[..., 0].numel()
-    )
+    sizes = short_of_memory(monkeypatch, Suffix, "scores_from", 150, lambda suffix, rows, k: rows[..., 0].numel())
     with pytest.warns(InterpWarning, match="tokens in flight"):
         found = ablate_everywhere(llama, stack, captured, **ask)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interp.engine.capture import Captured, PromptCache, SharedPrefix
+from interp.engine.cache import PromptCache, SharedPrefix
+from interp.engine.capture import Captured
 from interp.memory import free_memory
 from interp.models.answers import Answers
 
@@ -85,18 +86,16 @@ def _kept(captured: Captured, cache: PromptCache, prefix: SharedPrefix | None) -
         cut=torch.tensor(captured.cut)[cache.examples],
         behind=behind,
         continued=cache.continued,
-        keys=[x[:, :, own].clone() for x in cache.keys],
-        values=[x[:, :, own].clone() for x in cache.values],
+        keys=[x[:, :, own].clone() for x in cache.keys.values()],
+        values=[x[:, :, own].clone() for x in cache.values.values()],
     )
 
 
 def _same_keys(cache: PromptCache, prefix: SharedPrefix) -> bool:
     """Whether the prompts were passed behind the prefix, so that it stands in the cache as it is."""
-    for row, padding in enumerate((~cache.mask).sum(1).tolist()):
-        found = cache.keys[-1][row, :, padding : padding + len(prefix)]
-        if found.shape != prefix.keys[-1].shape or not torch.equal(found, prefix.keys[-1]):
-            return False
-    return True
+    keys = cache.keys[len(prefix.keys) - 1]
+    starts = (~cache.mask).sum(1).tolist()
+    return all(torch.equal(keys[row, :, k : k + len(prefix)], prefix.keys[-1]) for row, k in enumerate(starts))
 
 
 class Place(NamedTuple):
@@ -158,8 +157,8 @@ def together(places: Sequence[Place], answers: Answers, prefix: SharedPrefix | N
     mask = torch.arange(width, device=device) >= width - lengths.to(device)[:, None]
     cache = PromptCache(
         examples=list(range(len(places))),
-        keys=[whole("keys", k) for k in range(n_layers)],
-        values=[whole("values", k) for k in range(n_layers)],
+        keys={k: whole("keys", k) for k in range(n_layers)},
+        values={k: whole("values", k) for k in range(n_layers)},
         mask=mask,
         position=lengths.to(device) - 1,
         embedded=gathered("embedded"),

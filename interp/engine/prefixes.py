@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import TOKENS_PER_BATCH
+from interp.engine.suffix import ResidualEdit
 from interp.models.language_model import Edit, LanguageModel
 
 LEAST_SHARED = 16
@@ -169,14 +169,13 @@ def _one_pass(
 
         return change
 
-    seen: list[Tensor] = []
+    last = model.n_layers - 1
     hooks = {layer: where_marked(edit) for layer, edit in edits.items()}
-    looked = model.edited({model.n_layers - 1: lambda residual: seen.append(residual)})
-    with model.prompted(None), model.edited(hooks), looked:
+    with model.prompted(None), model.edited(hooks), model.recorded([last]) as residuals:
         model.backbone(
             input_ids=ids, attention_mask=mask.long(), position_ids=positions, past_key_values=store, use_cache=True
         )
-    return seen[0][torch.arange(len(branches), device=device), own - 1]
+    return residuals[last][torch.arange(len(branches), device=device), own - 1]
 
 
 class ContinuedLayer(DynamicLayer):

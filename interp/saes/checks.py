@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InterpWarning, UserError
-from interp.models.language_model import Edit, LanguageModel
+from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack, additive
 
 TEXTS = (
@@ -140,14 +140,10 @@ def _residuals(model: LanguageModel, stack: SaeStack) -> dict[int, Float[Tensor,
     """Residuals of all tokens but the first of a few sentences, for the layers that have an SAE."""
     tokens = model.pad(model.encode(TEXTS, chat=False))
     inside = tokens.mask & (tokens.positions > 0)
-    seen: dict[int, Tensor] = {}
-
-    def note(layer: int) -> Edit:
-        return lambda x: seen.__setitem__(layer, x[inside.to(x.device)])
-
-    with model.edited({layer: note(layer) for layer in stack.layers if layer < model.n_layers}):
+    layers = [layer for layer in stack.layers if layer < model.n_layers]
+    with model.recorded(layers, lambda x: x[inside.to(x.device)]) as residuals:
         model.run(tokens)
-    return seen
+    return residuals
 
 
 def _adds_bos(model: LanguageModel) -> bool:
