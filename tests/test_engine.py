@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, SENTENCES, build_sae
+from conftest import FAMILIES, SENTENCES, build_model, build_sae
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -287,6 +287,32 @@ def test_hooks_vanish_after_an_exception(llama):
 def test_a_layer_the_model_lacks_is_refused(llama):
     with pytest.raises(UserError, match="layers 0 to 3; got layer 9"), llama.edited({9: lambda x: x}):
         pass
+
+
+@torch.no_grad()
+def test_what_is_recorded_is_what_edits_left(any_model):
+    """Blocks, attention and MLP through one editor and one recorder; a block adds what its parts put out."""
+    tokens = any_model.pad(any_model.encode(PROMPTS))
+    sites = [-1, 0, 1, ("input_norm", 1), ("attention", 1), ("mlp", 1)]
+    with any_model.recorded([1]) as unedited:
+        any_model.run(tokens)
+    with any_model.edited({("mlp", 1): torch.zeros_like}), any_model.recorded(sites) as seen:
+        any_model.run(tokens)
+    assert list(seen) == sites and all(x.shape == seen[0].shape for x in seen.values())
+    assert not seen["mlp", 1].any() and not torch.equal(seen[1], unedited[1])
+    if not any_model.name.startswith("gemma"):  # which norms what its parts put out
+        torch.testing.assert_close(seen[1], seen[0] + seen["attention", 1])
+    with any_model.recorded([3], lambda x: x[:, -1]) as last, pytest.raises(UserError, match="got layer 4"):
+        any_model.run(tokens)
+        any_model.part(("mlp", 4))
+    assert last[3].shape == (len(PROMPTS), any_model.d_model)
+
+
+def test_a_model_that_is_built_otherwise_is_refused(tokenizer):
+    model = build_model("llama", tokenizer)
+    model.architecture = model.architecture._replace(input_norm="post_attention_layernorm")
+    with pytest.raises(UserError, match="layer 0 is not built as those of other LlamaForCausalLM"):
+        model.verify()
 
 
 def test_answers_that_no_token_tells_apart_are_refused(llama):

@@ -41,7 +41,7 @@ class PromptCache:
     embedded: Float[Tensor, "prompt tail d_model"]
     """What enters the first block at the answer position and at the answers' continuation tokens."""
     continued: Sequence[Float[Tensor, "prompt continuation d_model"]]
-    """By layer, residuals of the answers' continuation tokens (`Answers`); without tokens where none are needed."""
+    """By layer, residuals of the answers' continuation tokens (`LabelTokens`); without tokens where none are needed."""
     everywhere: Mapping[int, Float[Tensor, "prompt token d_model"]] = field(default_factory=dict)
     """Residuals at all positions, for the layers asked for."""
 

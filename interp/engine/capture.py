@@ -10,7 +10,7 @@ from torch import Tensor
 from interp.engine.cache import PromptCache, SharedPrefix
 from interp.engine.prompt_pass import pass_prompts, shared_prefix
 from interp.memory import halved
-from interp.models.answers import Answers
+from interp.models.answers import LabelTokens
 from interp.models.language_model import LanguageModel
 from interp.texts.prompts import Prompt
 
@@ -28,7 +28,7 @@ class Captured:
     residuals: Float[Tensor, "layer example d_model"]
     answer_logits: Float[Tensor, "example answer"]
     """Scores of the answers, up to a constant of the example: logits of first tokens, or of whole words."""
-    answers: Answers
+    answers: LabelTokens
     n_tokens: list[int]
     cut: list[int]
     """Tokens of each text cut to fit the context."""
@@ -80,7 +80,7 @@ def capture(
     Raises:
         UserError: an empty prompt, answers that no token tells apart.
     """
-    words = Answers.after(model, prompts[0], answers)
+    words = LabelTokens.after(model, prompts[0], answers)
     encoded = model.encode(prompts, room=int(words.offsets.max()))
     words.check_ends(model, prompts, encoded)
     # Under somebody's edits a common beginning is passed with every prompt, whose last token stands in the last column.

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from interp.engine.cache import PromptCache, SharedPrefix
-from interp.models.answers import Answers
+from interp.models.answers import LabelTokens
 from interp.models.language_model import Encoded, LanguageModel, Tokens
 
 LEAST_SHARED = 16
@@ -52,7 +52,7 @@ class PromptPass(NamedTuple):
 def pass_prompts(
     model: LanguageModel,
     tokens: Tokens,
-    answers: Answers,
+    answers: LabelTokens,
     examples: list[int],
     *,
     keep_cache: bool,
@@ -167,11 +167,11 @@ def _pass_behind(
 
 
 def _continue(
-    model: LanguageModel, tokens: Tokens, answers: Answers, store: DynamicCache | None, layers: Iterable[int]
+    model: LanguageModel, tokens: Tokens, answers: LabelTokens, store: DynamicCache | None, layers: Iterable[int]
 ) -> dict[int, Float[Tensor, "prompt continuation d_model"]]:
     """By layer, what leaves it at the answers' continuation tokens; -1: what enters the first block.
 
-    All of them pass together behind the prompt's keys and values, each seeing what `Answers.seen` says;
+    All of them pass together behind the prompt's keys and values, each seeing what `LabelTokens.seen` says;
     `CONTINUED_AT_ONCE` at most in one pass.
     """
     n_prompts, width = tokens.mask.shape
@@ -195,7 +195,7 @@ def _continue(
 
 
 def _continuation_mask(
-    model: LanguageModel, tokens: Tokens, answers: Answers, part: slice
+    model: LanguageModel, tokens: Tokens, answers: LabelTokens, part: slice
 ) -> Tensor | dict[str, Tensor]:
     """What some of the continuation tokens attend to, [prompt, 1, query, key]: the prompt, and those before them."""
     n_prompts, width = tokens.mask.shape

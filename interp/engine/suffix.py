@@ -13,7 +13,7 @@ values; T is the answer position, a prompt's last token; a prime marks what an e
        attention = softmax(q' [k[m, <T], k']^T / sqrt(d_head)) [v[m, <T], v']      (`attention`)
 
 4. The answers' scores are some rows of the unembedding: W_U[answers] norm(x'[L-1, T]). Answers of several tokens are
-   scored whole: the tokens of their continuations are recomputed as well, each behind those before it (`Answers`).
+   scored whole: the tokens of their continuations are recomputed as well, each behind those before it (`LabelTokens`).
 5. Many edits of a prompt are *rows* of one pass: their queries meet the same k[m, <T] and v[m, <T], which are never
    copied, in one matrix product. Rows edited after a later layer enter there: a sweep over layers is a single pass.
 6. One row of every pass is not edited. If its scores are not the capture's, something is wrong, and the run stops
