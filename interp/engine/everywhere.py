@@ -42,13 +42,10 @@ def ablate_everywhere(
     if not captured.caches or layer not in captured.caches[0].everywhere:
         raise ValueError(f"capture(..., keep_cache=True, everywhere=[{layer}]) is needed first.")
     logits = captured.answer_logits[example].clone()
-    rows_of: dict[int, list[int]] = {}
-    for row, e in enumerate(example.tolist()):
-        rows_of.setdefault(e, []).append(row)
     for suffix in suffixes(model, captured):
-        for prompt, e in enumerate(suffix.cache.examples):
-            if e in rows_of:
-                rows = torch.tensor(rows_of[e], device=logits.device)
+        for prompt, place in enumerate(suffix.cache.examples):
+            rows = (example == place).nonzero()[:, 0]
+            if len(rows):
                 logits[rows] = _one_prompt(suffix.select([prompt]), saes, layer, feature[rows], tokens_in_flight)
     return logits
 

@@ -3,9 +3,9 @@
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
@@ -176,7 +176,7 @@ def remove_scratch(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-class KeptCaptures:
+class KeptCaptures(AbstractContextManager["KeptCaptures"]):
     """Batches by key: in memory within a budget, then memory-mapped from a scratch folder, then not at all.
 
     Nothing is dropped once it is kept: stages read all prompts in turn, and what was seen least recently comes next.
@@ -194,12 +194,7 @@ class KeptCaptures:
         self._kept: dict[tuple[int, int], KeptBatch] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
-    def __enter__(self) -> "KeptCaptures":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from interp.engine.capture import TOKENS_PER_BATCH
 from interp.engine.suffix import ResidualEdit
-from interp.models.language_model import Edit, LanguageModel
+from interp.models.language_model import Edit, LanguageModel, Tokens
 
 LEAST_SHARED = 16
 """Tokens that a branch must save to be worth a pass of its own."""
@@ -158,7 +158,6 @@ def _one_pass(
     ids, edited = marked % MARKED, marked >= MARKED
     step = torch.arange(width, device=device)
     mask = torch.cat([torch.arange(before, device=device) >= before - past[:, None], step < own[:, None]], dim=1)
-    positions = (past[:, None] + step).clamp(max=model.context - 1)
     store = DynamicCache()
     store.layers = [ContinuedLayer(branches, layer, before) for layer in range(model.n_layers)]
 
@@ -172,9 +171,7 @@ def _one_pass(
     last = model.n_layers - 1
     hooks = {layer: where_marked(edit) for layer, edit in edits.items()}
     with model.prompted(None), model.edited(hooks), model.recorded([last]) as residuals:
-        model.backbone(
-            input_ids=ids, attention_mask=mask.long(), position_ids=positions, past_key_values=store, use_cache=True
-        )
+        model.run(Tokens(ids, mask), past_key_values=store, use_cache=True)
     return residuals[last][torch.arange(len(branches), device=device), own - 1]
 
 

@@ -130,7 +130,6 @@ def _pass_behind(
     left = (step + n_before + padding[:, None]).clamp(max=tokens.ids.shape[1] - 1)
     ids = tokens.ids.gather(1, left)
     real = torch.cat([tokens.mask.new_ones(n_prompts, n_before), step <= last[:, None]], dim=1)
-    positions = (n_before + step).clamp(max=model.context - 1).expand(n_prompts, -1)
     # From [prefix, own tokens, padding] to [padding, prefix, own tokens].
     column = (torch.arange(n_before + width, device=device) - padding[:, None]).clamp(min=0)
 
@@ -149,13 +148,7 @@ def _pass_behind(
         model.recorded(layers, lambda x: x.to(device)[rows, last]) as at_answer,
         model.recorded(everywhere, lambda x: x.to(device)) as behind,
     ):
-        model.backbone(
-            input_ids=ids,
-            attention_mask=real.long(),
-            position_ids=positions,
-            past_key_values=store,
-            use_cache=True,
-        )
+        model.run(Tokens(ids, real), past_key_values=store, use_cache=True)
     whole = {}
     for layer, residual in behind.items():
         before = prefix.residuals[layer].to(device).expand(n_prompts, -1, -1)

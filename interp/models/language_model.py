@@ -47,7 +47,7 @@ def bundled_folder(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Left-padded token ids: the answer position is the last column of every row.
+    """A batch of token ids. Where not said otherwise it is padded on its left: the answer position is the last column.
 
     `mask` may begin earlier than `ids`: then it covers tokens whose keys and values are already cached.
     """
