@@ -6,9 +6,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from interp.engine.ablation import in_parts, rows_in_memory
 from interp.engine.capture import Captured
-from interp.engine.suffix import answer_scores
+from interp.engine.suffix import rows_in_memory, suffixes
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 
@@ -29,24 +28,22 @@ def answer_gradients(
     Raises:
         ValueError: `captured` was made without `keep_cache=True`.
     """
-    if not captured.caches:
-        raise ValueError("answer_gradients needs captured = capture(..., keep_cache=True).")
     gradients = torch.empty_like(captured.residuals)
     # On the way back every layer's activations are needed.
-    for cache in in_parts(captured, rows_in_memory(model, captured) // model.n_layers):
-        index = torch.tensor(cache.examples, device=targets.device)
-        leaves: list[Tensor] = []
+    for suffix in suffixes(model, captured, rows_in_memory(model, captured) // model.n_layers):
+        residuals: list[Tensor] = []
 
-        def watch(layer: int, tail: Tensor, leaves: list[Tensor] = leaves) -> None:
-            leaves.append(tail)
+        def note(residual: Tensor, residuals: list[Tensor] = residuals) -> Tensor:
+            residuals.append(residual)
+            return residual
 
         with torch.enable_grad():
-            first = captured.residuals[0, index][:, None].clone().requires_grad_()
-            log_probs = answer_scores(model, captured, cache, first, 0, watch=watch)[:, 0].log_softmax(-1)
-            chosen = log_probs.gather(1, targets[index, None]).sum()
-            found = torch.autograd.grad(chosen, leaves)
-        for layer, gradient in enumerate(found):
-            gradients[layer, index] = gradient[:, 0, 0].to(gradients.device)
+            note(suffix.clean(0)[:, None].clone().requires_grad_())
+            scores = suffix.scores({0: residuals[0]}, dict.fromkeys(range(1, model.n_layers), note))
+            target = targets[suffix.examples.to(targets.device), None]
+            log_probability = scores[:, 0].log_softmax(-1).gather(1, target).sum()
+            slopes = torch.autograd.grad(log_probability, residuals)
+        gradients[:, suffix.examples] = torch.stack(slopes)[:, :, 0]
     return gradients
 
 
@@ -69,9 +66,9 @@ def attribute(
     Raises:
         UserError: no SAE at that layer.
     """
-    found = answer_gradients(model, captured, targets) if gradients is None else gradients
+    slopes = (answer_gradients(model, captured, targets) if gradients is None else gradients)[layer]
     acts = saes.encode(layer, captured.residuals[layer])
-    return acts * (found[layer].to(acts.dtype) @ saes.directions(layer).T)
+    return acts * (slopes.to(acts.dtype) @ saes.directions(layer).T)
 
 
 def mean_attribution(

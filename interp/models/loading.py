@@ -20,8 +20,9 @@ from transformers import (
 
 from interp.errors import UserError, nearest
 from interp.memory import free_memory, gigabytes, out_of_memory
+from interp.models.architectures import ARCHITECTURES
 from interp.models.gguf_files import quiet_transformers
-from interp.models.language_model import ARCHITECTURES, LanguageModel
+from interp.models.language_model import LanguageModel
 from interp.models.sources import Place, locate, prepare, source_of
 from interp.models.weights import check_folder, check_layers, identity_of_folder, refuse_code
 
