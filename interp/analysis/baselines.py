@@ -1,18 +1,27 @@
 """The ablations that the field uses, for comparison with features: directions of the residual, whole modules."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from interp.analysis.labelled import LabelledExamples
+from interp.engine.ablation import ResidualEdit
+from interp.engine.capture import Captured
+from interp.engine.modules import Part, module_outputs, residuals_with
+from interp.engine.variants import answers_under_each
+from interp.models.language_model import LanguageModel
 from interp.statistics import mean_estimates
 
 Array = np.ndarray
+PARTS: tuple[Part, ...] = ("attention", "mlp")
 
 
 class Directions(NamedTuple):
@@ -78,6 +87,71 @@ def probe_weights(
     weights = np.concatenate([-weights, weights]) if len(classes) == 2 else weights - weights.mean(0)
     out[classes] = weights / scaler.scale_
     return out
+
+
+@torch.no_grad()
+def module_means(
+    model: LanguageModel, captures: Iterable[Captured]
+) -> dict[tuple[int, Part], Float[Tensor, " d_model"]]:
+    """By layer and module, its mean output at the answer position.
+
+    Args:
+        captures: with keys and values, of at least one example.
+    """
+    totals, n = dict[tuple[int, Part], Tensor](), 0
+    for captured in captures:
+        n += len(captured.n_tokens)
+        for layer in range(model.n_layers):
+            for part in PARTS:
+                total = module_outputs(model, captured, layer=layer, part=part).double().sum(0)
+                totals[layer, part] = total + totals.get((layer, part), 0)
+    return {key: (total / n).to(model.dtype) for key, total in totals.items()}
+
+
+@torch.no_grad()
+def ablation_effects(
+    model: LanguageModel,
+    captured: Captured,
+    gold: Int[Tensor, " example"],
+    directions: Mapping[Ablation, Directions],
+    means: Mapping[tuple[int, Part], Float[Tensor, " d_model"]],
+) -> dict[Ablation, Float[Tensor, " example"]]:
+    """Fall of every example's gold log-probability (nats) under each ablation at the answer position.
+
+    Of directions, the projection of the centred residual on the gold emotion's direction is set to zero (Arditi et al.
+    2024). The attention's and the MLP's outputs are set to zero, and to their means.
+
+    Args:
+        captured: with keys and values.
+        means: of `module_means`.
+    """
+    target = gold.to(model.device)
+    edits: dict[Ablation, dict[int, ResidualEdit]] = {}
+    for ablation, of_layer in directions.items():
+        units, centre = (torch.from_numpy(x).float().to(model.device) for x in of_layer)
+        edits[ablation] = {ablation.layer: partial(_without, units[target], centre)}
+    zero = torch.zeros(model.d_model, device=model.device, dtype=model.dtype)
+    for layer in range(model.n_layers):
+        values = {part: [zero, means[layer, part]] for part in PARTS}
+        for part, rows in residuals_with(model, captured, layer=layer, values=values).items():
+            for column, how in enumerate(("zero", "mean")):
+                edits[Ablation(layer, f"{part}, {how}")] = {layer: partial(_given, rows[:, column])}
+    logits = {"clean": captured.answer_logits, **answers_under_each(model, captured, edits)}
+    of_gold = {key: x.log_softmax(-1).gather(1, target[:, None])[:, 0] for key, x in logits.items()}
+    return {ablation: of_gold["clean"] - of_gold[ablation] for ablation in edits}
+
+
+def _without(
+    unit: Float[Tensor, "example d_model"], centre: Float[Tensor, " d_model"], x: Float[Tensor, "example d_model"]
+) -> Float[Tensor, "example d_model"]:
+    """Each example's own direction taken out of its centred residual."""
+    unit, centre = unit.to(x.dtype), centre.to(x.dtype)
+    return x - ((x - centre) * unit).sum(-1, keepdim=True) * unit
+
+
+def _given(rows: Float[Tensor, "example d_model"], _: Tensor) -> Float[Tensor, "example d_model"]:
+    """These rows in the place of the residuals."""
+    return rows
 
 
 def baseline_effects(effects: Mapping[Ablation, Float[Array, " example"]], examples: LabelledExamples) -> pd.DataFrame:

@@ -9,9 +9,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from interp.analysis.rules import JOINT_FEATURES
+
 Array = np.ndarray
-JOINT_FEATURES = 16
-"""Features per layer that the joint-ablation signal removes: those with the highest mean attribution."""
 NEAREST = 5
 """A control is drawn from this many unused features of nearest strength and firing rate."""
 

@@ -5,7 +5,6 @@ Numbers of a card have four significant digits.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -106,22 +105,21 @@ def features_with_cards(effects: pd.DataFrame, labels: Sequence[str]) -> list[Ke
     return sorted(keys)
 
 
-class Firing(NamedTuple):
-    """Histograms of a feature's activations above zero, an emotion each, with common bins."""
-
-    edges: list[float]
-    emotions: list[EmotionActivity]
+def bin_edges(acts: Float[Array, " example"]) -> Float[Array, " edge"]:
+    """Of a histogram of the activations above zero."""
+    return np.linspace(0, max(float(acts.max()), 1e-6), BINS + 1)
 
 
-def firing(acts: Float[Array, " example"], gold: Int[Array, " example"], labels: Sequence[str]) -> Firing:
-    """Where a feature is active, by emotion."""
-    edges = np.linspace(0, max(float(acts.max()), 1e-6), BINS + 1)
-    emotions = []
-    for emotion, label in enumerate(labels):
-        own = acts[gold == emotion]
-        counts, _ = np.histogram(own[own > 0], edges)
-        emotions.append(EmotionActivity(label, len(own), int((own > 0).sum()), counts.tolist()))
-    return Firing([short(e) for e in edges], emotions)
+def firing(
+    acts: Float[Array, " example"], gold: Int[Array, " example"], labels: Sequence[str]
+) -> list[EmotionActivity]:
+    """Where a feature is active, by emotion, in the bins of `bin_edges`."""
+    of_emotion = [acts[gold == emotion] for emotion in range(len(labels))]
+    counts = [np.histogram(own[own > 0], bin_edges(acts))[0].tolist() for own in of_emotion]
+    return [
+        EmotionActivity(label, len(own), int((own > 0).sum()), count)
+        for label, own, count in zip(labels, of_emotion, counts, strict=True)
+    ]
 
 
 def logit_weights(

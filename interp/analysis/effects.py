@@ -15,13 +15,11 @@ from jaxtyping import Float
 
 from interp.analysis.effect_rows import causal_features
 from interp.analysis.labelled import LabelledExamples
-from interp.analysis.selectivity import Q_LEVEL
+from interp.analysis.rules import CONTROL_QUANTILE, Q_LEVEL
 from interp.analysis.specificity import q_values, specificity
 from interp.statistics import mean_estimates
 
 Array = np.ndarray
-CONTROL_QUANTILE = 0.99
-"""A causal feature's effect exceeds this quantile of its controls'."""
 
 
 def exceeds_controls(effects: pd.DataFrame) -> pd.Series:

@@ -16,10 +16,9 @@ from scipy.special import log_softmax
 
 from interp.analysis.effect_rows import causal_features, effects_on
 from interp.analysis.labelled import LabelledExamples, seed_for
+from interp.analysis.rules import JOINT_SIZES
 
 Array = np.ndarray
-JOINT_SIZES = (1, 2, 4, 8, 16, 32)
-"""How many of an emotion's causal features are removed together; all of them as well, up to the last size."""
 NEUTRAL = "neutral"
 
 Features = Mapping[int, list[int]]

@@ -69,20 +69,13 @@ def _table(session: Session, shards: list[Path]) -> pd.DataFrame:
     log_probs, n_tokens, cut = (
         np.concatenate([_read(s, name).numpy() for s in shards]) for name in ("log_probs", "n_tokens", "cut")
     )
-    examples = [e for _, e in session.examples]
-    table = pd.DataFrame(
-        {
-            "id": [e.id for e in examples],
-            "corpus": [e.corpus for e in examples],
-            "role": [role for role, _ in session.examples],
-            "split": [e.split for e in examples],
-            "text": [e.text for e in examples],
-            "gold": [e.gold for e in examples],
-            "predicted": np.asarray(session.labels, dtype=object)[log_probs.argmax(1)],
-            "group": [e.group for e in examples],
-            "keyword_free": pd.array([e.keyword_free for e in examples], dtype="boolean"),
-            "n_tokens": n_tokens,
-            "cut": cut,
-        }
+    roles, examples = zip(*session.examples, strict=True)
+    names = ("id", "corpus", "split", "text", "gold", "group")
+    return pd.DataFrame({name: [getattr(e, name) for e in examples] for name in names}).assign(
+        role=list(roles),
+        predicted=np.asarray(session.labels, dtype=object)[log_probs.argmax(1)],
+        keyword_free=pd.array([e.keyword_free for e in examples], dtype="boolean"),
+        n_tokens=n_tokens,
+        cut=cut,
+        **{f"logp_{label}": log_probs[:, i] for i, label in enumerate(session.labels)},
     )
-    return table.assign(**{f"logp_{label}": log_probs[:, i] for i, label in enumerate(session.labels)})
