@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -59,6 +60,23 @@ class OneByOne:
         """Fall of every answer's logit, minus the mean fall over the label set."""
         fall = self.clean - self.logits
         return fall - fall.mean(1, keepdim=True)
+
+    def columns(self, gold: Int[Tensor, " example"], rows: Int[np.ndarray, " example"]) -> dict[str, np.ndarray]:
+        """Of a table with a line for each removal, as `interp.analysis.effects` reads it.
+
+        Args:
+            gold: emotion of each example.
+            rows: by what number the table names each example.
+
+        Returns:
+            row, layer and feature; effect: fall of the gold answer's log-probability (nats); flipped: whether the
+            answer becomes another; and one column per emotion, its number as text: `logit_effects`.
+        """
+        example = self.edits.example.cpu()
+        columns = {"layer": self.edits.layer, "feature": self.edits.feature}
+        columns |= {"effect": self.effects(gold[example]), "flipped": self.flipped}
+        columns |= {str(emotion): fall for emotion, fall in enumerate(self.logit_effects().unbind(1))}
+        return {"row": rows[example.numpy()]} | {name: values.cpu().numpy() for name, values in columns.items()}
 
 
 @torch.no_grad()

@@ -32,9 +32,7 @@ def measured(
         units: where the finished parts are kept, `SHARD` examples each.
 
     Returns:
-        Columns row (of `examples.parquet`), layer, feature; effect: fall of the gold answer's log-probability (nats);
-        flipped: whether the answer becomes another; and one per emotion, its number as text: fall of that answer's
-        logit, minus the mean fall over the label set.
+        Columns of `OneByOne.columns`; rows are those of `examples.parquet`.
     """
     rows, labels = examples.rows, list(session.labels)
     traced = {}
@@ -50,11 +48,7 @@ def measured(
         for chunk, captured in session.cached(shard, shown, list(traced) if position == "all" else []):
             gold = torch.from_numpy(session.gold(chunk))
             found = ablate_one_by_one(session.model, restricted, captured, traced, gold, position=position)
-            example = found.edits.example.cpu()
-            columns = {"layer": found.edits.layer, "feature": found.edits.feature}
-            columns |= {"effect": found.effects(gold[example]), "flipped": found.flipped}
-            columns |= {str(emotion): fall for emotion, fall in enumerate(found.logit_effects().unbind(1))}
-            parts.append({"row": chunk[example]} | {name: values.cpu().numpy() for name, values in columns.items()})
+            parts.append(found.columns(gold, chunk))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     if not len(rows) or not traced:
