@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ class LabelledExamples:
         labels: the label set.
         gold: [example], index of each one's emotion in `labels`.
         groups: [example], what is resampled together: texts of one source.
-        rows: [example], the numbers by which measurements name the examples; their places where None.
+        rows: [example], the numbers by which measurements name the examples; their places if left out.
         resamples: bootstrap resamples behind every interval.
         seed: from which every resampling has its own (`seed_for`).
     """
@@ -34,9 +34,13 @@ class LabelledExamples:
     labels: Sequence[str]
     gold: Int[Array, " example"]
     groups: Array
-    rows: Int[Array, " example"] | None = None
+    rows: Int[Array, " example"] = field(default_factory=lambda: np.zeros(0, int))
     resamples: int = 1000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.rows) != len(self.gold):
+            object.__setattr__(self, "rows", np.arange(len(self.gold)))
 
     def __len__(self) -> int:
         return len(self.gold)
@@ -52,7 +56,7 @@ class LabelledExamples:
 
     def places(self, rows: Sequence[int] | Array) -> Int[Array, " row"]:
         """Places of the examples that measurements name by these numbers."""
-        return np.asarray(rows) if self.rows is None else pd.Index(self.rows).get_indexer(pd.Index(rows))
+        return pd.Index(self.rows).get_indexer(pd.Index(rows))
 
     def weights(self, members: Int[Array, " member"], purpose: str) -> Float[Array, "resample member"]:
         """Bootstrap weights of some examples, drawn by their groups."""

@@ -164,7 +164,7 @@ def sufficiency(
     kinds = list(dict.fromkeys([*examples.labels, NEUTRAL]))
     gold = np.append(examples.gold, np.full(n_neutral, kinds.index(NEUTRAL)))
     groups = np.append(examples.groups.astype(object), np.arange(n_neutral))
-    texts = replace(examples, labels=kinds, gold=gold, groups=groups, rows=None)
+    texts = replace(examples, labels=kinds, gold=gold, groups=groups, rows=np.arange(len(before)))
     for (emotion, control), logits in after.items():
         scores = log_softmax(logits, axis=1)
         for kind, target in enumerate(kinds):

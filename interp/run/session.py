@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -299,20 +299,18 @@ class Session:
         out: dict[str, torch.Tensor] = {}
         for k, chunk in enumerate(self.progress(self.chunks(texts), description, "batch")):
 
-            def make(chunk: list[int] = chunk) -> Mapping[str, torch.Tensor]:
+            def read(chunk: list[int] = chunk) -> Mapping[str, torch.Tensor]:
                 return of(self.captured([texts[i] for i in chunk]), chunk)
 
-            if units is None:
-                found = make()
-            else:
-                kept = units.arrays(
-                    f"{description} {k:05d}", lambda: {n: x.float().cpu().numpy() for n, x in make().items()}
-                )
-                found = {name: torch.from_numpy(values) for name, values in kept.items()}
+            def arrays(read: Callable[[], Mapping[str, torch.Tensor]] = read) -> dict[str, np.ndarray]:
+                return {name: values.float().cpu().numpy() for name, values in read().items()}
+
+            found: Mapping[str, Any] = read() if units is None else units.arrays(f"{description} {k:05d}", arrays)
             for name, values in found.items():
+                part = torch.as_tensor(values)
                 if name not in out:
-                    out[name] = torch.empty(len(texts), *values.shape[1:], dtype=values.dtype)
-                out[name][chunk] = values.cpu()
+                    out[name] = torch.empty(len(texts), *part.shape[1:], dtype=part.dtype)
+                out[name][chunk] = part.cpu()
         return out
 
     def logits_under(
