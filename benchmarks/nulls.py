@@ -45,7 +45,7 @@ from interp.files.folder import RunFolder, read_json
 from interp.models.language_model import LanguageModel
 from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig
 from interp.run.session import Session
-from interp.run.stages import capture, features, signals, steer, trace
+from interp.run.stages import attribution, capture, features, phases, selectivity, signals, steer, trace
 from interp.saes.stack import SaeStack
 from interp.statistics import resample_weights
 from interp.steering.choosing import amplified, targeted
@@ -124,11 +124,11 @@ def findings(session: Session, kind: str) -> Found:
     """The stages of a run up to steering, and the test score of what was chosen."""
     stages = (
         capture.run,
-        features.run_features,
-        features.run_selectivity,
-        signals.run_attribution,
-        signals.run_signals,
-        signals.run_phases,
+        features.run,
+        selectivity.run,
+        attribution.run,
+        signals.run,
+        phases.run,
         trace.run,
         steer.run,
     )
@@ -141,7 +141,7 @@ def findings(session: Session, kind: str) -> Found:
         session.config.seed,
         len(session.saes.layers),
         selective.loc[selective["q"] < Q_LEVEL, "layer"].nunique(),
-        int((effects["causal"] & (effects["split"] == "discover")).sum()),
+        int((effects["causal"] & (effects["role"] == "discover")).sum()),
         read_json(session.folder / "phases.json")["n_phases"],
         _gains(session, effects),
         Steering.load(session.folder.path).method != "none",
@@ -149,7 +149,7 @@ def findings(session: Session, kind: str) -> Found:
 
 
 def _gains(session: Session, effects: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
-    own = effects[~effects["control"] & (effects["split"] == "discover")].nlargest(10, "effect")
+    own = effects[~effects["control"] & (effects["role"] == "discover")].nlargest(10, "effect")
     own = own.drop_duplicates(["layer", "feature"])
     chosen_from = [SteeredFeature(r.layer, r.feature, r.emotion, r.effect) for r in own.itertuples()]
     data = steer.fit_data(session)

@@ -62,6 +62,8 @@ MOVED = {
     "inspecting": "run.inspecting",
     "units": "files.units",
     "stages": "run.stages",
+    "report.run_files": "run.reading",
+    "steering.additive": "run.additive",
     "express": "surveys.express",
     "reliability": "surveys.reliability",
 }

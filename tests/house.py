@@ -5,8 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "interp"
 ORDER = (
-    ("errors", "reporting", "resources", "memory", "processors", "statistics"),
-    ("terminal",),
+    ("errors",),
+    ("terminal", "reporting", "processors", "memory", "resources", "statistics"),
     ("files",),
     ("texts",),
     ("models",),

@@ -11,8 +11,10 @@ import pytest
 from fake_runs import make_run
 from scipy.sparse import csr_array
 
+from interp.analysis.effects import by_example, concentration
 from interp.analysis.entropy import entropy_by_layer, mixture_cut, normalised_entropy
 from interp.analysis.features import LayerFeatures, save_features
+from interp.analysis.labelled import LabelledExamples
 from interp.analysis.phases import find_phases
 from interp.cli import main as cli
 from interp.findings import CLAIMS, measure
@@ -21,7 +23,6 @@ from interp.findings.concentration import concentrated
 from interp.findings.layers import read_entropy
 from interp.findings.page import as_json, markdown
 from interp.findings.reading import Run
-from interp.run.stages.trace import by_example, concentration
 from interp.statistics import Estimate, resample_weights
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
@@ -92,10 +93,11 @@ def test_effects_by_example_holds_causal_features_on_their_own_emotion():
         {"row": [0, 1, 2, 0], "layer": 0, "feature": [5, 5, 5, 6], "effect": [1.0, 2.0, 3.0, 4.0], "flipped": False}
     )
     effects = pd.DataFrame(
-        {"emotion": ["joy", "joy", "fear"], "layer": 0, "feature": [5, 6, 5], "split": "discover"}
+        {"emotion": ["joy", "joy", "fear"], "layer": 0, "feature": [5, 6, 5], "role": "discover"}
         | {"causal": [True, False, False]}
     )
-    found = by_example(measured, effects, {0: "joy", 1: "joy", 2: "fear"})
+    examples = LabelledExamples(["joy", "fear"], np.array([0, 0, 1]), np.arange(3))
+    found = by_example(measured, effects, examples)
     assert found.to_dict("list") == {
         **{"row": [0, 1], "emotion": ["joy", "joy"], "layer": [0, 0], "feature": [5, 5], "effect": [1.0, 2.0]}
     }
@@ -172,7 +174,7 @@ def planted_run(folder, effects_of, answers=None, firing=None, name="demo", mode
             {"layer": 0, "feature": f, "emotion": emotion, "effect": 0.0, "control": True, "causal": False}
             for f in CONTROLS
         ]
-    shared = {"phase": 1, "split": "discover", "n": EACH, "n_active": EACH, "ci_low": 0.01, "ci_high": 1.0}
+    shared = {"phase": 1, "role": "discover", "n": EACH, "n_active": EACH, "ci_low": 0.01, "ci_high": 1.0}
     effects = pd.DataFrame(lines).assign(**shared, flip_rate=0.0, attribution=0.1)
     effects.to_parquet(folder / "effects.parquet")
     concentration(effects, list(EMOTIONS)).to_parquet(folder / "concentration.parquet")

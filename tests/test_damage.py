@@ -198,8 +198,8 @@ def test_f4_a_killed_stage_whose_leavings_are_damaged_begins_anew(world, run):  
     record = json.loads((run / "run.json").read_text())
     record["stages"]["trace"] = {"fingerprint": record["stages"]["trace"]["fingerprint"], "finished": False}
     write_json(run / "run.json", record)
-    (run / "tracing").mkdir()
-    (run / "tracing" / "discover_00000.npz").write_bytes(b"PK half")
+    (run / "units" / "trace").mkdir(parents=True)
+    (run / "units" / "trace" / "discover_00000.npz").write_bytes(b"PK half")
     start(world, run.parent)
     assert contents(run) == whole
 
@@ -372,7 +372,7 @@ def test_21_a_moved_run_finds_its_files_where_they_lie(tmp_path, monkeypatch):
 
 def test_a_run_says_what_it_wrote_and_from_where(run):
     record = read_record(run)
-    assert record["schema_version"] == 2 and record["threads"] >= 1 and Path(record["paths"]["model"]).is_dir()
+    assert record["schema_version"] == 3 and record["threads"] >= 1 and Path(record["paths"]["model"]).is_dir()
     assert record["stages"]["phases"]["outputs"]["phases.json"][0] == (run / "phases.json").stat().st_size
     as_recorded(run, [name for entry in record["stages"].values() for name in entry["outputs"]], record)
 
