@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -188,7 +189,6 @@ def test_a_finished_run_learns_from_files_alone_that_nothing_is_to_be_done(world
     """Neither the model nor the SAEs are loaded, nor what would load or draw them."""
     code = """
 import sys
-from dataclasses import replace
 from interp.run import pipeline
 from interp.run.config import load_config
 
@@ -410,7 +410,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     def full(path, table):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(trace, "write_table", full)
+    monkeypatch.setattr(trace, "tables", SimpleNamespace(**{**vars(tables), "write": full}))
     monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml"), "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
