@@ -410,7 +410,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     def full(path, table):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(trace, "tables", SimpleNamespace(**{**vars(tables), "write": full}))
+    monkeypatch.setattr(trace, "tables", SimpleNamespace(write=full))
     monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml"), "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
