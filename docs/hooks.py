@@ -22,24 +22,25 @@ USAGE = re.compile(r"^Usage: (interp .+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")
 TABLE = "<!-- fields of the config -->"
 PICTURE, STAGES_TABLE = "<!-- picture of the packages -->", "<!-- stages of a run -->"
+RUN_FILES = "<!-- files of a run -->"
+COLUMNS = re.compile(r"<!-- (?:columns|arrays|keys) of (\S+) -->")
 WORDS = {
     "config.quantization": "quantization",
     "frame": "chat frame",
     "sae_identity": "SAEs",
     "model_identity": "model",
 }
-RUN_FILES = "<!-- files of a run -->"
-COLUMNS = re.compile(r"<!-- (?:columns|arrays|keys) of (\S+) -->")
+"""What sources of stages are called, where it is not their name."""
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    for comment, make in {PICTURE: picture, STAGES_TABLE: stages_table, RUN_FILES: files_table}.items():
+    for comment, make in {PICTURE: picture, STAGES_TABLE: stages_table}.items():
         if comment in markdown:
             markdown = markdown.replace(comment, make())
     if page.file.src_uri == "commands.md":
         return USAGE.sub(r"Usage: `\1`", markdown).replace(TABLE, config_table())
     if page.file.src_uri == "howto/run-folder.md":
-        return COLUMNS.sub(lambda m: columns_table(tables.FILES[m[1]]), markdown)
+        return COLUMNS.sub(lambda m: columns_table(tables.FILES[m[1]]), markdown.replace(RUN_FILES, files_table()))
     return markdown
 
 

@@ -1,11 +1,14 @@
 """How much memory is free, and whether an error says that there was too little."""
 
+import warnings
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
     import torch
+
+from interp.errors import InterpWarning
 
 
 def free_memory(device: "torch.device") -> int:
@@ -22,6 +25,20 @@ def out_of_memory(error: BaseException) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def halved(size: int, what: str, error: BaseException, *, least: int = 1) -> int:
+    """Half of what was computed together when memory ran out, with a warning.
+
+    Args:
+        what: `rows in flight`, for the warning.
+        error: raised again where it says something else, or where there is nothing to halve.
+        least: what cannot be halved.
+    """
+    if not out_of_memory(error) or size <= least:
+        raise error
+    warnings.warn(f"Out of memory: going on with {size // 2} {what}.", InterpWarning, stacklevel=3)
+    return size // 2
 
 
 def gigabytes(count: int) -> str:

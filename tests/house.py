@@ -5,9 +5,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "interp"
 ORDER = (
-    ("defaults",),
-    ("errors", "reporting", "resources", "memory", "processors", "statistics"),
-    ("terminal",),
+    ("defaults", "errors"),
+    ("terminal", "reporting", "processors", "memory", "resources", "statistics"),
     ("files",),
     ("texts",),
     ("models",),

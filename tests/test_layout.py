@@ -1,7 +1,5 @@
 """The house: imports go one way, between packages and between modules."""
 
-import ast
-from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -30,12 +28,3 @@ def test_no_modules_import_each_other():
         TopologicalSorter(GRAPH).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
-
-
-def test_no_two_public_classes_share_a_name():
-    where: dict[str, list[str]] = defaultdict(list)
-    for module, path in MODULES.items():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                where[node.name].append(module)
-    assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}

@@ -33,7 +33,7 @@ COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "c
 COMMANDS += ["findings"]
 UNITS = {"baselines", "steer", "evaluate", "side_effects"}
 """Stages that keep the units of their work (causes and learning too, but this world has no causes and no curve)."""
-AFTER_STEERING = ["evaluate", "side_effects", "learning"]
+AFTER_STEERING = ["evaluate", "learning", "side_effects"]
 
 
 @pytest.fixture(scope="module")
@@ -189,8 +189,7 @@ def test_a_finished_run_learns_from_files_alone_that_nothing_is_to_be_done(world
     """Neither the model nor the SAEs are loaded, nor what would load or draw them."""
     code = """
 import sys
-from dataclasses import replace
-from interp.run import pipeline, tables
+from interp.run import pipeline
 from interp.run.config import load_config
 
 outcome = pipeline.run(load_config(sys.argv[1], {"out": sys.argv[2]}))
@@ -303,7 +302,7 @@ def test_a_changed_config_redoes_only_what_depends_on_it(world, tmp_path):
     changed = start(world, tmp_path, **{"steering.features": "3"})
     assert changed.stale == changed.ran == ["steer", *AFTER_STEERING]
     changed = start(world, tmp_path, **{"steering.features": "3", "tracing.candidates": "5"})
-    assert changed.ran == ["trace", "causes", "why", "cards", "steer", *AFTER_STEERING]
+    assert changed.ran == ["trace", "causes", "steer", "cards", *AFTER_STEERING, "why"]
     changed = start(world, tmp_path, **{"prompt.template": "question"})
     assert changed.ran[0] == "capture" and len(changed.ran) == len(pipeline.STAGES)
 
@@ -418,7 +417,15 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     assert stopped.value.code == 2 and "No space left on device" in capfd.readouterr().err
     monkeypatch.undo()
     resumed = start(world, tmp_path)
-    assert "capture" in resumed.skipped and resumed.ran[:6] == ["trace", "causes", "baselines", "why", "cards", "steer"]
+    assert "capture" in resumed.skipped
+    assert resumed.ran[:6] == [
+        "trace",
+        "causes",
+        "selectivity",
+        "steer",
+        "baselines",
+        "cards",
+    ]
 
 
 def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):

@@ -11,6 +11,7 @@ from interp.run.config import Config
 from interp.run.inputs import Inputs
 from interp.run.pipeline import STAGES, fingerprints
 from interp.run.stage import Speeds, Stage, Workload, costs, declared_stages, in_order, with_what_follows
+from interp.run.tables import FILES
 
 
 def made(name: str, reads: tuple[str, ...] = ()) -> Stage:
@@ -83,6 +84,14 @@ def test_a_change_makes_stale_what_depends_on_it_and_nothing_else():
         STAGES, "trace"
     )
     assert changed(replace(Config(), dtype="bfloat16")) == {*before}
+
+
+def test_every_file_of_the_schema_is_declared_by_the_stage_that_makes_it():
+    outputs = {stage.name: stage.outputs for stage in STAGES}
+    for file in FILES.values():
+        assert not file.stage or {file.name, file.name.split("/")[0]}.intersection(outputs[file.stage]), file.name
+    made = {file.name.split("/")[0] for file in FILES.values()}
+    assert {name for names in outputs.values() for name in names if not name.startswith("units/")} <= made
 
 
 def test_costs_are_declared_where_they_arise():

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.language_model import Edit, LanguageModel, Tokens
+from interp.models.language_model import LanguageModel, Tokens
 
 Steered = Callable[[], AbstractContextManager[None]]
 Residual = Float[Tensor, "text token d_model"]
@@ -29,12 +29,13 @@ class KeptPasses:
     @cached_property
     def _unsteered(self) -> list[dict[int, Residual]]:
         """By batch and layer, the last layer included."""
-        return [self._seen(tokens, {*self.layers, self.model.n_layers - 1}) for tokens in self.batches]
+        layers = {*self.layers, self.model.n_layers - 1}
+        return [residuals_after(self.model, tokens, layers) for tokens in self.batches]
 
     @property
     def unsteered(self) -> list[Residual]:
         """By batch, residuals after the last layer."""
-        return [seen[self.model.n_layers - 1] for seen in self._unsteered]
+        return [residuals[self.model.n_layers - 1] for residuals in self._unsteered]
 
     def under(self, steered: Steered, lowest: int | None = None) -> Iterator[Residual]:
         """By batch, residuals after the last layer inside `steered()`.
@@ -51,19 +52,16 @@ class KeptPasses:
         for tokens, kept in zip(self.batches, self._unsteered, strict=True):
             start = starting_after(self.model, below[-1], kept[below[-1]]) if below else nullcontext()
             with start, steered():
-                found = self._seen(tokens, {last})[last]
-            yield found
+                steered_residual = residuals_after(self.model, tokens, [last])[last]
+            yield steered_residual
 
-    @torch.no_grad()
-    def _seen(self, tokens: Tokens, layers: Collection[int]) -> dict[int, Residual]:
-        seen: dict[int, Tensor] = {}
 
-        def note(layer: int) -> Edit:
-            return lambda residual: seen.__setitem__(layer, residual)
-
-        with self.model.edited({layer: note(layer) for layer in layers}):
-            self.model.run(tokens, use_cache=False)
-        return seen
+@torch.no_grad()
+def residuals_after(model: LanguageModel, tokens: Tokens, layers: Collection[int]) -> dict[int, Residual]:
+    """Residuals after some layers at all positions, from one pass."""
+    with model.recorded(layers) as residuals:
+        model.run(tokens, use_cache=False)
+    return residuals
 
 
 @contextmanager
@@ -81,7 +79,7 @@ def starting_after(model: LanguageModel, layer: int, residual: Residual) -> Iter
     try:
         for block in passed if replaceable else ():
             block.forward = unchanged
-        with model.edited({layer: lambda _: residual}):
+        with model.edited({layer: lambda x: residual.to(x.device, x.dtype)}):
             yield
     finally:
         for block in passed if replaceable else ():

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from interp.analysis.signals import probe_right
 from interp.engine.capture import capture
 from interp.engine.prefixes import last_residuals
-from interp.models.answers import Answers
+from interp.models.answers import LabelTokens
 from interp.models.language_model import LanguageModel
 from interp.texts.examples import Example
 from interp.texts.prompts import Prompt, build_prompts, choose_shots
@@ -62,20 +62,20 @@ def with_bias(
 
 
 def few_shot(
-    model: LanguageModel, prompts: Sequence[Prompt], labels: Sequence[str], answers: Answers
+    model: LanguageModel, prompts: Sequence[Prompt], labels: Sequence[str], label_tokens: LabelTokens
 ) -> Float[Array, "example label"]:
     """Answer logits of prompts that all begin with the same solved examples, and pass them once.
 
     Args:
-        answers: the labels as they continue the prompts.
+        label_tokens: the labels as they continue the prompts.
     """
-    if answers.whole:
+    if label_tokens.whole:
         return capture(model, prompts, answers=labels).answer_logits.float().cpu().numpy()
     logits = np.zeros((len(prompts), len(labels)))
     sequences = [e.ids for e in model.encode(prompts)]
     with torch.no_grad():
         for rows, residuals in last_residuals(model, sequences):
-            logits[rows] = model.unembed(residuals, answers.first).float().cpu().numpy()
+            logits[rows] = model.unembed(residuals, label_tokens.first).float().cpu().numpy()
     return logits
 
 

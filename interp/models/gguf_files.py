@@ -15,9 +15,9 @@ from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURE
 from transformers.utils import logging as transformers_logging
 
 from interp.errors import UserError
+from interp.models.architectures import ARCHITECTURES
 from interp.models.gguf_header import BROKEN, read_header
 from interp.models.gguf_pieces import SPLIT
-from interp.models.language_model import ARCHITECTURES
 from interp.reporting import reporter
 
 TURN_ENDS = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>")

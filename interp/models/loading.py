@@ -16,12 +16,13 @@ from transformers import (
 
 from interp.errors import UserError
 from interp.memory import free_memory, gigabytes, out_of_memory
+from interp.models.architectures import ARCHITECTURES
 from interp.models.chat import Chat, decide_chat
 from interp.models.devices import device_type, dtype_name
 from interp.models.gguf_files import quiet_transformers
 from interp.models.hub import explain_hub_error
 from interp.models.identity import identity_of
-from interp.models.language_model import ARCHITECTURES, LanguageModel
+from interp.models.language_model import LanguageModel
 from interp.models.sources import ModelPlace, locate, prepare, source_of
 from interp.models.tokenization import Tokenization
 from interp.models.weights import check_folder, check_layers, refuse_code

@@ -1,10 +1,9 @@
 """What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
 
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from interp.analysis.features import LayerFeatures, load_features
+from interp.analysis.labelled import LabelledExamples, seed_for
+from interp.analysis.together import NEUTRAL
 from interp.engine.ablation import Name, Read, ResidualEdit, answers_under_each
 from interp.engine.capture import Captured, SharedPrefix, batches, capture, shared_prefix, tokens_in_flight
 from interp.engine.kept import KeptBatch, KeptCaptures, Place, remove_scratch, together
@@ -35,7 +36,6 @@ GROUP = 512
 """Examples per unit of the capture: a killed run loses at most these."""
 SERVED = 4
 """Kept prompts that are computed together on a CPU, in batches of a capture: passes of single tokens want many rows."""
-NEUTRAL = "neutral"
 SHORT_TEXT = 2_000
 """Tokens of plain text on which steerings are compared; the final figures are of all of it."""
 
@@ -183,7 +183,8 @@ class Session(Inputs):
 
         The texts of a run pass the model once; what the passes left behind is kept for all stages.
         """
-        for chunk, captured in self.cached_texts(self.texts(rows), description, everywhere):
+        texts = self.texts(rows)
+        for chunk, captured in self.cached_texts(texts, description, everywhere):
             yield rows[chunk], captured
 
     def cached_texts(
@@ -205,6 +206,40 @@ class Session(Inputs):
         held: dict[tuple[int, int], KeptBatch] = {}
         return together([self._place(text, held) for text in texts], self.answers, self.prefix)
 
+    def collect(
+        self,
+        asked: np.ndarray | Sequence[str],
+        of: Callable[[Captured, list[int]], Mapping[str, torch.Tensor]],
+        description: str,
+        *,
+        units: Units | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """What is read of many examples or texts, a batch at a time, as whole tensors in the order of `asked`.
+
+        Args:
+            asked: row numbers of examples, or texts.
+            of: from a capture with keys and values, and the places of its examples in `asked`: tensors by name, whose
+                first axis is the example.
+            units: where finished batches are kept, in float32.
+        """
+        texts = self.texts(asked) if isinstance(asked, np.ndarray) else list(asked)
+        out: dict[str, torch.Tensor] = {}
+        for k, chunk in enumerate(self.progress(self.chunks(texts), description, "batch")):
+
+            def read(chunk: list[int] = chunk) -> Mapping[str, torch.Tensor]:
+                return of(self.captured([texts[i] for i in chunk]), chunk)
+
+            def arrays(read: Callable[[], Mapping[str, torch.Tensor]] = read) -> dict[str, np.ndarray]:
+                return {name: values.float().cpu().numpy() for name, values in read().items()}
+
+            found: Mapping[str, Any] = read() if units is None else units.arrays(f"{description} {k:05d}", arrays)
+            for name, values in found.items():
+                part = torch.as_tensor(values)
+                if name not in out:
+                    out[name] = torch.empty(len(texts), *part.shape[1:], dtype=part.dtype)
+                out[name][chunk] = part.cpu()
+        return out
+
     def logits_under(
         self,
         asked: np.ndarray | Sequence[str],
@@ -222,24 +257,14 @@ class Session(Inputs):
             units: where the finished batches are kept.
             read: other values than the answer logits (see `answers_under_each`).
         """
-        texts = self.texts(asked) if isinstance(asked, np.ndarray) else list(asked)
-        chunks = self.chunks(texts)
-        parts = []
-        for k, chunk in enumerate(self.progress(chunks, description, "batch")):
 
-            def make(chunk: Sequence[int] = chunk) -> dict[str, np.ndarray]:
-                captured = self.captured([texts[i] for i in chunk])
-                found = answers_under_each(self.model, captured, edits, read=read)
-                return {str(i): values.float().cpu().numpy() for i, values in enumerate(found.values())}
+        def logits(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
+            found = answers_under_each(self.model, captured, edits, read=read)
+            return {str(i): values.float() for i, values in enumerate(found.values())}
 
-            parts.append(make() if units is None else units.arrays(f"{description} {k:05d}", make))
-        order = np.concatenate([np.asarray(chunk, dtype=int) for chunk in chunks] or [np.zeros(0, int)])
-        out = {}
-        for i, name in enumerate(edits):
-            joined = np.concatenate([p[str(i)] for p in parts]) if parts else np.zeros((0, len(self.labels)))
-            out[name] = np.empty(joined.shape)
-            out[name][order] = joined
-        return out
+        found = self.collect(asked, logits, description, units=units)
+        nothing = torch.zeros(0, len(self.labels))
+        return {name: found.get(str(i), nothing).double().numpy() for i, name in enumerate(edits)}
 
     def close(self) -> None:
         """Lets go of kept captures; a scratch folder that they may have needed is removed."""
@@ -267,6 +292,18 @@ class Session(Inputs):
         """Index of the gold emotion in `labels`."""
         number = {label: i for i, label in enumerate(self.labels)}
         return self.table["gold"].iloc[rows].map(number).to_numpy(dtype=int)
+
+    def traced_rows(self) -> np.ndarray:
+        """Row numbers of the discover examples that are traced: all, or the correctly answered ones."""
+        rows = self.role("discover")
+        table = self.table.iloc[rows]
+        right = (table["gold"] == table["predicted"]).to_numpy()
+        return rows[right] if self.config.tracing.examples == "correct" else rows
+
+    def labelled(self, rows: np.ndarray) -> LabelledExamples:
+        """Examples as the analyses see them."""
+        groups = self.table["group"].iloc[rows].to_numpy()
+        return LabelledExamples(self.labels, self.gold(rows), groups, rows, self.config.resamples, self.config.seed)
 
     def residuals(self, layer: int) -> torch.Tensor:
         """[example, d_model], as the model's dtype."""
@@ -302,4 +339,4 @@ class Session(Inputs):
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the one in the config."""
-        return (self.config.seed * 1_000_003 + zlib.crc32(purpose.encode())) % 2**32
+        return seed_for(self.config.seed, purpose)

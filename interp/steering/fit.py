@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from interp.engine.ablation import Name, ResidualEdit, answers_under_each, select_prompts
-from interp.engine.capture import Captured, PromptCache
-from interp.engine.suffix import answer_scores
+from interp.engine.ablation import Name, ResidualEdit, answers_under_each
+from interp.engine.capture import Captured
+from interp.engine.suffix import Suffix
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 from interp.steering.gates import fit_gate
@@ -244,14 +244,15 @@ def _loss(data: FitData, rows: Rows, lowest: int) -> Callable[[Mapping[int, Resi
     """
     anchors, gold = data.anchor_captures, data.gold.to(data.model.device)[rows.examples]
     spread = rows.anchors[:: -(-len(rows.anchors) // ANCHORS)] if len(rows.anchors) else rows.anchors
-    examples, kept = _passed(data.wanted, rows.examples, lowest), _passed(anchors, spread, lowest)
+    examples = _passed(data.model, data.wanted, rows.examples, lowest)
+    kept = _passed(data.model, anchors, spread, lowest)
     before = torch.cat([c.answer_logits for c in anchors]).log_softmax(-1)[spread] if anchors else None
 
     def loss(edits: Mapping[int, ResidualEdit]) -> Float[Tensor, ""]:
-        fitted = torch.nn.functional.cross_entropy(_differentiable(data.model, examples, edits), gold)
+        fitted = torch.nn.functional.cross_entropy(_differentiable(examples, edits), gold)
         if before is None:
             return fitted
-        after = _differentiable(data.model, kept, edits).log_softmax(-1)
+        after = _differentiable(kept, edits).log_softmax(-1)
         return fitted + KEEP * (before.exp() * (before - after)).sum(-1).mean()
 
     return loss
@@ -260,12 +261,11 @@ def _loss(data: FitData, rows: Rows, lowest: int) -> Callable[[Mapping[int, Resi
 class _Passed(NamedTuple):
     """Prompts of one capture that are learnt from, and their places among all that are."""
 
-    captured: Captured
-    cache: PromptCache
+    suffix: Suffix
     places: Int[Tensor, " prompt"]
 
 
-def _passed(captured: Sequence[Captured], rows: Int[Tensor, " row"], above: int) -> list[_Passed]:
+def _passed(model: LanguageModel, captured: Sequence[Captured], rows: Int[Tensor, " row"], above: int) -> list[_Passed]:
     place = {row: i for i, row in enumerate(rows.tolist())}
     passed, start = [], 0
     for one in captured:
@@ -273,27 +273,23 @@ def _passed(captured: Sequence[Captured], rows: Int[Tensor, " row"], above: int)
             columns = [c for c, example in enumerate(cache.examples) if start + example in place]
             if columns:
                 places = torch.tensor([place[start + cache.examples[c]] for c in columns])
-                passed.append(_Passed(one, select_prompts(cache, columns, above=above), places))
+                passed.append(_Passed(Suffix(model, one, cache).select(columns, above=above), places))
         start += len(one.n_tokens)
     return passed
 
 
-def _differentiable(
-    model: LanguageModel, passed: Sequence[_Passed], edits: Mapping[int, ResidualEdit]
-) -> Float[Tensor, "row answer"]:
+def _differentiable(passed: Sequence[_Passed], edits: Mapping[int, ResidualEdit]) -> Float[Tensor, "row answer"]:
     """Answer logits under edits, with their gradients, by the prompts' places."""
     first = min(edits)
     above = {k: e for k, e in edits.items() if k > first}
     parts = []
-    for captured, cache, _ in passed:
+    for suffix, _ in passed:
 
-        def scores(captured: Captured = captured, cache: PromptCache = cache) -> Tensor:
-            examples = torch.tensor(cache.examples, device=model.device)
-            rows = edits[first](captured.residuals[first, examples][:, None])
-            return answer_scores(model, captured, cache, rows, first, edits=above)[:, 0]
+        def scores(suffix: Suffix = suffix) -> Tensor:
+            return suffix.scores({first: edits[first](suffix.clean(first)[:, None])}, above)[:, 0]
 
         # Continuation tokens of many words take more memory on the way back than all prompts: they pass once more.
-        many = captured.answers.n_continued > MANY
+        many = suffix.captured.answers.n_continued > MANY
         parts.append(checkpoint(scores, use_reentrant=False) if many else scores())
     back = torch.cat([p.places for p in passed]).argsort()
     return torch.cat(parts)[back.to(parts[0].device)]
