@@ -136,9 +136,12 @@ def ablation_effects(
         for part, rows in residuals_with(model, captured, layer=layer, values=values).items():
             for column, how in enumerate(("zero", "mean")):
                 edits[Ablation(layer, f"{part}, {how}")] = {layer: partial(_given, rows[:, column])}
-    logits = {"clean": captured.answer_logits, **answers_under_each(model, captured, edits)}
-    of_gold = {key: x.log_softmax(-1).gather(1, target[:, None])[:, 0] for key, x in logits.items()}
-    return {ablation: of_gold["clean"] - of_gold[ablation] for ablation in edits}
+
+    def of_gold(logits: Float[Tensor, "example answer"]) -> Float[Tensor, " example"]:
+        return logits.log_softmax(-1).gather(1, target[:, None])[:, 0]
+
+    clean = of_gold(captured.answer_logits)
+    return {a: clean - of_gold(logits) for a, logits in answers_under_each(model, captured, edits).items()}
 
 
 def _without(

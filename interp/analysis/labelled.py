@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -54,8 +54,12 @@ class LabelledExamples:
         """Places of an emotion's examples."""
         return np.flatnonzero(self.gold == emotion)
 
+    def only(self, places: Int[Array, " chosen"]) -> "LabelledExamples":
+        """Some of them, with the numbers that they have here."""
+        return replace(self, gold=self.gold[places], groups=self.groups[places], rows=self.rows[places])
+
     def places(self, rows: Sequence[int] | Array) -> Int[Array, " row"]:
-        """Places of the examples that measurements name by these numbers."""
+        """Places of the examples that measurements name by these numbers; -1 where it is none of these."""
         return pd.Index(self.rows).get_indexer(pd.Index(rows))
 
     def weights(self, members: Int[Array, " member"], purpose: str) -> Float[Array, "resample member"]:
