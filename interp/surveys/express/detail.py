@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from interp.surveys.express.answers import Answers
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, bits
-from interp.surveys.express.pairs import Column, Columns, Pairs, headline, per_pair
+from interp.surveys.express.pairs import Pairs, ScoreColumn, ScoreColumns, headline, per_pair
 from interp.surveys.express.plutchik import wheel_distance
 from interp.surveys.express.resampling import Resampler
 
@@ -16,9 +16,9 @@ CONTEXT_EDGES = (0, 100, 200, 300, 400)
 MOST_MASKS = 5
 
 
-def detail(pairs: Pairs, answers: Answers) -> Columns:
+def detail(pairs: Pairs, answers: AnswerSheet) -> ScoreColumns:
     """All further scores, each under its section."""
-    return Columns(
+    return ScoreColumns(
         [
             *coverage(pairs),
             *dimensions(pairs),
@@ -30,13 +30,13 @@ def detail(pairs: Pairs, answers: Answers) -> Columns:
     )
 
 
-def coverage(pairs: Pairs) -> Columns:
+def coverage(pairs: Pairs) -> ScoreColumns:
     """Share of words in the lexicon, and of those in it but without any dimension, for gold words and answers."""
     known = (pairs.lookup.found != UNKNOWN).astype(float)
     told = bits(pairs.lookup.vectors).any(1).astype(float)
-    out = Columns()
+    out = ScoreColumns()
     for name, codes in (("gold", pairs.gold), ("predicted", pairs.predicted)):
-        out += Columns(
+        out += ScoreColumns(
             [
                 _over(pairs, "in_lexicon", known[codes]),
                 _over(pairs, "all_zero_in_lexicon", (known * (1 - told))[codes]),
@@ -46,31 +46,31 @@ def coverage(pairs: Pairs) -> Columns:
     return out
 
 
-def dimensions(pairs: Pairs) -> Columns:
+def dimensions(pairs: Pairs) -> ScoreColumns:
     """Precision, recall and F1 of every dimension over the labels of valid rows; n counts gold words that have it."""
     gold, predicted = bits(pairs.gold_vectors), bits(pairs.predicted_vectors)
-    out = Columns()
+    out = ScoreColumns()
     for k, name in enumerate(DIMENSIONS):
         hit, has, says = (
             pairs.per_row(x.astype(float)) for x in (gold[:, k] & predicted[:, k], gold[:, k], predicted[:, k])
         )
         n = int(has.sum())
-        out += Columns(
+        out += ScoreColumns(
             [
-                Column("precision", hit, says, int(says.sum())),
-                Column("recall", hit, has, n),
-                Column("f1", 2 * hit, has + says, n),
+                ScoreColumn("precision", hit, says, int(says.sum())),
+                ScoreColumn("recall", hit, has, n),
+                ScoreColumn("f1", 2 * hit, has + says, n),
             ]
         ).under(f"dimensions/{name}")
     return out
 
 
-def sentiment(pairs: Pairs) -> Columns:
+def sentiment(pairs: Pairs) -> ScoreColumns:
     """How often answer and gold word lean the same way, where both lean; and how often both do."""
     first = len(BASIC)
     lean = [np.sign(v[:, first] - v[:, first + 1]) for v in (pairs.gold_vectors, pairs.predicted_vectors)]
     both = ((lean[0] != 0) & (lean[1] != 0)).astype(float)
-    return Columns(
+    return ScoreColumns(
         [
             _over(pairs, "agreement", both * (lean[0] == lean[1]), both),
             _over(pairs, "both_lean", both),
@@ -78,7 +78,7 @@ def sentiment(pairs: Pairs) -> Columns:
     )
 
 
-def similarity(pairs: Pairs) -> Columns:
+def similarity(pairs: Pairs) -> ScoreColumns:
     """Graded likeness where gold word or answer has a dimension: cosine, weighted Jaccard, steps on Plutchik's wheel.
 
     The wheel distance (0 the same, 4 opposites) is between strongest basic emotions, where both have a single one.
@@ -92,7 +92,7 @@ def similarity(pairs: Pairs) -> Columns:
     tops = [_strongest(v[:, : len(BASIC)]) for v in (gold, predicted)]
     single = ((tops[0] >= 0) & (tops[1] >= 0)).astype(float)
     steps = wheel_distance(*tops) * single
-    return Columns(
+    return ScoreColumns(
         [
             _over(pairs, "cosine", cosine * told, told),
             _over(pairs, "jaccard", jaccard * told, told),
@@ -102,27 +102,27 @@ def similarity(pairs: Pairs) -> Columns:
     )
 
 
-def by_context(pairs: Pairs, context: Array) -> Columns:
+def by_context(pairs: Pairs, context: Array) -> ScoreColumns:
     """The five scores by words of context."""
-    out = Columns()
+    out = ScoreColumns()
     for low, high in zip(CONTEXT_EDGES, (*CONTEXT_EDGES[1:], None), strict=True):
         keep = (context >= low) & (context < (high or np.inf))
         name = f"{low}-{high - 1}" if high else f"{low}+"
-        out += headline(pairs, keep).under(f"by_context_words/{name}") if keep.any() else Columns()
+        out += headline(pairs, keep).under(f"by_context_words/{name}") if keep.any() else ScoreColumns()
     return out
 
 
-def by_masks(pairs: Pairs) -> Columns:
+def by_masks(pairs: Pairs) -> ScoreColumns:
     """The five scores by number of masks."""
-    out = Columns()
+    out = ScoreColumns()
     for n in range(1, MOST_MASKS + 1):
         keep = pairs.n_labels >= n if n == MOST_MASKS else pairs.n_labels == n
         name = f"{n}+" if n == MOST_MASKS else str(n)
-        out += headline(pairs, keep).under(f"by_masks/{name}") if keep.any() else Columns()
+        out += headline(pairs, keep).under(f"by_masks/{name}") if keep.any() else ScoreColumns()
     return out
 
 
-def label_table(pairs: Pairs, answers: Answers, resampler: Resampler) -> pd.DataFrame:
+def label_table(pairs: Pairs, answers: AnswerSheet, resampler: Resampler) -> pd.DataFrame:
     """One line per gold word, most frequent first; n counts its labels in all rows, valid or not."""
     row = np.repeat(np.arange(len(answers.labels)), pairs.n_labels)
     codes, words = pd.factorize(np.array([word for labels in answers.labels for word in labels], dtype=object))
@@ -179,7 +179,7 @@ def _strongest(basic: Array) -> Array:
     return np.where((top.sum(1) == 1) & (basic.max(1) > 0), basic.argmax(1), -1)
 
 
-def _over(pairs: Pairs, name: str, values: Array, among: Array | None = None) -> Column:
+def _over(pairs: Pairs, name: str, values: Array, among: Array | None = None) -> ScoreColumn:
     """Mean of `values` over the labels of valid rows, or `among` some of them."""
     among = np.ones(len(pairs.row)) if among is None else among
-    return Column(name, pairs.per_row(values.astype(float)), pairs.per_row(among), int(among.sum()))
+    return ScoreColumn(name, pairs.per_row(values.astype(float)), pairs.per_row(among), int(among.sum()))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from interp.surveys.express.answers import Answers
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import Lexicon, Lookup, Neighbours, bits
 from interp.surveys.express.parsing import parse_answer
 
@@ -58,7 +58,7 @@ class Pairs:
 
 
 def pair_up(
-    answers: Answers,
+    answers: AnswerSheet,
     lexicon: Lexicon,
     *,
     strict: bool = True,
@@ -88,7 +88,7 @@ def pair_up(
 
 
 @dataclass(frozen=True)
-class Column:
+class ScoreColumn:
     """One ratio of sums over rows."""
 
     name: str
@@ -98,14 +98,14 @@ class Column:
     section: str = ""
 
 
-class Columns(list[Column]):
+class ScoreColumns(list[ScoreColumn]):
     """Scores that belong together."""
 
-    def under(self, section: str) -> "Columns":
-        return Columns(replace(column, section=section) for column in self)
+    def under(self, section: str) -> "ScoreColumns":
+        return ScoreColumns(replace(column, section=section) for column in self)
 
 
-def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> Columns:
+def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> ScoreColumns:
     """The five scores, over all rows or those to `keep`."""
     keep = np.ones(len(pairs.valid), bool) if keep is None else keep
     hits, equal, f1, same = per_pair(pairs)
@@ -114,18 +114,18 @@ def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> Columns:
     rows = keep.astype(float)
     count = [int(total.sum()) for total in (rows, labels, valid_labels)]
     per_row = [np.where(keep, pairs.per_row(value), 0.0) for value in (hits, equal, f1, same)]
-    return Columns(
+    return ScoreColumns(
         [
-            Column("VRate", rows * pairs.valid, rows, count[0]),
-            Column("AccL", per_row[0], labels, count[1]),
-            Column("AccV", per_row[1], labels, count[1]),
-            Column("F1V", per_row[2], valid_labels, count[2]),
-            Column("AccV-2", per_row[3], valid_labels, count[2]),
+            ScoreColumn("VRate", rows * pairs.valid, rows, count[0]),
+            ScoreColumn("AccL", per_row[0], labels, count[1]),
+            ScoreColumn("AccV", per_row[1], labels, count[1]),
+            ScoreColumn("F1V", per_row[2], valid_labels, count[2]),
+            ScoreColumn("AccV-2", per_row[3], valid_labels, count[2]),
         ]
     )
 
 
-def without_empty(pairs: Pairs) -> Columns:
+def without_empty(pairs: Pairs) -> ScoreColumns:
     """AccV, F1V and AccV-2 over labels where gold word or answer has a dimension, and the share of the others."""
     _, equal, f1, same = per_pair(pairs)
     told = (~pairs.empty).astype(float)
@@ -133,13 +133,15 @@ def without_empty(pairs: Pairs) -> Columns:
     told_rows = pairs.per_row(told)
     all_labels = pairs.n_labels - (valid_labels - told_rows)
     equal_rows = pairs.per_row(equal.astype(float))
-    return Columns(
+    return ScoreColumns(
         [
-            Column("AccV", pairs.per_row(equal * told), all_labels, int(all_labels.sum())),
-            Column("F1V", pairs.per_row(f1 * told), told_rows, int(told_rows.sum())),
-            Column("AccV-2", pairs.per_row(same * told), told_rows, int(told_rows.sum())),
-            Column("share_all_zero", valid_labels - told_rows, valid_labels, int(valid_labels.sum())),
-            Column("share_of_AccV_all_zero", pairs.per_row(equal * pairs.empty), equal_rows, int(equal_rows.sum())),
+            ScoreColumn("AccV", pairs.per_row(equal * told), all_labels, int(all_labels.sum())),
+            ScoreColumn("F1V", pairs.per_row(f1 * told), told_rows, int(told_rows.sum())),
+            ScoreColumn("AccV-2", pairs.per_row(same * told), told_rows, int(told_rows.sum())),
+            ScoreColumn("share_all_zero", valid_labels - told_rows, valid_labels, int(valid_labels.sum())),
+            ScoreColumn(
+                "share_of_AccV_all_zero", pairs.per_row(equal * pairs.empty), equal_rows, int(equal_rows.sum())
+            ),
         ]
     )
 

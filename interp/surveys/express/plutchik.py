@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from interp.files.folder import fingerprint
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, Lexicon
@@ -23,7 +23,6 @@ INTENSITIES: Mapping[str, tuple[str, str, str]] = {
 }
 """Mild, plain and intense form of every basic emotion."""
 
-PRIMARY, SECONDARY, TERTIARY = 1, 2, 3
 DYADS: Mapping[str, tuple[str, str]] = {
     "love": ("joy", "trust"),
     "submission": ("trust", "fear"),
@@ -63,38 +62,11 @@ VALENCE: Mapping[str, str] = {
 """The sentiment of a basic emotion in this table; surprise and anticipation can be either and have none."""
 
 
-def degree(dyad: str) -> int:
-    """Steps between the two parts of a dyad: 1 primary, 2 secondary, 3 tertiary."""
-    first, second = DYADS[dyad]
-    return int(wheel_distance(np.array(BASIC.index(first)), np.array(BASIC.index(second))))
-
-
-def opposite(emotion: str) -> str:
-    """The emotion across the wheel."""
-    return WHEEL[(WHEEL.index(emotion) + 4) % 8]
-
-
 def wheel_distance(a: Int[np.ndarray, "*pair"], b: Int[np.ndarray, "*pair"]) -> Int[np.ndarray, "*pair"]:
     """Steps round the wheel between basic emotions given by their index in `BASIC`: 0 the same, 4 opposites."""
     place = np.array([WHEEL.index(name) for name in BASIC])
     apart = np.abs(place[a] - place[b])
     return np.minimum(apart, len(WHEEL) - apart)
-
-
-def name_blend(basic: Float[np.ndarray, " emotion"]) -> str | None:
-    """The dyad of the two strongest basic emotions of a vector; the emotion where there is one; None where unclear.
-
-    Args:
-        basic: values in the order of `BASIC`.
-    """
-    order = np.argsort(-basic, kind="stable")
-    present = [BASIC[i] for i in order if basic[i] > 0]
-    if len(present) <= 1:
-        return present[0] if present else None
-    if len(present) > 2 and basic[order[1]] == basic[order[2]]:
-        return None
-    pair = set(present[:2])
-    return next((name for name, parts in DYADS.items() if set(parts) == pair), None)
 
 
 def wheel_lexicon() -> Lexicon:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.surveys.express.answers import Answers
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
 from interp.surveys.express.pairs import Pairs, headline, pair_up, without_empty
@@ -61,7 +61,7 @@ class Scores:
 
 
 def score(
-    answers: Answers,
+    answers: AnswerSheet,
     lexicon: Lexicon,
     *,
     neighbours: Neighbours | None = None,
@@ -104,7 +104,9 @@ def score(
     )
 
 
-def _facts(answers: Answers, exact: Pairs, wide: Pairs, lexicon: Lexicon, resamples: int, seed: int) -> dict[str, Any]:
+def _facts(
+    answers: AnswerSheet, exact: Pairs, wide: Pairs, lexicon: Lexicon, resamples: int, seed: int
+) -> dict[str, Any]:
     reasons: dict[str, list[int]] = {}
     for row, reason in zip(answers.rows, exact.reasons, strict=True):
         if reason:

@@ -17,7 +17,7 @@ from interp.engine.capture import Captured, capture
 from interp.errors import UserError
 from interp.files.folder import write_json, write_table
 from interp.models.language_model import LanguageModel
-from interp.run.session import Progress, silent
+from interp.reporting import counted
 from interp.saes.stack import SaeStack
 from interp.statistics import Estimate, mean_estimate, resample_weights
 from interp.steering.steering import Gains, Steering
@@ -33,7 +33,7 @@ LEAST_TEXTS = 20
 
 
 @dataclass(frozen=True)
-class Asked:
+class Rotations:
     """Texts under the rotations of the label list, one capture; rows are texts, all rotations of one together."""
 
     captured: Captured
@@ -73,7 +73,7 @@ class Bias:
         }
 
 
-def ask(model: LanguageModel, examples: Sequence[Example], labels: Sequence[str]) -> Asked:
+def ask(model: LanguageModel, examples: Sequence[Example], labels: Sequence[str]) -> Rotations:
     """Every text under every rotation of the labels."""
     n = len(labels)
     orders = [[(k + i) % n for i in range(n)] for k in range(n)]
@@ -83,7 +83,7 @@ def ask(model: LanguageModel, examples: Sequence[Example], labels: Sequence[str]
     captured = capture(model, prompts, answers=labels, keep_cache=True)
     first = torch.tensor([order[0] for order in orders] * len(examples))
     last = torch.tensor([order[-1] for order in orders] * len(examples))
-    return Asked(captured, first, last, n)
+    return Rotations(captured, first, last, n)
 
 
 def find_bias(
@@ -94,7 +94,6 @@ def find_bias(
     *,
     resamples: int = 1000,
     seed: int = 0,
-    progress: Progress = silent,
 ) -> Bias:
     """Finds features on a third of the texts, chooses how many to remove on another, and measures on the last.
 
@@ -108,7 +107,7 @@ def find_bias(
         raise UserError(f"Position bias needs at least {LEAST_TEXTS} texts and two labels; got {len(examples)} texts.")
     order = np.random.default_rng(seed).permutation(len(examples))
     parts = [ask(model, [examples[i] for i in order[k::3]], labels) for k in range(3)]
-    found = _features(model, saes, parts[0], resamples, seed, progress)
+    found = _features(model, saes, parts[0], resamples, seed)
     steering, n_chosen = _choose(model, saes, parts[1], found)
     held = parts[2]
     plain = held.preference(held.captured.answer_logits)
@@ -132,15 +131,13 @@ def write_bias(bias: Bias, model: LanguageModel, saes: SaeStack, saes_options: M
     Steering(bias.steering.method, bias.steering.gains, positions="answer", provenance=provenance).save(out)
 
 
-def _features(
-    model: LanguageModel, saes: SaeStack, asked: Asked, resamples: int, seed: int, progress: Progress
-) -> pd.DataFrame:
+def _features(model: LanguageModel, saes: SaeStack, asked: Rotations, resamples: int, seed: int) -> pd.DataFrame:
     """Features that fire differently between an order and its half-turn, those that attribution likes best, exactly."""
     captured = asked.captured
     plain = asked.preference(captured.answer_logits)
     weights = resample_weights(range(len(plain)), resamples, seed)
     lines = []
-    for layer in progress(saes.layers, "position bias", "layer"):
+    for layer in counted(saes.layers, "position bias", "layer", total=len(saes.layers)):
         acts = saes.encode(layer, captured.residuals[layer]).view(len(plain), asked.n_orders, -1)
         turned = (acts[:, 0] - acts[:, asked.n_orders // 2]).float().cpu().numpy()
         q = _paired_q(turned)
@@ -179,7 +176,7 @@ def _paired_q(difference: Float[np.ndarray, "text feature"]) -> Float[np.ndarray
     return q
 
 
-def _choose(model: LanguageModel, saes: SaeStack, asked: Asked, found: pd.DataFrame) -> tuple[Steering, int]:
+def _choose(model: LanguageModel, saes: SaeStack, asked: Rotations, found: pd.DataFrame) -> tuple[Steering, int]:
     """As many features removed, the strongest first, as leave the least preference on the second third; maybe none."""
     plain = asked.preference(asked.captured.answer_logits)
     best, least, n_best = Steering("none"), float(np.abs(plain.mean())), 0
