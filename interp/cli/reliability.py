@@ -62,7 +62,7 @@ def score(
 @app.command
 def run(
     *,
-    options: Annotated[ReliabilityOptions, Parameter(name="*", negative_iterable=())] = DEFAULTS,
+    options: Annotated[ReliabilityOptions, Parameter(name="*", negative_iterable=(), consume_multiple=True)] = DEFAULTS,
     json_: Annotated[Json, Parameter(name="--json")] = False,
 ) -> None:
     """Ask a model the same things in many ways. Without options, the bundled model and the bundled questionnaire.

@@ -19,7 +19,8 @@ LARGEST = 2**31 - 1
 Limit = Annotated[int, Field(ge=1, le=LARGEST)] | None
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Resamples = Annotated[int, Field(ge=0, le=1_000_000)]
-"""0: no intervals."""
+Drawn = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Resamples where there is no result without them."""
 Words = Annotated[list[str], Field(min_length=1)] | None
 strict = ConfigDict(extra="forbid")
 
@@ -39,7 +40,7 @@ class SurveyOptions:
     """A run folder, or any folder that holds a steering: the steered model is asked the same as well (the steering acts
     at its own positions), and compared with the unsteered one, pair by pair."""
     resamples: Resamples = 1000
-    """Bootstrap resamples behind every interval."""
+    """Bootstrap resamples behind every interval; 0: no intervals."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     device: str = "auto"
     dtype: str = "auto"

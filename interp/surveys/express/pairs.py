@@ -1,5 +1,6 @@
 """Gold and predicted words side by side, and the scores of the paper as ratios of sums over rows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -98,14 +99,12 @@ class ScoreColumn:
     section: str = ""
 
 
-class ScoreColumns(list[ScoreColumn]):
-    """Scores that belong together."""
-
-    def under(self, section: str) -> "ScoreColumns":
-        return ScoreColumns(replace(column, section=section) for column in self)
+def under(section: str, columns: Iterable[ScoreColumn]) -> list[ScoreColumn]:
+    """The columns as those of a section."""
+    return [replace(column, section=section) for column in columns]
 
 
-def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> ScoreColumns:
+def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> list[ScoreColumn]:
     """The five scores, over all rows or those to `keep`."""
     keep = np.ones(len(pairs.valid), bool) if keep is None else keep
     hits, equal, f1, same = per_pair(pairs)
@@ -114,18 +113,16 @@ def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> ScoreColu
     rows = keep.astype(float)
     count = [int(total.sum()) for total in (rows, labels, valid_labels)]
     per_row = [np.where(keep, pairs.per_row(value), 0.0) for value in (hits, equal, f1, same)]
-    return ScoreColumns(
-        [
-            ScoreColumn("VRate", rows * pairs.valid, rows, count[0]),
-            ScoreColumn("AccL", per_row[0], labels, count[1]),
-            ScoreColumn("AccV", per_row[1], labels, count[1]),
-            ScoreColumn("F1V", per_row[2], valid_labels, count[2]),
-            ScoreColumn("AccV-2", per_row[3], valid_labels, count[2]),
-        ]
-    )
+    return [
+        ScoreColumn("VRate", rows * pairs.valid, rows, count[0]),
+        ScoreColumn("AccL", per_row[0], labels, count[1]),
+        ScoreColumn("AccV", per_row[1], labels, count[1]),
+        ScoreColumn("F1V", per_row[2], valid_labels, count[2]),
+        ScoreColumn("AccV-2", per_row[3], valid_labels, count[2]),
+    ]
 
 
-def without_empty(pairs: Pairs) -> ScoreColumns:
+def without_empty(pairs: Pairs) -> list[ScoreColumn]:
     """AccV, F1V and AccV-2 over labels where gold word or answer has a dimension, and the share of the others."""
     _, equal, f1, same = per_pair(pairs)
     told = (~pairs.empty).astype(float)
@@ -133,17 +130,13 @@ def without_empty(pairs: Pairs) -> ScoreColumns:
     told_rows = pairs.per_row(told)
     all_labels = pairs.n_labels - (valid_labels - told_rows)
     equal_rows = pairs.per_row(equal.astype(float))
-    return ScoreColumns(
-        [
-            ScoreColumn("AccV", pairs.per_row(equal * told), all_labels, int(all_labels.sum())),
-            ScoreColumn("F1V", pairs.per_row(f1 * told), told_rows, int(told_rows.sum())),
-            ScoreColumn("AccV-2", pairs.per_row(same * told), told_rows, int(told_rows.sum())),
-            ScoreColumn("share_all_zero", valid_labels - told_rows, valid_labels, int(valid_labels.sum())),
-            ScoreColumn(
-                "share_of_AccV_all_zero", pairs.per_row(equal * pairs.empty), equal_rows, int(equal_rows.sum())
-            ),
-        ]
-    )
+    return [
+        ScoreColumn("AccV", pairs.per_row(equal * told), all_labels, int(all_labels.sum())),
+        ScoreColumn("F1V", pairs.per_row(f1 * told), told_rows, int(told_rows.sum())),
+        ScoreColumn("AccV-2", pairs.per_row(same * told), told_rows, int(told_rows.sum())),
+        ScoreColumn("share_all_zero", valid_labels - told_rows, valid_labels, int(valid_labels.sum())),
+        ScoreColumn("share_of_AccV_all_zero", pairs.per_row(equal * pairs.empty), equal_rows, int(equal_rows.sum())),
+    ]
 
 
 def per_pair(pairs: Pairs) -> tuple[Array, Array, Array, Array]:

@@ -10,7 +10,7 @@ import pandas as pd
 from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
-from interp.surveys.express.pairs import Pairs, headline, pair_up, without_empty
+from interp.surveys.express.pairs import Pairs, headline, pair_up, under, without_empty
 from interp.surveys.express.resampling import Resampler
 
 Array = np.ndarray
@@ -84,11 +84,11 @@ def score(
     lenient = pair_up(answers, lexicon, strict=False)
     resampler = Resampler(answers.posts, resamples, seed)
     columns = [
-        *headline(exact).under("scores"),
-        *without_empty(exact).under("without_all_zero_pairs"),
-        *headline(wide).under("with_fallbacks"),
-        *without_empty(wide).under("with_fallbacks/without_all_zero_pairs"),
-        *headline(lenient).under("lenient_parsing"),
+        *under("scores", headline(exact)),
+        *under("without_all_zero_pairs", without_empty(exact)),
+        *under("with_fallbacks", headline(wide)),
+        *under("with_fallbacks/without_all_zero_pairs", without_empty(wide)),
+        *under("lenient_parsing", headline(lenient)),
         *detail(exact, answers),
     ]
     estimates = resampler.estimates(

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from interp.errors import UserError, quoted
-from interp.surveys.options import SurveyOptions, Words, strict
+from interp.surveys.options import Drawn, SurveyOptions, Words, strict
 from interp.texts.emotions import EKMAN
 
 
@@ -16,6 +16,8 @@ class ReliabilityOptions(SurveyOptions):
 
     model: str = "tiny"
     """Bundled name (tiny), folder in Hugging Face format, or hub id."""
+    resamples: Drawn = 1000
+    """Bootstrap resamples behind every interval."""
     questionnaire: str | None = None
     """CSV, TSV, JSONL or Parquet with statements and their negations (Model-Personas' original_prompts.csv is one), a
     JSON of ready prompts, or `daily`, the bundled one."""

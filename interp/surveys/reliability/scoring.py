@@ -50,7 +50,7 @@ class Reliability:
             {
                 **{name: self.measures[name].value if name in self.measures else None for name in SUMMARY},
                 "measures": {name: with_interval(share.as_dict()) for name, share in self.measures.items()},
-                **{f"by_{level}": _nested(part) for level, part in parts.items() if level != "all"},
+                **{f"by_{level}": nested(part) for level, part in parts.items() if level != "all"},
                 "scales": self.scales.to_dict("records"),
                 "unanswered": self.unanswered,
                 "skipped": dict(self.skipped),
@@ -167,12 +167,12 @@ def with_interval(share: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "kappa_interval": [share["kappa_low"], share["kappa_high"]]}
 
 
-def _nested(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def nested(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """{name: {measure: share}}."""
-    nested: dict[str, dict[str, Any]] = {}
+    shares: dict[str, dict[str, Any]] = {}
     for row in part.drop(columns="level").to_dict("records"):
-        nested.setdefault(row.pop("name"), {})[row.pop("measure")] = with_interval(row)
-    return nested
+        shares.setdefault(row.pop("name"), {})[row.pop("measure")] = with_interval(row)
+    return shares
 
 
 def plain_json(value: Any) -> Any:
