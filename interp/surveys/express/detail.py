@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, bits
-from interp.surveys.express.pairs import Pairs, ScoreColumn, headline, per_pair, under
+from interp.surveys.express.pairs import Pairs, ScoreColumn, headline, likeness, under
 from interp.surveys.express.plutchik import wheel_distance
 from interp.surveys.express.resampling import Resampler
 
@@ -124,7 +124,7 @@ def label_table(pairs: Pairs, answers: AnswerSheet, resampler: Resampler) -> pd.
     codes, words = pd.factorize(np.array([word for labels in answers.labels for word in labels], dtype=object))
     in_valid = pairs.valid[row]
     n = np.bincount(codes, minlength=len(words))
-    named, equal, f1, _ = per_pair(pairs)
+    named, equal, f1, _ = likeness(pairs)
     shape = (len(pairs.n_labels), len(words))
 
     def spread(values: Array, at: Array) -> sp.csr_array:

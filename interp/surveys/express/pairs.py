@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -107,12 +108,11 @@ def under(section: str, columns: Iterable[ScoreColumn]) -> list[ScoreColumn]:
 def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> list[ScoreColumn]:
     """The five scores, over all rows or those to `keep`."""
     keep = np.ones(len(pairs.valid), bool) if keep is None else keep
-    hits, equal, f1, same = per_pair(pairs)
     labels = np.where(keep, pairs.n_labels, 0).astype(float)
     valid_labels = np.where(pairs.valid, labels, 0.0)
     rows = keep.astype(float)
     count = [int(total.sum()) for total in (rows, labels, valid_labels)]
-    per_row = [np.where(keep, pairs.per_row(value), 0.0) for value in (hits, equal, f1, same)]
+    per_row = [np.where(keep, pairs.per_row(value), 0.0) for value in likeness(pairs)]
     return [
         ScoreColumn("VRate", rows * pairs.valid, rows, count[0]),
         ScoreColumn("AccL", per_row[0], labels, count[1]),
@@ -124,7 +124,7 @@ def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> list[Scor
 
 def without_empty(pairs: Pairs) -> list[ScoreColumn]:
     """AccV, F1V and AccV-2 over labels where gold word or answer has a dimension, and the share of the others."""
-    _, equal, f1, same = per_pair(pairs)
+    _, equal, f1, same = likeness(pairs)
     told = (~pairs.empty).astype(float)
     valid_labels = pairs.per_row(np.ones(len(pairs.row)))
     told_rows = pairs.per_row(told)
@@ -139,11 +139,25 @@ def without_empty(pairs: Pairs) -> list[ScoreColumn]:
     ]
 
 
-def per_pair(pairs: Pairs) -> tuple[Array, Array, Array, Array]:
-    """Of every pair: same word, equal vectors, F1 of the bits (0 where both are zero), share of equal bits."""
-    hits = (pairs.gold == pairs.predicted).astype(float)
+class Likeness(NamedTuple):
+    """How alike gold word and answer of every pair are.
+
+    Attributes:
+        same_word, equal: the same word; vectors that are equal (1 or 0).
+        f1: of the dimensions that the two have; 0 where neither has any.
+        same_bits: share of the dimensions that both have or both lack.
+    """
+
+    same_word: Float[Array, " pair"]
+    equal: Float[Array, " pair"]
+    f1: Float[Array, " pair"]
+    same_bits: Float[Array, " pair"]
+
+
+def likeness(pairs: Pairs) -> Likeness:
+    same_word = (pairs.gold == pairs.predicted).astype(float)
     equal = (pairs.gold_vectors == pairs.predicted_vectors).all(1).astype(float)
     gold, predicted = bits(pairs.gold_vectors), bits(pairs.predicted_vectors)
     total = gold.sum(1) + predicted.sum(1)
     f1 = np.divide(2.0 * (gold & predicted).sum(1), total, out=np.zeros(len(total)), where=total > 0)
-    return hits, equal, f1, (gold == predicted).mean(1)
+    return Likeness(same_word, equal, f1, (gold == predicted).mean(1))
