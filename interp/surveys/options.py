@@ -3,6 +3,7 @@
 A text below a field is the flag's help. Whatever does not fit is refused in one line that names the flag.
 """
 
+import re
 from dataclasses import KW_ONLY
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,10 +68,8 @@ class SurveyOptions:
 def _complaint(error: ValidationError) -> str:
     """The first thing that does not fit, in one line."""
     first = error.errors()[0]
-    flag = f"--{str(first['loc'][0]).replace('_', '-')}"
-    if first["type"] == "unexpected_keyword_argument":
-        return f"{flag} is no option."
-    expected = first["msg"].removeprefix("Input should be ").removeprefix("List should have ")
-    for said, meant in (("greater than or equal to", "at least"), ("less than or equal to", "at most")):
-        expected = expected.replace(said, meant)
-    return f"{flag} must be {expected}; got {quoted(first['input'])}."
+    flag, said = f"--{str(first['loc'][0]).replace('_', '-')}", first["msg"]
+    if " should " not in said:  # a field that is missing, or none
+        return f"{flag}: {said[0].lower()}{said[1:]}."
+    said = re.sub(r"^\w+ should ", "must ", said).replace("greater than or equal to", "at least")
+    return f"{flag} {said.replace('less than or equal to', 'at most')}; got {quoted(first['input'])}."
