@@ -49,4 +49,4 @@ def replies(
         generation_config=config,
         stopping_criteria=StoppingCriteriaList(stopping),
     )
-    return [model.written(ids).strip() for ids in written[:, prompts.ids.shape[1] :].tolist()]
+    return [model.written(ids) for ids in written[:, prompts.ids.shape[1] :].tolist()]

@@ -118,8 +118,8 @@ def _answers(
     for batch in batches([len(e.ids) + n for e, n in zip(encoded, most, strict=True)], TOKENS_PER_BATCH):
         prompts, room = model.pad([encoded[i] for i in batch]), [most[i] for i in batch]
         stop = ListClosed(model, prompts.ids.shape[1], room, marker)
-        written = replies(model, prompts, most_tokens=max(room), stopping=[stop])
-        for i, text in zip(batch, written, strict=True):
+        for i, reply in zip(batch, replies(model, prompts, most_tokens=max(room), stopping=[stop]), strict=True):
+            text = reply.strip()
             reasoning, _, answer = text.rpartition(MARKER) if style.chain_of_thought else ("", "", text)
             yield {
                 "index": segments[i].id,

@@ -124,7 +124,8 @@ def _columns(answers: AnswerSheet, lexicon: Lexicon) -> list[ScoreColumn]:
 
 
 def _subset(answers: AnswerSheet, rows: Sequence[int]) -> AnswerSheet:
-    listed = {name: [getattr(answers, name)[i] for i in rows] for name in ("rows", "ids", "posts", "labels", "outputs")}
+    names = ("rows", "ids", "posts", "labels", "outputs")
+    listed: dict[str, Any] = {name: [getattr(answers, name)[i] for i in rows] for name in names}
     return replace(answers, **listed, context=answers.context[list(rows)])
 
 

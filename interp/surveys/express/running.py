@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from interp.errors import UserError
 from interp.files.folder import claimed, write_json, writing
@@ -106,7 +107,7 @@ def _run_steered(
         variant=f"steered-{steering.method}-{steering.positions}",
         say=say,
     )
-    how = {"resamples": options.resamples, "seed": options.seed}
+    how: dict[str, Any] = {"resamples": options.resamples, "seed": options.seed}
     lexicon = load_lexicon(options.lexicon)
     compared = compare(load_entries([plain.folder, steered.folder], lexicon, **how), lexicon, **how)
     return replace(steered, unsteered=plain, page=write_comparison(compared, plain.folder / "steered", **how))

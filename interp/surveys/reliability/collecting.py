@@ -52,8 +52,8 @@ def collect(
             continue
         with around():
             found = answer([asked[i] for i in batch])
-        fields = zip(found.probabilities, found.top, found.method, found.cut, strict=True)
-        rows = {keys[i]: AnswerRow(p.tolist(), bool(t), *rest) for i, (p, t, *rest) in zip(batch, fields, strict=True)}
+        fields = zip(batch, found.probabilities, found.top, found.method, found.cut, strict=True)
+        rows = {keys[i]: AnswerRow(p.tolist(), bool(top), method, cut) for i, p, top, method, cut in fields}
         known |= {key: row for key, row in rows.items() if key in missing}
         with appending(log) as add:
             for key in rows:

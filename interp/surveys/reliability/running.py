@@ -152,7 +152,8 @@ def run_reliability(options: ReliabilityOptions) -> ReliabilityRun:
         asked = questions(source, factors=factors, personas=personas, limit=options.limit, seed=options.seed)
         asked.problems.warn()
     if options.emotions is not None:
-        names, where = label_set(options.labels), {"split": options.split, "path": options.emotions_path}
+        names = label_set(options.labels)
+        where: dict[str, Any] = {"split": options.split, "path": options.emotions_path}
         texts = load_corpus(options.emotions, **where, labels=names, limit=options.limit, seed=options.seed)
         emotional = emotions(options.emotions, texts, names, seed=options.seed)
     model = options.load(None if options.chat == "auto" else options.chat == "true")

@@ -18,7 +18,7 @@ def write_changes(before: Path, after: Path, *, resamples: int = 1000, seed: int
     """
     readers = {"answers.parquet": _questions, "emotion_answers.parquet": _texts}
     parts = [
-        _paired(*(read(pd.read_parquet(folder / name)) for folder in (before, after)), resamples, seed)
+        _paired(read(pd.read_parquet(before / name)), read(pd.read_parquet(after / name)), resamples, seed)
         for name, read in readers.items()
         if (before / name).exists()
     ]
