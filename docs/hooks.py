@@ -4,22 +4,77 @@ import ast
 import inspect
 import json
 import re
+import sys
 from dataclasses import MISSING, fields, is_dataclass
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from interp.run import config
+from interp.run import config, tables
+from interp.run.pipeline import STAGES
+
+sys.path.append(str(Path(__file__).parent))
+
+from picture import picture
 
 USAGE = re.compile(r"^Usage: (interp .+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")
 TABLE = "<!-- fields of the config -->"
+PICTURE, STAGES_TABLE = "<!-- picture of the packages -->", "<!-- stages of a run -->"
+WORDS = {
+    "config.quantization": "quantization",
+    "frame": "chat frame",
+    "sae_identity": "SAEs",
+    "model_identity": "model",
+}
+RUN_FILES = "<!-- files of a run -->"
+COLUMNS = re.compile(r"<!-- (?:columns|arrays|keys) of (\S+) -->")
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    if page.file.src_uri != "commands.md":
-        return markdown
-    return USAGE.sub(r"Usage: `\1`", markdown).replace(TABLE, config_table())
+    for comment, make in {PICTURE: picture, STAGES_TABLE: stages_table, RUN_FILES: files_table}.items():
+        if comment in markdown:
+            markdown = markdown.replace(comment, make())
+    if page.file.src_uri == "commands.md":
+        return USAGE.sub(r"Usage: `\1`", markdown).replace(TABLE, config_table())
+    if page.file.src_uri == "howto/run-folder.md":
+        return COLUMNS.sub(lambda m: columns_table(tables.FILES[m[1]]), markdown)
+    return markdown
+
+
+def files_table() -> str:
+    """One row per file of a run folder, in the order in which they are made."""
+    lines = ["| file | holds | stage |", "|---|---|---|"]
+    lines += [f"| `{f.name}` | {f.holds} | {f.stage or 'from the start'} |" for f in tables.FILES.values()]
+    return "\n".join([*lines, "| `report.html` | the report; opens offline | at the end |"])
+
+
+def columns_table(file: tables.FileSchema) -> str:
+    """What a row is, and one line per column, array or key."""
+    name = {".parquet": "column", ".json": "key"}.get(Path(file.name).suffix, "array")
+    lines = [f"One row per {file.rows}.", ""] if file.rows and name == "column" else []
+    lines += [f"| {name} | is | unit | type |", "|---|---|---|---|"]
+    for c in file.columns:
+        kind = f"{c.kind}, or missing" if c.missing else c.kind
+        lines.append(f"| `{c.name}` | {c.meaning.replace('|', '&#124;')} | {c.unit} | {kind} |")
+    return "\n".join(lines)
+
+
+def stages_table() -> str:
+    """One row per stage of a run, as it declares itself, in the order in which they run."""
+    lines = ["| stage | after | writes | runs again when these change |", "|---|---|---|---|"]
+    for stage in STAGES:
+        writes = [name for name in stage.outputs if not name.startswith("units/")]
+        depends = [*stage.fields, *(WORDS.get(name, name.replace("_", " ")) for name in stage.sources)]
+        cells = (
+            f"`{stage.name}`",
+            ", ".join(stage.needs),
+            ", ".join(f"`{name}`" for name in writes),
+            ", ".join(depends),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def config_table() -> str:

@@ -11,12 +11,12 @@ import pytest
 
 from interp import UserError
 from interp.cli.main import app
+from interp.statistics import Bootstrap
 from interp.surveys.express.answers import AnswerSheet, read_answers
 from interp.surveys.express.inflection import inflections, stem
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, Lexicon, load_lexicon
 from interp.surveys.express.parsing import format_answer, parse_answer, parse_labels
 from interp.surveys.express.plutchik import DYADS, INTENSITIES, WHEEL, wheel_distance
-from interp.surveys.express.resampling import Resampler
 from interp.surveys.express.scoring import HEADLINE, Scores, score
 from interp.texts.records import Problems
 
@@ -180,12 +180,12 @@ def test_intervals_resample_posts(tmp_path, lexicon):
 def test_resampler_is_a_weighted_ratio():
     rng = np.random.default_rng(0)
     top, bottom = rng.random((6, 2)), rng.random((6, 2)) + 1
-    resampler = Resampler(["a", "a", "b", "c", "c", "c"], 50, seed=3)
-    draws = resampler.draws(top, bottom)
-    for weights, draw in zip(resampler.weights, draws, strict=True):
+    bootstrap = Bootstrap(["a", "a", "b", "c", "c", "c"], 50, seed=3)
+    draws = bootstrap.ratio_draws(top, bottom)
+    for weights, draw in zip(bootstrap.group_weights, draws, strict=True):
         w = weights[[0, 0, 1, 2, 2, 2]]
         np.testing.assert_allclose(draw, (w @ top) / (w @ bottom), rtol=1e-6)
-    assert len(set(resampler.weights.sum(1))) == 1
+    assert len(set(bootstrap.group_weights.sum(1))) == 1
 
 
 @pytest.mark.shared

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,16 @@ import torch
 import yaml
 from conftest import FAMILIES, WORDS, build_model, build_sae, save_stack
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from interp import UserError
 from interp.errors import InterpWarning
 from interp.files.folder import RunFolder
-from interp.run import pipeline
+from interp.files.units import Units
+from interp.run import pipeline, tables
 from interp.run.config import load_config
 from interp.run.session import Session
-from interp.run.stages.steer import remembered
-from interp.run.units import Units
+from interp.run.steerings import remembered
 from interp.steering.steering import Steering
 
 LABELS = ["anger", "fear", "joy"]
@@ -118,7 +120,7 @@ def test_tables_have_the_documented_columns(finished):
         "examples": "id corpus split text gold predicted logp_anger logp_fear logp_joy",
         "signals": "layer signal value ci_low ci_high n",
         "selectivity": "layer feature emotion auroc mean_difference p q n kind",
-        "effects": "layer phase feature emotion split n effect ci_low ci_high flip_rate attribution control",
+        "effects": "layer phase feature emotion role n effect ci_low ci_high flip_rate attribution control",
         "evaluation": "corpus split method metric value ci_low ci_high n seed",
     }
     for name, wanted in columns.items():
@@ -132,6 +134,22 @@ def test_tables_have_the_documented_columns(finished):
         assert file.get_tensor("residuals").shape == (99, 32)
 
 
+def test_every_file_is_as_its_schema_says(finished):
+    suffixes = {".parquet", ".npz", ".safetensors", ".json"}
+    paths = [p for p in finished.rglob("*") if p.suffix in suffixes]
+    assert len(paths) > 30
+    for path in paths:
+        schema = tables.schema_of(path.relative_to(finished).as_posix())
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            assert list(tables.checked(schema, table)) == list(table)
+        elif path.suffix == ".json":
+            tables.check_json(schema, json.loads(path.read_text()))
+        else:
+            arrays = load_file(path) if path.suffix == ".safetensors" else dict(np.load(path))
+            tables.check_arrays(schema, arrays)
+
+
 def test_effects_in_the_table_are_those_of_the_engine(world, finished):
     """One row of effects.parquet, computed anew from the public functions."""
     from interp import capture, load_model, load_saes
@@ -143,7 +161,7 @@ def test_effects_in_the_table_are_those_of_the_engine(world, finished):
     examples = pd.read_parquet(finished / "examples.parquet")
     effects = pd.read_parquet(finished / "effects.parquet")
     for row in effects.iloc[[0, 5, -1]].itertuples():
-        mine = examples[(examples["role"] == row.split) & (examples["gold"] == row.emotion)]
+        mine = examples[(examples["role"] == row.role) & (examples["gold"] == row.emotion)]
         captured = capture(model, build_prompts(mine["text"].tolist(), LABELS), answers=LABELS, keep_cache=True)
         logits = ablate(model, saes, captured, layer=row.layer, features=[row.feature])[:, 0]
         target = LABELS.index(row.emotion)
@@ -164,6 +182,28 @@ def test_the_same_run_gives_the_same_bytes(world, finished, tmp_path):
 def test_a_second_run_skips_everything(world, finished):
     again = start(world, finished.parent)
     assert again.ran == [] and len(again.skipped) == len(pipeline.STAGES)
+
+
+def test_a_finished_run_learns_from_files_alone_that_nothing_is_to_be_done(world, finished):
+    """Neither the model nor the SAEs are loaded, nor what would load or draw them."""
+    code = """
+import sys
+from dataclasses import replace
+from interp.run import pipeline, tables
+from interp.run.config import load_config
+
+outcome = pipeline.run(load_config(sys.argv[1], {"out": sys.argv[2]}))
+assert outcome.ran == [] and outcome.report.is_file(), outcome
+assert not {"torch", "transformers", "sae_lens", "plotly", "sklearn"} & {*sys.modules}
+"""
+    subprocess.run([sys.executable, "-c", code, world / "small.yaml", finished.parent], check=True)
+
+
+def test_the_report_is_made_again_where_it_is_not_what_the_run_wrote(world, finished):
+    report = (finished / "report.html").read_bytes()
+    (finished / "report.html").write_text("another")
+    start(world, finished.parent)
+    assert (finished / "report.html").read_bytes() == report
 
 
 def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, tmp_path, monkeypatch):
@@ -194,7 +234,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, t
                         patched.setattr(module, "writing", writing_once)
                 stage.run(session)
 
-        return pipeline.Stage(stage.name, run, stage.outputs, stage.needs, stage.fields)
+        return replace(stage, run=run)
 
     for stage in pipeline.STAGES:
         # Where a stage keeps the units of its work, it is killed again after the next of them.

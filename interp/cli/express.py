@@ -10,6 +10,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from interp.cli.options import Count, Resamples, Seed, folder_path
+from interp.defaults import RESAMPLES
 from interp.errors import UserError
 from interp.reporting import Reporter, reporting
 from interp.surveys.express.options import ExpressOptions
@@ -44,7 +45,7 @@ def score(
     *,
     lexicon: LexiconPath = None,
     neighbours: str | None = None,
-    resamples: Resamples = 1000,
+    resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
@@ -104,7 +105,7 @@ def compare(
     out: Path,
     lexicon: LexiconPath = None,
     human: Path | None = None,
-    resamples: Resamples = 1000,
+    resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
 ) -> None:
     """Put several models or settings side by side: one page with table, figures and paired differences.

@@ -8,6 +8,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from interp.cli.options import Count, Drawn, Seed, folder_path, page_path
+from interp.defaults import RESAMPLES
 from interp.surveys.reliability.options import ReliabilityOptions, label_set
 
 app = cyclopts.App(
@@ -32,7 +33,7 @@ def score(
     *,
     prompts: Path,
     json_: Annotated[Json, Parameter(name="--json")] = False,
-    resamples: Drawn = 1000,
+    resamples: Drawn = RESAMPLES,
     seed: Seed = 0,
 ) -> None:
     """Measure the reliability of answers whose probabilities somebody logged.
@@ -90,7 +91,7 @@ def bias(
     labels: Words = None,
     limit: Count = 150,
     out: Path = Path("runs/position-bias"),
-    resamples: Drawn = 1000,
+    resamples: Drawn = RESAMPLES,
     seed: Seed = 0,
     device: str = "auto",
     dtype: str = "auto",

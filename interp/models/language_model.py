@@ -1,14 +1,11 @@
 """A causal language model as the tool sees it: tokens in, residuals and answer logits out, edits in between."""
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,16 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
 from interp.models.placing import Placing
-from interp.models.tokenization import MARK, Tokenization
+from interp.models.tokenization import Tokenization
 from interp.texts.prompts import Prompt
 
 if TYPE_CHECKING:
     from interp.models.sources import ModelSource
-
-BUNDLED = ("tiny",)
-"""Models that ship, by name: `sae_checkpoints/NAME/model`."""
-BUNDLED_SAES = ("tiny", "smollm2-135m-instruct")
-"""Stacks of SAEs that ship, by the name of their model: `sae_checkpoints/NAME/saes`."""
 
 ARCHITECTURES: Mapping[str, tuple[str, str, str]] = {
     "GPT2LMHeadModel": ("transformer", "h", "ln_f"),
@@ -47,12 +39,6 @@ MASKS_BY_TYPE = frozenset({"qwen2", "qwen3", "gemma2", "gemma3", "gemma3_text"})
 
 Edit = Callable[[Float[Tensor, "example token d_model"]], Tensor | None]
 """Sees the residual after a block; returns its replacement, or None to leave it."""
-
-
-def bundled_folder(name: str) -> Path:
-    """Where a bundled artefact lies: inside the installed wheel, or in the repository beside the package."""
-    inside = Path(str(files("interp"))) / "sae_checkpoints" / name
-    return inside if inside.exists() else Path(str(files("interp"))).parent / "sae_checkpoints" / name
 
 
 @dataclass(frozen=True)
@@ -171,10 +157,7 @@ class LanguageModel:
     @property
     def frame(self) -> str | None:
         """What the chat template puts around every prompt; None where there is none. A date in it is today's."""
-        if not self.chat:
-            return None
-        frame = self.tokenization.frame()
-        return frame.before + MARK + frame.after
+        return self.tokenization.frame().shown if self.chat else None
 
     @property
     def end_ids(self) -> list[int]:
@@ -366,12 +349,3 @@ def _refuse_unknown(hf: PreTrainedModel) -> None:
         raise UserError(f"This {kind} is wrapped by an adapter; call merge_and_unload() and give what it returns.")
     if kind not in ARCHITECTURES:
         raise UserError(f"Architecture {kind} is not supported; supported: {', '.join(ARCHITECTURES)}.")
-
-
-def content_hash(paths: Sequence[Path]) -> str:
-    """sha256 over files, by name and content."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return f"sha256:{digest.hexdigest()[:16]}"

@@ -13,7 +13,7 @@ from interp.errors import UserError
 from interp.files.folder import write_table, writing
 from interp.files.stored import as_recorded, read_json, read_table
 from interp.report.figures import FURTHER, NAMES, styled
-from interp.report.run_files import RunFiles
+from interp.run.reading import RunFiles
 
 SHOWN = ("probe_residuals", "probe_features", "joint_ablation", "direct_evidence")
 MEASURES = ("recall", "n_causal", "effective_number", "share_top_1", "removed_together", "follows_in_others")
@@ -60,8 +60,7 @@ def causal_overlap(folders: dict[str, Path], records: dict[str, dict]) -> pd.Dat
     """Jaccard overlap of the causal (layer, feature, emotion) triples of every two runs on the same SAEs."""
     found = {}
     for name, folder in folders.items():
-        effects = read_table(folder / "effects.parquet")
-        causal = effects[effects["causal"] & (effects["split"] == "discover")]
+        causal = RunFiles(folder).causal_features()
         found[name] = set(zip(causal["layer"], causal["feature"], causal["emotion"], strict=True))
     lines = []
     for a, b in combinations(found, 2):

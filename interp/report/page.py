@@ -14,9 +14,9 @@ from interp.files.folder import writing
 from interp.report.answer import Sentence, answer
 from interp.report.figures import colours, in_script
 from interp.report.glance import Recognised, facts, heading, recognised
-from interp.report.run_files import RunFiles
 from interp.report.sections import Section, sections
 from interp.report.tables import Table, tables
+from interp.run.reading import RunFiles, earlier_layout
 
 
 def write_report(folder: Path, *, text: bool = True) -> Path:
@@ -108,7 +108,8 @@ def _notices(run: RunFiles) -> list[str]:
     said = (
         [f"This run stopped early, or was made by an older version. Not there: {missing}. {again}"] if missing else []
     )
-    return said + [f"{line} {again}" for line in sorted(run.lacking.values())]
+    earlier = earlier_layout(run.record)
+    return said + [f"{line} {again}" for line in sorted(run.lacking.values())] + ([earlier] if earlier else [])
 
 
 def _provenance(record: Mapping[str, Any]) -> str:
@@ -126,7 +127,7 @@ def _cards(run: RunFiles, text: bool) -> list[dict[str, Any]]:
     cards, effects = run.json("cards") or [], run.table("effects")
     exact: dict[tuple[int, int], list[list[Any]]] = {}
     if effects is not None:
-        columns = ["layer", "feature", "emotion", "split", "effect", "ci_low", "ci_high", "n", "flip_rate", "causal"]
+        columns = ["layer", "feature", "emotion", "role", "effect", "ci_low", "ci_high", "n", "flip_rate", "causal"]
         shown = effects.loc[~effects["control"].astype(bool), columns]
         for layer, feature, *rest in shown.itertuples(index=False):
             values = [float(f"{v:.4g}") if isinstance(v, float) else v for v in rest]

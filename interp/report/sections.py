@@ -8,11 +8,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.utils import PlotlyJSONEncoder
 
+from interp.analysis.effect_rows import effects_on
 from interp.report import causes, features, layers, steering
 from interp.report.figures import in_script
 from interp.report.narrow import narrow_layout, width_needed
-from interp.report.run_files import RunFiles
 from interp.report.words import layer_list
+from interp.run.reading import RunFiles
 from interp.texts.corpus_names import corpus_names
 
 
@@ -89,10 +90,6 @@ def _span(n: pd.Series) -> str:
     return f"n = {low:,}" if low == high else f"n = {low:,} to {high:,}"
 
 
-def _found(effects: pd.DataFrame) -> pd.DataFrame:
-    return effects[effects["split"] == "discover"]
-
-
 def _layer_phases(run: RunFiles) -> list[Figure]:
     signals, phases = run.table("signals"), run.json("phases")
     if signals is None:
@@ -142,7 +139,7 @@ def _emotion_map(run: RunFiles) -> list[Figure]:
     selectivity, effects = run.table("selectivity"), run.table("effects")
     if selectivity is None and effects is None:
         return []
-    n = "" if effects is None else f" {_span(_found(effects)['n'])} discover examples per emotion."
+    n = "" if effects is None else f" {_span(effects_on(effects)['n'])} discover examples per emotion."
     caption = (
         "Rows: emotions; columns: layers with SAEs. First: how many features are selective for the emotion (one against"
         f" the rest, q < 0.05); second: the summed effect of its causal features, in nats.{n} Where a row is dark in"
@@ -159,7 +156,7 @@ def _ladder(run: RunFiles) -> list[Figure]:
     caption = (
         "Each circle is one feature: how much the gold emotion's log-probability falls when that feature alone is"
         " removed at the answer position, mean over the emotion's discover examples"
-        f" ({_span(_found(effects)['n'])}), with its 95 % interval; the {causes.SHOWN} largest of each emotion."
+        f" ({_span(effects_on(effects)['n'])}), with its 95 % interval; the {causes.SHOWN} largest of each emotion."
         " Colour: its phase of layers. Filled: causal, that is, interval above zero, above the 99th percentile of the"
         " controls of its phase, and a larger effect where the emotion is than where it is not (q < 0.05); hollow:"
         " not. Grey band between dotted lines: 98 % of the controls, random features matched in strength and firing"

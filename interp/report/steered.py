@@ -8,14 +8,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from interp.report.run_files import RunFiles
 from interp.report.words import counted, layer_list, number
+from interp.run.reading import RunFiles
 
 TENSORS = "steering.safetensors"
 
 
 @dataclass(frozen=True)
-class SteeredFeature:
+class GainedFeature:
     """A feature whose activation the steering multiplies by `gain`, and the emotions it was found causal for."""
 
     layer: int
@@ -33,7 +33,7 @@ class Steered:
         gates: layers at which a gate decides how far.
     """
 
-    features: list[SteeredFeature]
+    features: list[GainedFeature]
     vectors: list[int]
     gates: list[int]
 
@@ -46,9 +46,9 @@ def steered(run: RunFiles) -> Steered | None:
         return None
     arrays = _arrays(path, path.stat().st_mtime_ns)
     layers = {kind: sorted({int(k.split(".")[1]) for k in arrays if k.startswith(kind)}) for kind in PARTS}
-    causal = _causal_for(run)
+    causal = run.causal_for()
     features = [
-        SteeredFeature(k, int(f), float(g), causal.get((k, int(f)), []))
+        GainedFeature(k, int(f), float(g), causal.get((k, int(f)), []))
         for k in layers["gains"]
         for f, g in zip(arrays[f"gains.{k}.features"], arrays[f"gains.{k}.gains"], strict=True)
     ]
@@ -64,14 +64,6 @@ def _arrays(path: Path, _: int) -> dict[str, np.ndarray]:
         return load_file(path)
     except (OSError, SafetensorError):
         return {}
-
-
-def _causal_for(run: RunFiles) -> dict[tuple[int, int], list[str]]:
-    effects = run.table("effects")
-    if effects is None:
-        return {}
-    causal = effects[effects["causal"].astype(bool) & (effects["split"] == "discover")]
-    return {(int(k), int(f)): own["emotion"].tolist() for (k, f), own in causal.groupby(["layer", "feature"])}
 
 
 def said(run: RunFiles) -> str:
@@ -92,7 +84,7 @@ def said(run: RunFiles) -> str:
     return f"{text[0].upper()}{text[1:]}{gated} ({name})."
 
 
-def _features_said(run: RunFiles, features: list[SteeredFeature], n_layers: int) -> str:
+def _features_said(run: RunFiles, features: list[GainedFeature], n_layers: int) -> str:
     gains = [f.gain for f in features]
     low, high = min(gains), max(gains)
     times = number(low) if np.isclose(low, high) else f"{number(low)} to {number(high)}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from interp.defaults import RESAMPLES
 from interp.errors import UserError, quoted
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class SurveyOptions:
     steering: Path | None = None
     """A run folder, or any folder that holds a steering: the steered model is asked the same as well (the steering acts
     at its own positions), and compared with the unsteered one, pair by pair."""
-    resamples: Resamples = 1000
+    resamples: Resamples = RESAMPLES
     """Bootstrap resamples behind every interval; 0: no intervals."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     device: str = "auto"

@@ -16,8 +16,9 @@ from interp.engine import answers_under_each
 from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import Captured
 from interp.engine.modules import Part, module_outputs, residuals_with
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.statistics import mean_estimates, resample_weights
 
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -33,6 +34,12 @@ class Direction(NamedTuple):
 COLUMNS = ["layer", "method", "emotion", "n", "effect", "ci_low", "ci_high"]
 
 
+@stage(
+    "baselines",
+    reads=("examples.parquet", "activations"),
+    writes=("baselines.parquet", "units/baselines"),
+    fields=("resamples", "seed"),
+)
 def run(session: Session) -> None:
     """Writes `baselines.parquet`: per layer, method and emotion, the mean effect on the gold answer, in nats.
 
@@ -44,7 +51,7 @@ def run(session: Session) -> None:
     rows = session.role("fit")
     gold = session.gold(rows)
     if not len(rows):
-        write_table(session.folder / "baselines.parquet", pd.DataFrame(columns=COLUMNS))
+        tables.write(session.folder / "baselines.parquet", pd.DataFrame(columns=COLUMNS))
         return
     directions = _directions(session)
     means = _module_means(session, rows)
@@ -58,7 +65,7 @@ def run(session: Session) -> None:
         for name, drop in found.items():
             layer, method = name.split("/")
             effects.setdefault((int(layer), method), np.zeros(len(rows)))[chunk] = drop
-    write_table(session.folder / "baselines.parquet", _table(session, rows, gold, effects))
+    tables.write(session.folder / "baselines.parquet", _table(session, rows, gold, effects))
     units.clear()
 
 

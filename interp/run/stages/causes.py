@@ -10,12 +10,14 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
+from interp.analysis.effect_rows import effects_on
 from interp.engine import removal
 from interp.engine.ablation import ResidualEdit
-from interp.files.folder import write_table
+from interp.files.units import Units
+from interp.run import tables
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.signals import traced_rows
-from interp.run.units import Units
 from interp.saes.stack import SaeStack
 from interp.statistics import mean_estimates, resample_weights
 from interp.texts.examples import load_corpus
@@ -44,22 +46,28 @@ class CausalSet:
         return table.head(count).groupby("layer")["feature"].apply(list).to_dict()
 
 
+@stage(
+    "causes",
+    reads=("examples.parquet", "features", "effects.parquet"),
+    writes=("joint.parquet", "overshadowing.parquet", "insertion.parquet", "cofiring.parquet", "units/causes"),
+    fields=("resamples", "seed"),
+    cost=lambda work: work.discover * 4 * len(work.config.labels) * work.speeds.per_row,
+)
 def run(session: Session) -> None:
     """Writes `joint.parquet`, `overshadowing.parquet`, `insertion.parquet` and `cofiring.parquet`."""
     units = session.units("causes")
     sets = causal_sets(session)
     joint, moved = _necessity(session, sets, units)
-    write_table(session.folder / "joint.parquet", joint)
-    write_table(session.folder / "overshadowing.parquet", moved)
-    write_table(session.folder / "insertion.parquet", _sufficiency(session, sets, units))
-    write_table(session.folder / "cofiring.parquet", _cofiring(session, sets))
+    tables.write(session.folder / "joint.parquet", joint)
+    tables.write(session.folder / "overshadowing.parquet", moved)
+    tables.write(session.folder / "insertion.parquet", _sufficiency(session, sets, units))
+    tables.write(session.folder / "cofiring.parquet", _cofiring(session, sets))
     units.clear()
 
 
 def causal_sets(session: Session) -> list[CausalSet]:
     """Every label's set; emotions without a causal feature have an empty one."""
-    effects = pd.read_parquet(session.folder / "effects.parquet")
-    effects = effects[effects["split"] == "discover"]
+    effects = effects_on(tables.read(session.folder / "effects.parquet"))
     out = []
     for label in session.labels:
         mine = effects[effects["emotion"] == label]

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UserError
-from interp.statistics import LEVEL
+from interp.statistics import Bootstrap, numbered
 from interp.surveys.express.answers import AnswerSheet, read_answers
 from interp.surveys.express.human import Preferences, agreement, describe
 from interp.surveys.express.lexicon import Lexicon
 from interp.surveys.express.pairs import ScoreColumn, headline, pair_up, without_empty
 from interp.surveys.express.parsing import parse_answer
-from interp.surveys.express.resampling import Resampler
 from interp.surveys.express.scoring import Scores, score
 
 
@@ -102,19 +101,12 @@ def paired(first: ScoredAnswers, other: ScoredAnswers, lexicon: Lexicon, *, resa
         return _no_differences()
     sides = [_subset(e.answers, [pair[k] for pair in shared]) for k, e in enumerate((first, other))]
     columns = [_columns(side, lexicon) for side in sides]
-    resampler = Resampler(sides[0].posts, resamples, seed)
+    bootstrap = Bootstrap(numbered(sides[0].posts), resamples, seed)
     stacked = [
         [np.stack([getattr(c, part) for c in own], 1) for part in ("numerator", "denominator")] for own in columns
     ]
-    estimates = [resampler.estimates(*own)["value"].to_numpy() for own in stacked]
-    out = pd.DataFrame({"name": [c.name for c in columns[0]], "value": estimates[1] - estimates[0]})
-    out[["ci_low", "ci_high"]] = np.nan
-    if resamples:
-        draws = resampler.draws(*stacked[1]) - resampler.draws(*stacked[0])
-        known = np.isfinite(draws).any(0)
-        limits = np.nanquantile(draws[:, known], ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
-        out.loc[known, ["ci_low", "ci_high"]] = limits.T
-    return out.assign(n=len(shared))
+    changes = bootstrap.ratio_changes(*stacked)
+    return pd.DataFrame({"name": [c.name for c in columns[0]], **changes._asdict(), "n": len(shared)})
 
 
 def _columns(answers: AnswerSheet, lexicon: Lexicon) -> list[ScoreColumn]:

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from interp.statistics import Bootstrap
 from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, bits
 from interp.surveys.express.pairs import Pairs, ScoreColumn, headline, likeness, under
 from interp.surveys.express.plutchik import wheel_distance
-from interp.surveys.express.resampling import Resampler
 
 Array = np.ndarray
 CONTEXT_EDGES = (0, 100, 200, 300, 400)
@@ -118,7 +118,7 @@ def by_masks(pairs: Pairs) -> list[ScoreColumn]:
     return columns
 
 
-def label_table(pairs: Pairs, answers: AnswerSheet, resampler: Resampler) -> pd.DataFrame:
+def label_table(pairs: Pairs, answers: AnswerSheet, bootstrap: Bootstrap) -> pd.DataFrame:
     """One line per gold word, most frequent first; n counts its labels in all rows, valid or not."""
     row = np.repeat(np.arange(len(answers.labels)), pairs.n_labels)
     codes, words = pd.factorize(np.array([word for labels in answers.labels for word in labels], dtype=object))
@@ -138,8 +138,8 @@ def label_table(pairs: Pairs, answers: AnswerSheet, resampler: Resampler) -> pd.
         ("AccV", equal, all_labels),
         ("F1V", f1, valid_labels),
     ):
-        estimate = resampler.estimates(spread(values, in_valid), denominator)
-        table[[name, f"{name}_low", f"{name}_high"]] = estimate.to_numpy()
+        estimates = bootstrap.ratios(spread(values, in_valid), denominator)
+        table[[name, f"{name}_low", f"{name}_high"]] = np.column_stack(estimates)
     table["most_frequent_answer"] = _most_frequent(pairs, codes[in_valid], list(words))
     return table.sort_values(["n", "label"], ascending=[False, True], ignore_index=True)
 

@@ -10,9 +10,9 @@ import pandas as pd
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from interp.errors import UserError
+from interp.statistics import Bootstrap, Estimates, numbered
 from interp.surveys.express.lexicon import Lexicon
 from interp.surveys.express.parsing import parse_labels
-from interp.surveys.express.resampling import Resampler
 from interp.texts.records import Problems, read
 
 CHOICES = ("SD", "LLM", "both", "neither")
@@ -66,17 +66,17 @@ def describe(preferences: Preferences, lexicon: Lexicon, *, resamples: int, seed
     what coders see, options judged equally fitting are more alike than others.
     """
     table = preferences.table
-    resampler = Resampler(table["index"].astype(str).tolist(), resamples, seed)
+    bootstrap = Bootstrap(numbered(table["index"].tolist()), resamples, seed)
     chosen = np.column_stack([(table["choice"] == c).to_numpy(float) for c in CHOICES])
     alike = np.array([similarity(lexicon, a, b) for a, b in zip(table["one"], table["two"], strict=True)])
-    shares = resampler.estimates(chosen, np.ones_like(chosen))
-    likeness = resampler.estimates(chosen * alike[:, None], chosen)
+    shares = bootstrap.ratios(chosen, np.ones_like(chosen))
+    likeness = bootstrap.ratios(chosen * alike[:, None], chosen)
     counts = chosen.sum(0).astype(int)
     return {
         "judgements": len(table),
         "segments": int(table["index"].nunique()),
-        "choices": {c: _entry(shares.iloc[i], len(table)) for i, c in enumerate(CHOICES)},
-        "option_similarity": {c: _entry(likeness.iloc[i], counts[i]) for i, c in enumerate(CHOICES)},
+        "choices": {c: _entry(shares, i, len(table)) for i, c in enumerate(CHOICES)},
+        "option_similarity": {c: _entry(likeness, i, counts[i]) for i, c in enumerate(CHOICES)},
         "fleiss_kappa": _kappa(table),
         "codes": _codes(table),
         "skipped": preferences.problems.as_dict(),
@@ -103,9 +103,9 @@ def agreement(
     told = np.flatnonzero(gain != 0)
     found: dict[str, Any] = {"judgements": len(usable), "equally_near": len(usable) - len(told)}
     if len(told):
-        resampler = Resampler([usable[i][0] for i in told], resamples, seed)
+        bootstrap = Bootstrap(numbered([usable[i][0] for i in told]), resamples, seed)
         nearer = (gain[told] > 0).astype(float)[:, None]
-        found["nearer_to_preferred"] = _entry(resampler.estimates(nearer, np.ones_like(nearer)).iloc[0], len(told))
+        found["nearer_to_preferred"] = _entry(bootstrap.ratios(nearer, np.ones_like(nearer)), 0, len(told))
     return found
 
 
@@ -135,6 +135,6 @@ def _kappa(table: pd.DataFrame) -> dict[str, Any]:
     return {"value": float(value) if np.isfinite(value) else None, "n": len(wide), "coders": wide.shape[1]}
 
 
-def _entry(estimate: pd.Series, n: int) -> dict[str, Any]:
-    value, low, high = (float(x) if np.isfinite(x) else None for x in estimate[["value", "ci_low", "ci_high"]])
+def _entry(estimates: Estimates, i: int, n: int) -> dict[str, Any]:
+    value, low, high = (float(x[i]) if np.isfinite(x[i]) else None for x in estimates)
     return {"value": value, "ci_low": low, "ci_high": high, "n": int(n)}

@@ -10,7 +10,7 @@ from typing import Any
 from interp.errors import UserError
 from interp.files.folder import claimed, write_json, writing
 from interp.models.language_model import LanguageModel
-from interp.steering.steering import WHERE
+from interp.steering.positions import WHERE
 from interp.surveys.express.answers import read_answers
 from interp.surveys.express.asking import RECORD, Around, Question, ask
 from interp.surveys.express.comparing import compare, load_entries

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.defaults import RESAMPLES
+from interp.statistics import Bootstrap, numbered
 from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
 from interp.surveys.express.pairs import Pairs, headline, pair_up, under, without_empty
-from interp.surveys.express.resampling import Resampler
 
 Array = np.ndarray
 HEADLINE = ("VRate", "AccL", "AccV", "F1V", "AccV-2")
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def score(
     exact = pair_up(answers, lexicon)
     wide = exact.with_lookup(lexicon.lookup(exact.words, fallbacks=True, neighbours=neighbours))
     lenient = pair_up(answers, lexicon, strict=False)
-    resampler = Resampler(answers.posts, resamples, seed)
+    bootstrap = Bootstrap(numbered(answers.posts), resamples, seed)
     columns = [
         *under("scores", headline(exact)),
         *under("without_all_zero_pairs", without_empty(exact)),
@@ -91,14 +91,14 @@ def score(
         *under("lenient_parsing", headline(lenient)),
         *detail(exact, answers),
     ]
-    estimates = resampler.estimates(
+    estimates = bootstrap.ratios(
         np.stack([c.numerator for c in columns], 1), np.stack([c.denominator for c in columns], 1)
     )
     names = pd.DataFrame({"section": [c.section for c in columns], "name": [c.name for c in columns]})
-    table = pd.concat([names, estimates], axis=1).assign(n=[c.n for c in columns])
+    table = pd.concat([names, pd.DataFrame(estimates._asdict())], axis=1).assign(n=[c.n for c in columns])
     return Scores(
         table=table,
-        labels=label_table(exact, answers, resampler),
+        labels=label_table(exact, answers, bootstrap),
         confusion=confusion(exact),
         facts=_facts(answers, exact, wide, lexicon, resamples, seed),
     )

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
+from interp.resources import data_file
 from interp.surveys.express.answers import labelled_rows, left_out
 from interp.texts.mending import mend
 from interp.texts.records import Problems, Record, cells_of, read
@@ -41,7 +41,7 @@ def load_segments(source: str | Path | None = None) -> tuple[list[Segment], Prob
     """
     problems = Problems()
     if source is None:
-        source = Path(str(files("interp") / "data" / "express_segments.csv"))
+        source = data_file("express_segments.csv")
     records = _hub_records() if str(source) == "hub" else read(Path(source), COLUMNS, problems)
     segments = [
         Segment(row.id, row.post, row.cells["segment"].strip(), row.labels) for row in labelled_rows(records, problems)

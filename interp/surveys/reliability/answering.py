@@ -15,7 +15,7 @@ from interp.engine.capture import batches
 from interp.engine.prefixes import next_tokens
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
-from interp.steering.steering import Positions
+from interp.steering.positions import Positions
 from interp.surveys.generating import replies
 from interp.surveys.reliability.variations import VariedPrompt
 from interp.texts.prompts import answer_text

@@ -12,15 +12,17 @@ from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control, wilcoxon
 from torch import Tensor
 
+from interp.defaults import RESAMPLES
 from interp.engine import ablate, answers_under, attribute
 from interp.engine.capture import Captured, capture
 from interp.errors import UserError
 from interp.files.folder import write_json, write_table
 from interp.models.language_model import LanguageModel
 from interp.reporting import counted
+from interp.saes.loading import saes_record
 from interp.saes.stack import SaeStack
-from interp.statistics import Estimate, mean_estimate, resample_weights
-from interp.steering.steering import Gains, Steering
+from interp.statistics import Bootstrap, Estimate
+from interp.steering.steering import Gains, Provenance, Steering
 from interp.texts.examples import Example
 from interp.texts.prompts import build_prompts
 
@@ -68,9 +70,9 @@ class Bias:
     change: Estimate
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name)._asdict() for name in ("before", "after", "change")} | {
-            "features": int(self.features["chosen"].sum())
-        }
+        parts = {"before": self.before, "after": self.after, "change": self.change}
+        facts = {name: {"value": e.value, "low": e.ci_low, "high": e.ci_high, "n": e.n} for name, e in parts.items()}
+        return facts | {"features": int(self.features["chosen"].sum())}
 
 
 def ask(model: LanguageModel, examples: Sequence[Example], labels: Sequence[str]) -> Rotations:
@@ -92,7 +94,7 @@ def find_bias(
     examples: Sequence[Example],
     labels: Sequence[str],
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Bias:
     """Finds features on a third of the texts, chooses how many to remove on another, and measures on the last.
@@ -112,9 +114,9 @@ def find_bias(
     held = parts[2]
     plain = held.preference(held.captured.answer_logits)
     steered = held.preference(answers_under(model, held.captured, steering.edits(saes)))
-    weights = resample_weights(range(len(plain)), resamples, seed)
+    bootstrap = Bootstrap(range(len(plain)), resamples, seed)
     found["chosen"] = np.arange(len(found)) < n_chosen
-    estimates = [mean_estimate(values, weights) for values in (plain, steered, np.abs(steered) - np.abs(plain))]
+    estimates = [bootstrap.mean(values) for values in (plain, steered, np.abs(steered) - np.abs(plain))]
     return Bias(found, steering, *estimates)
 
 
@@ -123,9 +125,9 @@ def write_bias(bias: Bias, model: LanguageModel, saes: SaeStack, saes_options: M
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "features.parquet", bias.features)
     write_json(out / "bias.json", bias.as_dict())
-    provenance = {
+    provenance: Provenance = {
         "model": {"name": model.name, "identity": model.identity},
-        "saes": {**saes_options, "identity": saes.identity, "covered": saes.layers},
+        "saes": saes_record(saes, saes_options),
         "setting": f"{bias.as_dict()['features']} features of position bias removed",
     }
     Steering(bias.steering.method, bias.steering.gains, positions="answer", provenance=provenance).save(out)
@@ -135,7 +137,7 @@ def _features(model: LanguageModel, saes: SaeStack, asked: Rotations, resamples:
     """Features that fire differently between an order and its half-turn, those that attribution likes best, exactly."""
     captured = asked.captured
     plain = asked.preference(captured.answer_logits)
-    weights = resample_weights(range(len(plain)), resamples, seed)
+    bootstrap = Bootstrap(range(len(plain)), resamples, seed)
     lines = []
     for layer in counted(saes.layers, "position bias", "layer", total=len(saes.layers)):
         acts = saes.encode(layer, captured.residuals[layer]).view(len(plain), asked.n_orders, -1)
@@ -148,10 +150,10 @@ def _features(model: LanguageModel, saes: SaeStack, asked: Rotations, resamples:
             continue
         logits = ablate(model, saes, captured, layer=layer, features=ranked)
         for column, feature in enumerate(ranked):
-            e = mean_estimate(plain - asked.preference(logits[:, column]), weights)
+            effect = bootstrap.mean(plain - asked.preference(logits[:, column]))
             lines.append(
                 {"layer": layer, "feature": feature, "firing_difference": float(turned[:, feature].mean())}
-                | {"q": float(q[feature]), "effect": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
+                | {"q": float(q[feature]), **effect.row("effect")}
             )
     columns = ["layer", "feature", "firing_difference", "q", "effect", "ci_low", "ci_high", "n"]
     table = pd.DataFrame(lines, columns=columns)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.defaults import RESAMPLES
 from interp.surveys.reliability.emotion_variations import EMOTION_REFERENCE
 from interp.surveys.reliability.measures import Share, agreement, fleiss, mean_share, place_bias
 from interp.surveys.reliability.scoring import nested, plain_json, with_interval
@@ -36,7 +37,7 @@ def score_emotions(
     labels: Sequence[str],
     orders: Mapping[str, Sequence[int]],
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> EmotionReliability:
     """Measures over label orders, and consistency under every other variation.

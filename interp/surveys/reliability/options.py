@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
+from interp.defaults import RESAMPLES
 from interp.errors import UserError, quoted
 from interp.surveys.options import Drawn, SurveyOptions, Words, strict
 from interp.texts.emotions import EKMAN
@@ -16,7 +17,7 @@ class ReliabilityOptions(SurveyOptions):
 
     model: str = "tiny"
     """Bundled name (tiny), folder in Hugging Face format, or hub id."""
-    resamples: Drawn = 1000
+    resamples: Drawn = RESAMPLES
     """Bootstrap resamples behind every interval."""
     questionnaire: str | None = None
     """CSV, TSV, JSONL or Parquet with statements and their negations (Model-Personas' original_prompts.csv is one), a

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from interp.defaults import RESAMPLES
 from interp.engine.ablation import ResidualEdit
 from interp.errors import UserError
 from interp.files.folder import RunFolder, claimed, fingerprint, write_json, write_table
 from interp.models.language_model import LanguageModel
-from interp.steering.steering import Positions
+from interp.steering.positions import Positions
 from interp.surveys.draw import drawn
 from interp.surveys.folder import refuse_other_answers
 from interp.surveys.reliability.answering import answer, chat, generated_answer
@@ -120,7 +121,7 @@ class Settings:
 
     generate: bool = False
     """Read answers from generated text, for models that only chat."""
-    resamples: int = 1000
+    resamples: int = RESAMPLES
     seed: int = 0
     state: str = "unsteered"
     """What `around` does to the model, in a word; runs of different states do not mix in one folder."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.defaults import RESAMPLES
 from interp.surveys.reliability.measures import Share, agreement, cronbachs_alpha, mean_share, split_half
 from interp.surveys.reliability.pairing import (
     OPPOSITE,
@@ -60,7 +61,7 @@ class Reliability:
 
 
 def score(
-    table: pd.DataFrame, *, problems: Problems | None = None, resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, *, problems: Problems | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Reliability:
     """All measures of a table of answers.
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.defaults import RESAMPLES
 from interp.files.folder import write_table
-from interp.statistics import mean_estimate, resample_weights
+from interp.statistics import Bootstrap
 from interp.surveys.reliability.emotion_scoring import answered, at_reference
 from interp.surveys.reliability.pairing import comparisons, with_answers
 
 
-def write_changes(before: Path, after: Path, *, resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+def write_changes(before: Path, after: Path, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """measure, before, after, change, ci_low, ci_high, n; written to `changes.parquet` beside the unsteered scores.
 
     Args:
@@ -61,10 +62,7 @@ def _paired(before: pd.DataFrame, after: pd.DataFrame, resamples: int, seed: int
     joined = before.groupby(key, sort=False)["value"].mean().to_frame("before")
     joined = joined.join(after.groupby(key, sort=False)["value"].mean().rename("after"), how="inner").dropna()
     for measure, part in joined.groupby(level="measure", sort=False):
-        change = (part["after"] - part["before"]).to_numpy()
-        weights = resample_weights(range(len(part)), resamples, seed)
-        e = mean_estimate(change, weights)
+        change = Bootstrap(range(len(part)), resamples, seed).mean((part["after"] - part["before"]).to_numpy())
         means = {"before": part["before"].mean(), "after": part["after"].mean()}
-        interval = {"change": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
-        lines.append({"measure": measure, **means, **interval})
+        lines.append({"measure": measure, **means, **change.row("change")})
     return pd.DataFrame(lines)
