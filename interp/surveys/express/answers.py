@@ -10,9 +10,9 @@ import numpy as np
 
 from interp.errors import UserError
 from interp.surveys.express.parsing import parse_labels
+from interp.texts.corpora.express import MASK
 from interp.texts.records import Problems, Record, read
 
-MASK = "<mask>"
 COLUMNS = ("number_of_labels", "labels", "output_formatted|output")
 
 

@@ -14,6 +14,7 @@ from interp.errors import UserError
 from interp.files.folder import fingerprint
 from interp.resources import data_file
 from interp.surveys.express.inflection import inflections, stem
+from interp.surveys.express.plutchik import DIMENSIONS, vector, wheel_words
 from interp.texts.records import Problems, read
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     from interp.models.language_model import LanguageModel
 
-BASIC = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
-SENTIMENTS = ("positive", "negative")
-DIMENSIONS = (*BASIC, *SENTIMENTS)
 BUNDLED_LEXICON = "emotion_words"
 LEAST_COSINE = 0.5
 EXACT, INFLECTION, FAMILY, NEIGHBOUR, UNKNOWN = "exact", "inflection", "family", "neighbour", "unknown"
@@ -106,9 +104,8 @@ def load_lexicon(path: str | Path | None = None) -> Lexicon:
     if path is None:
         path = data_file(f"{BUNDLED_LEXICON}.csv")
     elif str(path) == "plutchik":
-        from interp.surveys.express.plutchik import wheel_lexicon
-
-        return wheel_lexicon()
+        parts = wheel_words()
+        return Lexicon(tuple(parts), np.array([*map(vector, parts.values())]), "plutchik", fingerprint(parts))
     path = Path(path)
     problems = Problems()
     table: dict[str, tuple[float, ...]] = {}

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from interp.files.folder import fingerprint
-from interp.surveys.express.lexicon import BASIC, DIMENSIONS, Lexicon
+from interp.texts.corpora.express import PLUTCHIK
 
+BASIC = PLUTCHIK
+SENTIMENTS = ("positive", "negative")
+DIMENSIONS = (*BASIC, *SENTIMENTS)
 WHEEL = ("joy", "trust", "fear", "surprise", "sadness", "disgust", "anger", "anticipation")
 """The basic emotions in their order round the wheel; opposites stand four apart."""
 
@@ -69,18 +71,21 @@ def wheel_distance(a: Int[np.ndarray, "*pair"], b: Int[np.ndarray, "*pair"]) -> 
     return np.minimum(apart, len(WHEEL) - apart)
 
 
-def wheel_lexicon() -> Lexicon:
-    """The wheel's 48 words as a decomposition: mild 1/3, plain 2/3, intense 1; a dyad has its two parts at 2/3."""
+def wheel_words() -> dict[str, dict[str, float]]:
+    """What the wheel's 48 words are made of: mild 1/3, plain 2/3, intense 1; a dyad has its two parts at 2/3."""
     parts: dict[str, dict[str, float]] = {}
     for emotion, levels in INTENSITIES.items():
         for level, word in enumerate(levels, 1):
             parts[word] = {emotion: level / 3}
-    parts |= {dyad: dict.fromkeys(pair, 2 / 3) for dyad, pair in DYADS.items()}
-    vectors = np.zeros((len(parts), len(DIMENSIONS)))
-    for row, mixture in zip(vectors, parts.values(), strict=True):
-        for emotion, value in mixture.items():
-            row[DIMENSIONS.index(emotion)] = value
-            if emotion in VALENCE:
-                sentiment = DIMENSIONS.index(VALENCE[emotion])
-                row[sentiment] = max(row[sentiment], value)
-    return Lexicon(tuple(parts), vectors, "plutchik", fingerprint(parts))
+    return parts | {dyad: dict.fromkeys(pair, 2 / 3) for dyad, pair in DYADS.items()}
+
+
+def vector(mixture: Mapping[str, float]) -> Float[np.ndarray, " dimension"]:
+    """A mixture of basic emotions in the order of `DIMENSIONS`, with the sentiments that they bring."""
+    values = np.zeros(len(DIMENSIONS))
+    for emotion, value in mixture.items():
+        values[DIMENSIONS.index(emotion)] = value
+        if emotion in VALENCE:
+            sentiment = DIMENSIONS.index(VALENCE[emotion])
+            values[sentiment] = max(values[sentiment], value)
+    return values
