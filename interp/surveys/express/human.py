@@ -13,7 +13,7 @@ from interp.errors import UserError
 from interp.statistics import Bootstrap, Estimates, numbered
 from interp.surveys.express.lexicon import Lexicon
 from interp.surveys.express.parsing import parse_labels
-from interp.surveys.express.tables import Problems, read_records
+from interp.texts.records import Problems, read
 
 CHOICES = ("SD", "LLM", "both", "neither")
 """Self-disclosed words, the model's words, both equally, neither."""
@@ -41,17 +41,18 @@ def read_preferences(path: str | Path) -> Preferences:
         UserError: no such file or columns, or no usable row.
     """
     problems, rows = Problems(), []
-    for row, record in read_records(Path(path), COLUMNS, problems):
-        one, two = parse_labels(record["option1"]), parse_labels(record["option2"])
-        marked = record["your_choice"].lower().replace(" ", "")
+    for record in read(Path(path), COLUMNS, problems):
+        row, cells = record.row, record.cells
+        one, two = parse_labels(cells["option1"]), parse_labels(cells["option2"])
+        marked = cells["your_choice"].lower().replace(" ", "")
         if one is None or two is None or len(one) != len(two):
             problems.add("has options that are not two lists of as many words", row)
-        elif record["choice"] not in CHOICES or marked not in ("option1", "option2", "both", "neither"):
+        elif cells["choice"] not in CHOICES or marked not in ("option1", "option2", "both", "neither"):
             problems.add("has a choice that is none of option 1, option 2, both, neither", row)
         else:
             preferred, other = {"option1": (one, two), "option2": (two, one)}.get(marked, ((), ()))
-            code = record.get("code", "").removesuffix(".0")
-            rows.append((record["coder"], record["index"], preferred, other, one, two, record["choice"], code))
+            code = cells.get("code", "").removesuffix(".0")
+            rows.append((cells["coder"], cells["index"], preferred, other, one, two, cells["choice"], code))
     if not rows:
         raise UserError(f"{path} has no usable judgement.")
     names = ["coder", "index", "preferred", "other", "one", "two", "choice", "code"]

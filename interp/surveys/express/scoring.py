@@ -9,10 +9,10 @@ import pandas as pd
 
 from interp.defaults import RESAMPLES
 from interp.statistics import Bootstrap, numbered
-from interp.surveys.express.answers import Answers
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
-from interp.surveys.express.pairs import Pairs, headline, pair_up, without_empty
+from interp.surveys.express.pairs import Pairs, headline, pair_up, under, without_empty
 
 Array = np.ndarray
 HEADLINE = ("VRate", "AccL", "AccV", "F1V", "AccV-2")
@@ -61,7 +61,7 @@ class Scores:
 
 
 def score(
-    answers: Answers,
+    answers: AnswerSheet,
     lexicon: Lexicon,
     *,
     neighbours: Neighbours | None = None,
@@ -84,11 +84,11 @@ def score(
     lenient = pair_up(answers, lexicon, strict=False)
     bootstrap = Bootstrap(numbered(answers.posts), resamples, seed)
     columns = [
-        *headline(exact).under("scores"),
-        *without_empty(exact).under("without_all_zero_pairs"),
-        *headline(wide).under("with_fallbacks"),
-        *without_empty(wide).under("with_fallbacks/without_all_zero_pairs"),
-        *headline(lenient).under("lenient_parsing"),
+        *under("scores", headline(exact)),
+        *under("without_all_zero_pairs", without_empty(exact)),
+        *under("with_fallbacks", headline(wide)),
+        *under("with_fallbacks/without_all_zero_pairs", without_empty(wide)),
+        *under("lenient_parsing", headline(lenient)),
         *detail(exact, answers),
     ]
     estimates = bootstrap.ratios(
@@ -104,7 +104,9 @@ def score(
     )
 
 
-def _facts(answers: Answers, exact: Pairs, wide: Pairs, lexicon: Lexicon, resamples: int, seed: int) -> dict[str, Any]:
+def _facts(
+    answers: AnswerSheet, exact: Pairs, wide: Pairs, lexicon: Lexicon, resamples: int, seed: int
+) -> dict[str, Any]:
     reasons: dict[str, list[int]] = {}
     for row, reason in zip(answers.rows, exact.reasons, strict=True):
         if reason:
