@@ -7,8 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.report.figures import INK
-from interp.surveys.express.lexicon import BASIC
-from interp.surveys.express.plutchik import WHEEL
+from interp.surveys.express.plutchik import BASIC, WHEEL
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E6A700", "#56B4E9", "#7570B3", "#666666")
 """After Okabe & Ito, told apart under the common colour blindnesses."""
