@@ -13,7 +13,7 @@ from interp.analysis.effects import concentration
 from interp.analysis.phases import find_phases
 from interp.analysis.selectivity import rank_test, selectivity
 from interp.analysis.signals import content_overlap, probe_right
-from interp.statistics import Bootstrap
+from interp.statistics import Bootstrap, accuracy, confusion_draws, macro_f1, recalls
 
 LABELS = ["anger", "fear", "joy"]
 
@@ -136,16 +136,16 @@ def test_probe_is_scored_on_folds_it_has_not_seen():
 def test_scores_equal_sklearn():
     rng = np.random.default_rng(0)
     gold, predicted = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
-    confusion = statistics.confusion_draws(gold, predicted, 3, np.ones((1, 200), np.float32))[0]
-    assert statistics.macro_f1(confusion) == pytest.approx(f1_score(gold, predicted, average="macro"))
-    assert statistics.recalls(confusion) == pytest.approx(recall_score(gold, predicted, average=None))
-    assert statistics.accuracy(confusion) == pytest.approx((gold == predicted).mean())
+    confusion = confusion_draws(gold, predicted, 3, np.ones((1, 200), np.float32))[0]
+    assert macro_f1(confusion) == pytest.approx(f1_score(gold, predicted, average="macro"))
+    assert recalls(confusion) == pytest.approx(recall_score(gold, predicted, average=None))
+    assert accuracy(confusion) == pytest.approx((gold == predicted).mean())
 
 
 def test_macro_f1_counts_only_emotions_that_occur():
     gold, predicted = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
-    confusion = statistics.confusion_draws(gold, predicted, 3, np.ones((1, 4), np.float32))[0]
-    assert statistics.macro_f1(confusion) == pytest.approx((1 + 2 / 3) / 2)
+    confusion = confusion_draws(gold, predicted, 3, np.ones((1, 4), np.float32))[0]
+    assert macro_f1(confusion) == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_intervals_cover_the_truth():
