@@ -6,7 +6,7 @@ import torch
 
 from interp.engine import ablate_jointly, answers_under, answers_under_each, removal
 from interp.engine.capture import capture, shared_prefix
-from interp.engine.kept import KeptBatch, KeptCaptures, Place, together
+from interp.engine.kept import KeptBatch, KeptCaptures, KeptPrompt, together
 from interp.evaluation.ability import ClozeTest, load_cloze
 from interp.evaluation.fluency import PlainText
 from interp.models.language_model import Encoded
@@ -124,7 +124,7 @@ def test_kept_captures_are_put_together_as_if_captured_together(any_model, tmp_p
             kept.put((0, b), batch)
             found = kept.get((0, b))
             assert (found is None) == (room == "none")
-            places |= {i: Place(found or batch, column) for column, i in enumerate(members)}
+            places |= {i: KeptPrompt(found or batch, column) for column, i in enumerate(members)}
         assert any(tmp_path.iterdir()) == (room == "disk")
         chosen = [3, 1, 0]
         joined = together([places[i] for i in chosen], captured.answers, prefix)
