@@ -47,6 +47,7 @@ MOVED = {
     "kept": "engine.kept",
     "evaluation.passes": "engine.passes",
     "reliability.prefixes": "engine.prefixes",
+    "express.choosing": "engine.words",
     "tracing": "engine",
     "features": "analysis.features",
     "selectivity": "analysis.selectivity",

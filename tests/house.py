@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "interp"
 ORDER = (
-    ("errors",),
+    ("defaults", "errors"),
     ("terminal", "reporting", "processors", "memory", "resources", "statistics"),
     ("files",),
     ("texts",),

@@ -18,7 +18,6 @@ from interp.engine.capture import Captured
 from interp.engine.modules import Part, module_outputs, residuals_with
 from interp.engine.variants import answers_under_each
 from interp.models.language_model import LanguageModel
-from interp.statistics import mean_estimates
 
 Array = np.ndarray
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -172,7 +171,7 @@ def baseline_effects(effects: Mapping[Ablation, Float[Array, " example"]], examp
         if not len(members):
             continue
         values = np.stack([effects[a][members] for a in ablations], 1)
-        mean, low, high = mean_estimates(values, examples.weights(members, f"baselines {label}"))
+        mean, low, high = examples.bootstrap(members, f"baselines {label}").means(values)
         part = pd.DataFrame(ablations, columns=["layer", "method"])
         parts.append(part.assign(emotion=label, n=len(members), effect=mean, ci_low=low, ci_high=high))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -17,7 +17,6 @@ from interp.analysis.effect_rows import causal_features
 from interp.analysis.labelled import LabelledExamples
 from interp.analysis.rules import CONTROL_QUANTILE, Q_LEVEL
 from interp.analysis.specificity import q_values, specificity
-from interp.statistics import mean_estimates
 
 Array = np.ndarray
 
@@ -78,7 +77,7 @@ def mean_effects(
             continue
         columns = ("effect", "flipped", "active")
         effect, flipped, active = dense(measured.assign(active=1), columns, traced, examples.only(members))
-        mean, low, high = mean_estimates(effect, examples.weights(members, f"effects {role} {label}"))
+        mean, low, high = examples.bootstrap(members, f"effects {role} {label}").means(effect)
         counts = {"n": len(members), "n_active": active.sum(0).astype(int), "flip_rate": flipped.mean(0)}
         tables.append(traced.assign(role=role, effect=mean, ci_low=low, ci_high=high, **counts))
     return pd.concat(tables).sort_index(ignore_index=True)

@@ -27,7 +27,7 @@ def run(session: Session) -> None:
     """Writes `signals.parquet`, and the signals' bootstrap draws to `signals_draws.npz`."""
     rows = session.role("discover")
     examples = session.labelled(rows)
-    weights = examples.weights(np.arange(len(rows)), "signals")
+    weights = examples.bootstrap(np.arange(len(rows)), "signals").weights
     probed = stratified_sample(examples.gold, PROBE_LIMIT, session.seed("probe"))
     texts = session.table["text"].iloc[rows[probed]].tolist()
     control = control_labels(texts, len(session.labels), session.seed("control task"))

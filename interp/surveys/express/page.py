@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from interp.files.folder import write_json, writing
 from interp.surveys.express import figures
-from interp.surveys.express.comparing import Comparison
+from interp.surveys.express.comparing import ExpressComparison
 
 CAPTIONS = {
     "headline": "Bars are 95 % intervals over posts. AccV-2 is high even for answers that name no emotion: most"
@@ -25,7 +25,7 @@ CAPTIONS = {
 }
 
 
-def write_comparison(comparison: Comparison, out: Path, *, resamples: int, seed: int) -> Path:
+def write_comparison(comparison: ExpressComparison, out: Path, *, resamples: int, seed: int) -> Path:
     """Writes `comparison.html` (self-contained), `.json`, `.csv` and `differences.csv`; same input, same bytes."""
     for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
         first = ["entry"] if "entry" in table else []
@@ -60,7 +60,7 @@ def write_comparison(comparison: Comparison, out: Path, *, resamples: int, seed:
     return out / "comparison.html"
 
 
-def _entries(comparison: Comparison) -> list[dict[str, Any]]:
+def _entries(comparison: ExpressComparison) -> list[dict[str, Any]]:
     out = []
     for entry in comparison.entries:
         keyed = entry.scores.table.set_index(["section", "name"])
@@ -76,7 +76,7 @@ def _entries(comparison: Comparison) -> list[dict[str, Any]]:
     return out
 
 
-def _figures(comparison: Comparison) -> list[dict[str, str]]:
+def _figures(comparison: ExpressComparison) -> list[dict[str, str]]:
     names = [entry.name for entry in comparison.entries]
     drawn = (
         ("headline", "Scores side by side", figures.headline(comparison.table, names)),
