@@ -23,6 +23,7 @@ MOVED = {
     "mending": "texts.mending",
     "plain_documents": "texts.plain_documents",
     "corpora": "texts.examples",
+    "corpus_formats": "texts.corpora",
     "corpus_names": "texts.corpus_names",
     "prompts": "texts.prompts",
     "corpus_readers": "texts.corpora",
