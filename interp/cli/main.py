@@ -595,7 +595,7 @@ def _summary(config: Config, folder: Path) -> None:
 
 def _said(folder: Path) -> None:
     """What was found, as the report begins, and what to type next."""
-    from interp.report.answer import answer
+    from interp.report.sentences import answer
     from interp.report.run_files import RunFiles
 
     for sentence in answer(RunFiles(folder)):

@@ -4,10 +4,12 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from interp.files.folder import writing
+from interp.files.jsonable import jsonable
 from interp.findings.claims import CLAIM, CLAIMS, Claim, Finding, Verdict
 from interp.findings.concentration import TOP
 from interp.findings.emotions import EmotionFindings
@@ -50,26 +52,33 @@ def markdown(found: Sequence[RunFindings], beside: Path, figures: Mapping[str, P
 
 def as_json(found: Sequence[RunFindings]) -> dict[str, Any]:
     """The same as plain values; None for what is not known."""
-    return {
-        "paper": PAPER,
-        "claims": [
-            {"key": c.key, "claim": c.words, "paper": c.paper, "origin": c.origin, "rule": c.rule} for c in CLAIMS
-        ],
-        "runs": [
-            {
-                "title": one.title,
-                "name": one.run.record.get("name"),
-                "model": one.run.model,
-                "corpus": one.run.corpus,
-                "seed": one.run.config["seed"],
-                "steering": one.steering,
-                "findings": [_finding_json(f) for f in one.findings],
-                "emotions": [_emotion_json(e) for e in one.emotions],
-                "entropy": _entropy_json(one),
-            }
-            for one in found
-        ],
-    }
+    value: dict[str, Any] = jsonable(
+        {
+            "paper": PAPER,
+            "claims": [
+                {"key": c.key, "claim": c.words, "paper": c.paper, "origin": c.origin, "rule": c.rule} for c in CLAIMS
+            ],
+            "runs": [
+                {
+                    "title": one.title,
+                    "name": one.run.record.get("name"),
+                    "model": one.run.model,
+                    "corpus": one.run.corpus,
+                    "seed": one.run.config["seed"],
+                    "steering": one.steering,
+                    "findings": [_renamed(asdict(f), verdict="agrees") for f in one.findings],
+                    "emotions": [_emotion_json(e) for e in one.emotions],
+                    "entropy": _entropy_json(one),
+                }
+                for one in found
+            ],
+        }
+    )
+    return value
+
+
+def _renamed(entry: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in entry.items()}
 
 
 def _head(found: Sequence[RunFindings]) -> str:
@@ -309,31 +318,21 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def _finding_json(f: Finding) -> dict[str, Any]:
-    numbers = {name: _finite(getattr(f, name)) for name in ("value", "low", "high")}
-    texts = {"claim": f.claim, "about": f.about, "shown": f.shown, "n": f.n, "unit": f.unit}
-    return {**texts, **numbers, "agrees": f.verdict, "source": f.source}
-
-
-def _estimate_json(e: Estimate) -> dict[str, Any]:
-    return {"value": _finite(e.value), "low": _finite(e.low), "high": _finite(e.high), "n": e.n}
-
-
 def _emotion_json(e: EmotionFindings) -> dict[str, Any]:
     spread = {"effective_number": e.spread.effective, "strongest": e.spread.strongest, "summed": e.spread.summed}
     spread |= {f"share_top_{k}": e.spread.top[k] for k in TOP}
     return {
         "emotion": e.emotion,
         "n": e.n,
-        "recall": _estimate_json(e.recall),
+        "recall": e.recall._asdict(),
         "n_causal": e.n_causal,
         "n_traced": e.n_traced,
-        **{name: _estimate_json(x) for name, x in spread.items()},
-        "most_diffuse": _finite(e.most_diffuse.probability),
-        "weakest": _finite(e.weakest.probability),
+        **{name: estimate._asdict() for name, estimate in spread.items()},
+        "most_diffuse": e.most_diffuse.probability,
+        "weakest": e.weakest.probability,
         "taken_for": e.taken_for or None,
-        "taken_for_share": _estimate_json(e.taken_for_share),
-        "fires_elsewhere": _estimate_json(e.fires_elsewhere),
+        "taken_for_share": e.taken_for_share._asdict(),
+        "fires_elsewhere": e.fires_elsewhere._asdict(),
     }
 
 
@@ -341,28 +340,19 @@ def _entropy_json(one: RunFindings) -> dict[str, Any] | None:
     if one.entropy is None:
         return None
     curve = one.entropy.curve
-    columns = {
-        "features": curve.features,
-        "specific": curve.specific,
-        "shuffled": curve.shuffled,
-        "format": curve.format,
-    }
+    columns = ("features", "specific", "shuffled", "format")
     return {
         "threshold": curve.cut.threshold,
-        "low_mean": _finite(curve.cut.low),
-        "high_mean": _finite(curve.cut.high),
+        "low_mean": curve.cut.low,
+        "high_mean": curve.cut.high,
         "n_features": curve.cut.n,
         "n": one.entropy.n,
         "phases": one.entropy.phases.spans(),
         "support": one.entropy.phases.support,
         "layers": [
-            {"layer": k, **{name: v[i].item() for name, v in columns.items()}} for i, k in enumerate(curve.layers)
+            {"layer": k, **{name: getattr(curve, name)[i] for name in columns}} for i, k in enumerate(curve.layers)
         ],
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def verdict_lines(found: Sequence[RunFindings]) -> list[tuple[Claim, list[str]]]:

@@ -8,10 +8,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.report.figures import NAMES, PHASES, faded, styled
+from interp.report.looks import PHASES, add_band, add_heat, faded, hover, styled
+from interp.report.signal_names import signal_name
 
 MOST_TICKS = 26
 """Layers with a number on the axis."""
+MOST_PRINTED = 16
+"""Layers in whose cells values are printed."""
 Panel = tuple[str, str, dict[str, str]]
 """Title, unit, colour by signal."""
 
@@ -100,39 +103,29 @@ def runs_of(layers: Sequence[int]) -> list[list[int]]:
     return found
 
 
-def _signal(figure: go.Figure, mine: pd.DataFrame, name: str, colour: str, row: int) -> None:
-    x = [int(k) for k in mine["layer"]]
-    at = {"row": row, "col": 1}
-    figure.add_scatter(
-        x=x + x[::-1],
-        y=[*mine["ci_high"], *mine["ci_low"][::-1]],
-        fill="toself",
-        fillcolor=faded(colour),
-        mode="lines",
-        line_width=0,
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=name,
-        **at,
-    )
-    parts = runs_of(x)
-    if len(parts) > 1:
+def _signal(figure: go.Figure, table: pd.DataFrame, name: str, colour: str, row: int) -> None:
+    """One signal with its band; layers that were not measured have no point, a dotted line leads over them."""
+    layers = [int(k) for k in table["layer"]]
+    panel = {"row": row, "col": 1}
+    add_band(figure, table, "layer", colour, name, **panel)
+    stretches = runs_of(layers)
+    if len(stretches) > 1:
         dotted = {"color": colour, "dash": "dot", "width": 1}
         hidden = {"hoverinfo": "skip", "showlegend": False, "legendgroup": name}
-        figure.add_scatter(x=x, y=mine["value"], mode="lines", line=dotted, **hidden, **at)
-    points = mine.set_index("layer")[["value", "ci_low", "ci_high", "n"]]
-    broken = points.reindex([k for i, part in enumerate(parts) for k in ([parts[i - 1][-1] + 0.5] if i else []) + part])
+        figure.add_scatter(x=layers, y=table["value"], mode="lines", line=dotted, **hidden, **panel)
+    gaps = [[before[-1] + 0.5] for before in stretches[:-1]] + [[]]
+    places = [k for stretch, gap in zip(stretches, gaps, strict=True) for k in (*stretch, *gap)]
+    broken = table.set_index("layer")[["value", "ci_low", "ci_high", "n"]].reindex(places)
     figure.add_scatter(
         x=broken.index,
         y=broken["value"],
-        name=NAMES.get(name, name),
+        name=signal_name(name).name,
         mode="lines+markers",
         line_color=colour,
         marker_size=6,
         legendgroup=name,
-        customdata=broken[["ci_low", "ci_high", "n"]],
-        hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]:,}",
-        **at,
+        **hover(broken, "y", before="layer %{x}: "),
+        **panel,
     )
 
 
@@ -159,24 +152,19 @@ def emotion_map(
         rows=1, cols=len(panels), subplot_titles=[p[0] for p in panels], shared_yaxes=True, horizontal_spacing=0.05
     )
     for column, (_, values, beside, shown) in enumerate(panels, 1):
-        z, extra = (
-            t.reindex(index=labels, columns=layers, fill_value=0).fillna(0).to_numpy() for t in (values.T, beside.T)
+        cells, extra = (
+            t.T.reindex(index=labels, columns=layers, fill_value=0).fillna(0).rename(columns=str)
+            for t in (values, beside)
         )
-        form = "{:.0f}" if z.dtype.kind in "iu" else "{:.1f}"
-        figure.add_heatmap(
-            z=z,
-            x=[str(k) for k in layers],
-            y=list(labels),
-            customdata=extra,
-            text=[[form.format(v) if v else "" for v in line] for line in z] if len(layers) <= 16 else None,
-            texttemplate="%{text}" if len(layers) <= 16 else None,
-            zmin=0,
-            zmax=max(float(np.max(z, initial=0)), 1e-9),
-            colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
-            showscale=False,
-            xgap=1,
-            ygap=1,
-            hovertemplate="%{y}, layer %{x}: " + shown + "<extra></extra>",
+        form = "{:.0f}" if cells.to_numpy().dtype.kind in "iu" else "{:.1f}"
+        add_heat(
+            figure,
+            cells,
+            "%{y}, layer %{x}: " + shown,
+            form=form if len(layers) <= MOST_PRINTED else None,
+            least=1e-12,
+            limits=(0, max(float(np.max(cells.to_numpy(), initial=0)), 1e-9)),
+            customdata=extra.to_numpy(),
             row=1,
             col=column,
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.report.figures import NARROW, WIDE, is_title, legend_room
+from interp.report.looks import NARROW, WIDE, is_title, legend_room
 
 TITLE = 40
 """Letters of a title in one line."""

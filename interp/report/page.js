@@ -91,7 +91,7 @@ function cell(v, c) {
   const td = make("td");
   if (c.kind === "number" || c.kind === "share") td.className = "figure";
   if (v === null) td.textContent = "-";
-  else if (c.kind === "interval") td.append(fixed(v[0], c, v[3]) + " ", make("small", { textContent: `[${fixed(v[1], c, v[3])}, ${fixed(v[2], c, v[3])}]` }));
+  else if (c.kind === "interval") td.append(fixed(v[0], c, v[3]) + " ", make("small", { textContent: v[1] === null ? "" : `[${fixed(v[1], c, v[3])}, ${fixed(v[2], c, v[3])}]` }));
   else if (c.kind === "share") td.textContent = fixed(100 * v, c) + " %";
   else if (c.kind === "number") td.textContent = fixed(v, c);
   else if (c.kind === "feature") td.append(known.has(v.join("/"))

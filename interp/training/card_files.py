@@ -7,6 +7,7 @@ from typing import Any
 
 from interp import __version__
 from interp.files.folder import write_json, writing
+from interp.files.jsonable import jsonable
 from interp.training.card import Card, LayerCard
 
 DEFINITIONS = {
@@ -37,7 +38,7 @@ def write_card(card: Card, folder: Path, data: Mapping[str, Any], notes: Sequenc
 
 
 def as_json(card: Card, data: Mapping[str, Any]) -> dict[str, Any]:
-    return _finite({**asdict(card), "data": dict(data), "definitions": DEFINITIONS, "interp": __version__})
+    return jsonable({**asdict(card), "data": dict(data), "definitions": DEFINITIONS, "interp": __version__})
 
 
 def as_markdown(card: Card, data: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
@@ -84,12 +85,3 @@ def cells(layer: LayerCard) -> list[str]:
             else ["-"] * 4
         ),
     ]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity."""
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value

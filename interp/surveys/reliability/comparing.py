@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from interp.errors import DamagedError, UserError
-from interp.files.folder import writing
 from interp.files.stored import read_record, read_table
-from interp.report.figures import FURTHER, INK
+from interp.report import page
+from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section
+from interp.report.looks import INK, RUNS, error_bars, hover, side_by_side, styled
 from interp.surveys.reliability.measures import Share
 
 NAMES = {
@@ -112,7 +111,7 @@ def common_measures(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
 def figure(runs: Sequence[ComparedRun]) -> go.Figure:
     """A row per measure, a dot and interval per run, a hollow diamond for an answerer that always says the same."""
     keys = common_measures(runs)
-    parts = [part for part in ("questionnaire", "emotions") if any(p == part for p, _ in keys)]
+    parts = list(dict.fromkeys(part for part, _ in keys))
     sizes = [sum(p == part for p, _ in keys) for part in parts]
     drawn = make_subplots(
         rows=len(parts),
@@ -122,99 +121,57 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
         horizontal_spacing=0.04,
         vertical_spacing=0.1 if len(parts) > 1 else 0,
         shared_yaxes=True,
-        subplot_titles=[title for part in parts for title in (f"{part}: share", "kappa")],
+        subplot_titles=[title for part in parts for title in (f"{part}: share", f"{part}: kappa")],
     )
+    named: set[str] = set()
     for row, part in enumerate(parts, 1):
-        own = [measure for p, measure in keys if p == part]
-        place = {measure: -i for i, measure in enumerate(own)}
+        measures = [measure for p, measure in keys if p == part]
         for number, run in enumerate(runs):
-            shares = {m: run.measures[(part, m)] for m in own if (part, m) in run.measures}
-            offset = (number - (len(runs) - 1) / 2) * -0.6 / max(2, len(runs))
-            colour = FURTHER[number % len(FURTHER)]
-            points = {place[m] + offset: (s.value, s.low, s.high, s.n) for m, s in shares.items()}
-            kappas = {place[m] + offset: (s.kappa, s.kappa_low, s.kappa_high, s.n) for m, s in shares.items()}
-            first = part == next(p for p, _ in keys if any(k == p for k, _ in run.measures))
-            _dots(drawn, row, 1, points, colour=colour, name=run.name, legend=first)
-            _dots(drawn, row, 2, kappas, colour=colour, name=run.name, legend=False)
-        _constants(drawn, row, runs, part, place)
-        axis = {"tickvals": list(place.values()), "ticktext": [NAMES[m] for m in own], "range": [-len(own) + 0.4, 0.6]}
-        drawn.update_yaxes(**axis, row=row)
-    drawn.update_xaxes(zeroline=True, zerolinecolor=INK, gridcolor="rgba(125,133,144,.25)", range=[-1.05, 1.05])
-    drawn.update_yaxes(gridcolor="rgba(125,133,144,.25)", zeroline=False)
-    drawn.update_layout(
-        height=140 + 44 * len(keys),
-        margin={"l": 10, "r": 10, "t": 70, "b": 30},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font_color=INK,
-        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
-    )
-    return drawn
+            table = _part_of(run, part, measures, number, len(runs))
+            kappas = table.assign(value=table["kappa"], ci_low=table["kappa_low"], ci_high=table["kappa_high"])
+            for column, points in ((1, table), (2, kappas)):
+                points = points.dropna(subset="value")
+                drawn.add_scatter(
+                    x=points["value"],
+                    y=points["place"],
+                    mode="markers",
+                    name=run.name,
+                    legendgroup=run.name,
+                    showlegend=column == 1 and len(points) > 0 and run.name not in named,
+                    marker={"color": RUNS[number % len(RUNS)], "size": 9},
+                    error_x=error_bars(points, thickness=1.5, width=3),
+                    **hover(points, "x"),
+                    row=row,
+                    col=column,
+                )
+                named |= {run.name} if len(points) else set()
+        _constants(drawn, row, runs, part, measures)
+        drawn.update_yaxes(
+            tickvals=list(range(len(measures))),
+            ticktext=[NAMES[m] for m in measures],
+            range=[len(measures) - 0.4, -0.6],
+            showgrid=False,
+            row=row,
+        )
+    drawn.update_xaxes(range=[-1.05, 1.05])
+    styled(drawn, 120 + 44 * len(keys))
+    return drawn.update_xaxes(zeroline=True)
 
 
-def write_page(runs: Sequence[ComparedRun], out: Path) -> Path:
-    """The comparison as one HTML file that needs no network; returns its path."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(
-        (files("interp.surveys.reliability") / "template.html").read_text(encoding="utf-8")
-    )
-    config = {"responsive": True, "displaylogo": False, "displayModeBar": "hover"}
-    plot = figure(runs).to_html(include_plotlyjs=False, full_html=False, div_id="figure-reliability", config=config)
-    rows = [
-        {
-            "part": part,
-            "measure": NAMES[m],
-            "meaning": MEANINGS[m],
-            "shares": [run.measures.get((part, m)) for run in runs],
-        }
-        for part, m in common_measures(runs)
-    ]
-    page = template.render(runs=runs, rows=rows, figure=plot, plotly=get_plotlyjs())
-    with writing(out) as part:
-        part.write_text(page, encoding="utf-8")
-    return out
+def _part_of(run: ComparedRun, part: str, measures: Sequence[str], number: int, of: int) -> pd.DataFrame:
+    """The columns of `Share`, with interval ends and places, of the measures that a run has."""
+    known = {m: run.measures[part, m].as_dict() for m in measures if (part, m) in run.measures}
+    columns = [f.name for f in fields(Share)]
+    table = pd.DataFrame(known.values(), columns=columns).rename(columns={"low": "ci_low", "high": "ci_high"})
+    return table.assign(place=[measures.index(m) + side_by_side(number, of) for m in known])
 
 
-def _dots(
-    drawn: go.Figure,
-    row: int,
-    column: int,
-    points: dict[float, tuple[float, float, float, int]],
-    *,
-    colour: str,
-    name: str,
-    legend: bool,
-) -> None:
-    known = {y: p for y, p in points.items() if p[0] == p[0]}
-    values = [p[0] for p in known.values()]
-    drawn.add_scatter(
-        x=values,
-        y=list(known),
-        mode="markers",
-        name=name,
-        legendgroup=name,
-        showlegend=legend,
-        marker={"color": colour, "size": 9},
-        error_x={
-            "array": [p[2] - p[0] for p in known.values()],
-            "arrayminus": [p[0] - p[1] for p in known.values()],
-            "thickness": 1.5,
-            "width": 3,
-        },
-        customdata=[p[1:] for p in known.values()],
-        hovertemplate="%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}",
-        row=row,
-        col=column,
-    )
-
-
-def _constants(drawn: go.Figure, row: int, runs: Sequence[ComparedRun], part: str, place: dict[str, int]) -> None:
+def _constants(drawn: go.Figure, row: int, runs: Sequence[ComparedRun], part: str, measures: Sequence[str]) -> None:
     """What a constant answerer gets, where that is defined."""
-    shares = {m: next(r.measures[(part, m)] for r in runs if (part, m) in r.measures) for m in place}
-    known = {m: s.constant for m, s in shares.items() if s.constant == s.constant}
+    values = [_constant(runs, part, m) for m in measures]
     drawn.add_scatter(
-        x=list(known.values()),
-        y=[place[m] for m in known],
+        x=[v for v in values if v == v],
+        y=[place for place, v in enumerate(values) if v == v],
         mode="markers",
         name="a constant answerer",
         legendgroup="constant",
@@ -224,3 +181,65 @@ def _constants(drawn: go.Figure, row: int, runs: Sequence[ComparedRun], part: st
         row=row,
         col=1,
     )
+
+
+def _constant(runs: Sequence[ComparedRun], part: str, measure: str) -> float:
+    return next(r.measures[part, measure].constant for r in runs if (part, measure) in r.measures)
+
+
+def write_page(runs: Sequence[ComparedRun], out: Path) -> Path:
+    """The comparison as one HTML file that needs no network; returns its path."""
+    counts = [share.n for run in runs for share in run.measures.values()]
+    caption = (
+        "Dots: shares (left) and Cohen's kappa (right) with 95 % bootstrap intervals, resampled by question or text;"
+        f" n = {min(counts):,} to {max(counts):,} pairs of answers, or answers. Hollow diamonds: what a model would get"
+        " that always says the same; a stable share near the diamond proves nothing, and kappa near 0 says so. Position"
+        " bias runs from -1 (always the option listed last) to 1 (always the first)."
+    )
+    shown = Page(
+        title="Reliability",
+        heading="Does the answer survive the question?",
+        lead="The same questions, asked in ways that should not matter, or that should turn the answer round.",
+        sections=[
+            Section("Measures by model", "measures", [PageFigure("reliability", "Measures", figure(runs), caption)]),
+            Section("In numbers", "numbers", tables=[_numbers(runs), _asked(runs)]),
+        ],
+    )
+    return page.write_page(out, shown)
+
+
+def _numbers(runs: Sequence[ComparedRun]) -> PageTable:
+    """A row per measure: the share, kappa and n of every run."""
+    rows = []
+    for part, measure in common_measures(runs):
+        shares = [run.measures.get((part, measure)) for run in runs]
+        cells = [cell for share in shares for cell in (_cells(share) if share else (None, None, None))]
+        rows.append([NAMES[measure], part, _constant(runs, part, measure), *cells, MEANINGS[measure]])
+    columns = [PageColumn("measure"), PageColumn("asked of"), PageColumn("constant", "number")]
+    for run in runs:
+        columns += [PageColumn(run.name, "interval"), PageColumn("kappa", "interval", 2), PageColumn("n", "number", 0)]
+    note = (
+        "n: pairs of answers, or answers, that a number is made of. Kappa is left out where both sides always say the"
+        " same. Constant: what a model would get that always says the same."
+    )
+    return PageTable("measures", "In numbers", [*columns, PageColumn("what it is")], rows, note)
+
+
+def _cells(share: Share) -> tuple[list[float] | None, list[float] | None, int]:
+    value = None if share.value != share.value else [share.value, share.low, share.high]
+    kappa = None if share.kappa != share.kappa else [share.kappa, share.kappa_low, share.kappa_high]
+    return value, kappa, share.n
+
+
+def _asked(runs: Sequence[ComparedRun]) -> PageTable:
+    columns = [PageColumn(title) for title in ("model", "questionnaire", "corpus", "answers")]
+    rows = [
+        [
+            run.name,
+            run.record.get("questionnaire") or "-",
+            run.record.get("corpus") or "-",
+            run.record["made_by"]["answers"],
+        ]
+        for run in runs
+    ]
+    return PageTable("asked", "What was asked", columns, rows, "One row per run.")

@@ -1,9 +1,8 @@
 """The answer in three sentences: where, which, and what steering changed, made of the run's numbers."""
 
-from typing import NamedTuple
-
 import pandas as pd
 
+from interp.report.contents import Sentence
 from interp.report.onset import onset
 from interp.report.run_files import RunFiles
 from interp.report.steered import said
@@ -15,23 +14,14 @@ MOST_BESIDE = 2
 """Steerings named that helped on test texts though nobody chose them."""
 
 
-class Sentence(NamedTuple):
-    """What was found about one thing, in a sentence or a few."""
-
-    head: str
-    words: str
-
-    def __str__(self) -> str:
-        return f"{self.head}: {self.words}"
-
-
 def answer(run: RunFiles) -> list[Sentence]:
     """Three sentences for readers who know neither the paper nor the tool; what is not known yet is left out."""
-    found = (("Where", _where(run)), ("Which features", _which(run)), ("Steering", _steered(run)))
+    found = (("Where", where(run)), ("Which features", _which(run)), ("Steering", _steered(run)))
     return [Sentence(head, words) for head, words in found if words]
 
 
-def _where(run: RunFiles) -> str:
+def where(run: RunFiles) -> str:
+    """From which layer on the emotion is held, where the answer takes it from, and which layers behave alike."""
     return " ".join(s for s in (_held(run), _used(run), _phases(run)) if s)
 
 
@@ -50,17 +40,17 @@ def _held(run: RunFiles) -> str:
         if best["ci_low"] <= shuffled["ci_high"].max():
             return f"No layer holds the emotion beyond what shuffled labels give: at best, {reads}."
         reads += f" ({share(chance)} with shuffled labels)"
-    where = f"layer {int(best.name)} of 0 to {n_layers - 1}"
+    place = f"layer {int(best.name)} of 0 to {n_layers - 1}"
     found = onset(run)
     if found is None:
-        return f"The residual stream holds the emotion most plainly at {where}: {reads}."
+        return f"The residual stream holds the emotion most plainly at {place}: {reads}."
     known = [] if found.low is None or found.high is None else [f"95 % interval {span(found.low, found.high)}"]
     before = [int(k) for k in own.index if k < found.layer]
     if before and max(before) < found.layer - 1:
         known.append(f"the layer measured before it is {max(before)}")
     inside = f" ({'; '.join(known)})" if known else ""
     return (
-        f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {where}: {reads}."
+        f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {place}: {reads}."
     )
 
 
