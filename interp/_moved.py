@@ -62,6 +62,9 @@ MOVED = {
     "inspecting": "run.inspecting",
     "units": "run.units",
     "stages": "run.stages",
+    "report.answer": "report.sentences",
+    "report.figures": "report.looks",
+    "report.features": "report.feature_sets",
     "express": "surveys.express",
     "reliability": "surveys.reliability",
 }

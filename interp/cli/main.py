@@ -595,8 +595,8 @@ def _summary(config: Config, folder: Path) -> None:
 
 def _said(folder: Path) -> None:
     """What was found, as the report begins, and what to type next."""
-    from interp.report.sentences import answer
     from interp.report.run_files import RunFiles
+    from interp.report.sentences import answer
 
     for sentence in answer(RunFiles(folder)):
         errors.print(str(sentence))

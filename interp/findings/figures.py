@@ -11,10 +11,10 @@ import plotly.graph_objects as go
 from interp.findings.layers import EntropyPhases
 from interp.findings.measuring import RunFindings
 from interp.report.contents import Page, PageFigure, Section
-from interp.report.layers import CAUSAL, REPRESENTATIONAL, Panel, layer_phases
+from interp.report.layers import HELD, USED, SignalPanel, layer_phases
 from interp.report.page import write_page
 
-ENTROPY: Panel = (
+ENTROPY = SignalPanel(
     "Features specific by entropy over emotions",
     "share of active features",
     {"entropy_specific": "#0072B2", "entropy_shuffled": "#8C8C8C"},
@@ -42,7 +42,7 @@ def _lead(one: RunFindings) -> str:
 
 def _sections(one: RunFindings) -> list[Section]:
     signals, phases = one.run.table("signals"), one.run.json("phases")
-    whole = None if signals is None else layer_phases(signals, phases, (*REPRESENTATIONAL, *CAUSAL))
+    whole = None if signals is None else layer_phases(signals, phases, (*HELD, *USED))
     entropy = None if one.entropy is None else _entropy(one.entropy)
     n = 0 if signals is None else int(signals["n"].max())
     shared = "bands: 95 % bootstrap intervals. Shaded: phases, stretches of layers that behave alike."

@@ -119,12 +119,13 @@ def _page(runs: Sequence[TracedRun], why: pd.DataFrame) -> Page:
 
 
 RUNS_TABLE = [
-    *map(PageColumn, ("run", "model", "SAEs", "corpus", "template", "examples")),
-    *(PageColumn(title, "number", 0) for title in ("seed", "n")),
+    *map(PageColumn, ("run", "model", "SAEs", "corpus")),
+    PageColumn("n", "number", 0),
     PageColumn("accuracy", "share", 0),
     PageColumn("phases", "number", 0),
     PageColumn("resamples that agree", "share", 0),
-    PageColumn("changes at layer"),
+    *map(PageColumn, ("changes at layer", "template", "examples")),
+    PageColumn("seed", "number", 0),
 ]
 
 
@@ -141,14 +142,14 @@ def _runs(runs: Sequence[TracedRun]) -> PageTable:
                 short_name(record["model"]["name"]),
                 short_name(record["saes"]["name"]),
                 config["corpora"]["discover"]["name"],
-                config["prompt"]["template"],
-                config["tracing"]["examples"],
-                config["seed"],
                 len(discover),
                 (discover["gold"] == discover["predicted"]).mean(),
                 len(phases["phases"]),
                 phases.get("support"),
                 ", ".join(f"{layer} [{low}, {high}]" for layer, (low, high) in changes) or "-",
+                config["prompt"]["template"],
+                config["tracing"]["examples"],
+                config["seed"],
             ]
         )
     note = (
@@ -174,9 +175,9 @@ def _signal(runs: Sequence[TracedRun], signal: str) -> PageFigure:
     figure.update_xaxes(title_text="relative depth")
     figure.update_yaxes(title_text=name.unit)
     caption = (
-        f"{name.name[0].upper()}{name.name[1:]}. Depth 0 is the first layer, 1 the last. Points: means over the discover"
-        f" examples of a run (n = {min(counts):,} to {max(counts):,}); bands: 95 % bootstrap intervals. Dotted lines:"
-        " where the phases of the run of that colour change."
+        f"{name.name[0].upper()}{name.name[1:]}. Depth 0 is the first layer, 1 the last. Points: means over the"
+        f" discover examples of a run (n = {min(counts):,} to {max(counts):,}); bands: 95 % bootstrap intervals. Dotted"
+        " lines: where the phases of the run of that colour change."
     )
     return PageFigure(signal, name.name, styled(figure, 320), caption, group="signals")
 

@@ -7,7 +7,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from interp.report.run_files import RunFiles
-from interp.report.words import counted, layer_list, share
+from interp.report.words import counted, layer_list, listed, share
 from interp.statistics import Estimate
 
 ROLES = {"discover": "to find features", "fit": "to choose a steering", "test": "to test"}
@@ -50,8 +50,7 @@ def heading(run: RunFiles) -> str:
     """Model and corpora."""
     model = short_name(str(run.record["model"]["name"]))
     corpora = _corpora(run)
-    shown = f"{', '.join(corpora[:-1])} and {corpora[-1]}" if len(corpora) > 1 else "".join(corpora)
-    return f"How {model} recognises emotions" + (f": {shown}" if shown else "")
+    return f"How {model} recognises emotions" + (f": {listed(corpora)}" if corpora else "")
 
 
 def facts(run: RunFiles) -> list[str]:

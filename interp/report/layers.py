@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,18 @@ MOST_TICKS = 26
 """Layers with a number on the axis."""
 MOST_PRINTED = 16
 """Layers in whose cells values are printed."""
-Panel = tuple[str, str, dict[str, str]]
-"""Title, unit, colour by signal."""
 
-REPRESENTATIONAL: tuple[Panel, ...] = (
-    (
+
+class SignalPanel(NamedTuple):
+    """A panel of signals, with the colour of each."""
+
+    title: str
+    unit: str
+    colours: dict[str, str]
+
+
+HELD = (
+    SignalPanel(
         "What the layer holds: answers of a linear probe that are right",
         "share right",
         {
@@ -29,31 +37,33 @@ REPRESENTATIONAL: tuple[Panel, ...] = (
             "probe_shuffled": "#8C8C8C",
         },
     ),
-    ("Features that tell an emotion from the others (q < 0.05)", "features", {"selective_features": "#CC79A7"}),
-    (
+    SignalPanel(
+        "Features that tell an emotion from the others (q < 0.05)", "features", {"selective_features": "#CC79A7"}
+    ),
+    SignalPanel(
         "Format, content, and what the SAE leaves out",
         "share",
-        {
-            "format_share": "#E6A700",
-            "content_overlap": "#56B4E9",
-            "fvu": "#666666",
-            "neighbour_agreement": "#9467BD",
-        },
+        {"format_share": "#E6A700", "content_overlap": "#56B4E9", "fvu": "#666666", "neighbour_agreement": "#9467BD"},
     ),
 )
-CAUSAL: tuple[Panel, ...] = (
-    ("What the answer takes from it: loss without its top features", "nats", {"joint_ablation": "#D55E00"}),
-    ("What it says if read out directly: right answer's log-probability", "nats", {"direct_evidence": "#9467BD"}),
+"""What can be read from a layer."""
+USED = (
+    SignalPanel("What the answer takes from it: loss without its top features", "nats", {"joint_ablation": "#D55E00"}),
+    SignalPanel(
+        "What it says if read out directly: right answer's log-probability", "nats", {"direct_evidence": "#9467BD"}
+    ),
 )
+"""What the answer takes from a layer."""
 
 
-def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence[Panel]) -> go.Figure | None:
+def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence[SignalPanel]) -> go.Figure | None:
     """Signals over layers, one panel per kind, intervals as bands, phases as shading; None where there is no signal.
 
     Layers that were not measured have no point; a dotted line leads over them, and shading changes half-way.
     """
-    present = [(t, u, {s: c for s, c in own.items() if (signals["signal"] == s).any()}) for t, u, own in panels]
-    present = [p for p in present if p[2]]
+    measured = set(signals["signal"])
+    present = [p._replace(colours={s: c for s, c in p.colours.items() if s in measured}) for p in panels]
+    present = [p for p in present if p.colours]
     if not present:
         return None
     layers = sorted(int(k) for k in signals["layer"].unique())
@@ -62,12 +72,12 @@ def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence
         cols=1,
         shared_xaxes=True,
         vertical_spacing=0.27 / (len(present) + 1),
-        subplot_titles=[p[0] for p in present],
+        subplot_titles=[p.title for p in present],
     )
-    for row, (_, unit, own) in enumerate(present, 1):
-        for name, colour in own.items():
+    for row, panel in enumerate(present, 1):
+        for name, colour in panel.colours.items():
             _signal(figure, signals[signals["signal"] == name].sort_values("layer"), name, colour, row)
-        figure.update_yaxes(title_text=unit, row=row, col=1)
+        figure.update_yaxes(title_text=panel.unit, row=row, col=1)
     spans = phases["phases"] if phases else []
     for i, (span, (low, high)) in enumerate(zip(spans, shaded(spans, layers), strict=True)):
         colour = faded(PHASES[i % len(PHASES)], 0.13)

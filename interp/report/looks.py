@@ -1,4 +1,4 @@
-"""How all figures look: colours, error bars, bands, curves, heat maps with printed cells, and the layout around them."""
+"""How figures look: colours, error bars, bands, curves, heat maps with printed cells, and the layout around them."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -33,7 +33,7 @@ class Panel:
 
 def panels_of(figure: go.Figure) -> list[Panel]:
     """In the order of the axes' numbers, which is that of reading."""
-    pairs = dict.fromkeys((t.xaxis or "x", t.yaxis or "y") for t in figure.data)
+    pairs = dict.fromkeys((t.xaxis or "x", t.yaxis or "y") for t in figure.data if "xaxis" in t)
     axes = [(_axis(x), _axis(y)) for x, y in sorted(pairs, key=lambda p: int(p[0][1:] or 1))]
     domains = [(x, y, figure.layout[x].domain or (0, 1), figure.layout[y].domain or (0, 1)) for x, y in axes]
     return [Panel(x, y, tuple(left), tuple(height)) for x, y, left, height in domains]

@@ -86,7 +86,7 @@ def _layer_phases(run: RunFiles, signals: pd.DataFrame) -> list[PageFigure]:
         (
             "what layers hold",
             "representational",
-            layers.REPRESENTATIONAL,
+            layers.HELD,
             "What can be read from the residual stream at the answer position. A probe is a linear classifier; only"
             " what it gets right above shuffled emotions and above another task is knowledge of emotions. A layer is"
             " said to hold the emotion from where on it stays at least half-way from shuffled emotions to its best.",
@@ -94,7 +94,7 @@ def _layer_phases(run: RunFiles, signals: pd.DataFrame) -> list[PageFigure]:
         (
             "what the answer uses",
             "causal",
-            layers.CAUSAL,
+            layers.USED,
             "What the answer takes from a layer. Where the probe is high and the loss here is low, the layer holds the"
             " emotion and the answer does not use it. 1 nat: the right answer becomes 2.7 times less likely.",
         ),

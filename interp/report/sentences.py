@@ -6,7 +6,7 @@ from interp.report.contents import Sentence
 from interp.report.onset import onset
 from interp.report.run_files import RunFiles
 from interp.report.steered import said
-from interp.report.words import counted, interval, layer_list, number, percent, share, signed, span
+from interp.report.words import counted, interval, layer_list, listed, number, percent, share, signed, span
 
 HALF = 0.5
 """Share of resamples below which a number of phases is said to be uncertain."""
@@ -191,8 +191,3 @@ def _beside(table: pd.DataFrame, run: RunFiles) -> str:
 
 def _interval(row: pd.Series) -> tuple[float, float, float]:
     return float(row["value"]), float(row["ci_low"]), float(row["ci_high"])
-
-
-def listed(parts: list[str]) -> str:
-    """One, two and three."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -53,8 +53,9 @@ def radar(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
     ticks = {"angle": 22.5, "tickangle": 22.5, "tickfont_size": 11, "tickvals": [0.25, 0.5, 0.75]}
     figure.update_polars(
         bgcolor="rgba(0,0,0,0)",
-        radialaxis={"range": [0, 1], "gridcolor": line, **ticks},
-        angularaxis={"gridcolor": line, "rotation": 90, "direction": "clockwise"},
+        radialaxis={"range": [0, 1], "gridcolor": line, "linecolor": line, **ticks},
+        angularaxis={"gridcolor": line, "linecolor": line, "rotation": 90, "direction": "clockwise"},
+        domain={"x": [0.12, 0.88]},
     )
     return styled(figure, 440).update_layout(margin_t=40)
 
@@ -107,4 +108,4 @@ def _dots(rows: Mapping[str, pd.DataFrame], lines: Sequence[str], axis: str, n: 
         )
     figure.update_yaxes(tickvals=list(range(len(lines))), ticktext=list(lines), autorange="reversed", showgrid=False)
     figure.update_xaxes(range=[-0.02, 1.02], title_text=axis)
-    return styled(figure, 90 + len(lines) * max(34, 16 * len(rows)))
+    return styled(figure, 90 + len(lines) * max(34, 16 * len(rows))).update_yaxes(zeroline=False)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,47 +16,37 @@ from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Sect
 from interp.report.looks import INK, RUNS, error_bars, hover, side_by_side, styled
 from interp.surveys.reliability.measures import Share
 
-NAMES = {
-    "agree": "agrees",
-    "order": "order",
-    "wording": "wording",
-    "format": "format",
-    "persona": "persona",
-    "negation_direct": "direct negation",
-    "negation_paraphrastic": "semantic negation",
-    "format_sensitivity": "formats differ",
-    "accuracy": "accuracy",
-    "accuracy_worst_order": "in worst order",
-    "accuracy_every_order": "in every order",
-    "accuracy_averaged": "orders averaged",
-    "flip_rate": "flip rate",
-    "any_flip": "texts that flip",
-    "fleiss_kappa": "Fleiss' kappa",
-    "mass": "probability mass",
-    "top": "option on top",
-    "position_bias": "position bias",
+
+class MeasureName(NamedTuple):
+    """A measure in two words, so that a row fits a terminal of 80 columns, and what it is."""
+
+    short: str
+    meaning: str
+
+
+MEASURES = {
+    "agree": MeasureName("agrees", "share of plain statements agreed with"),
+    "order": MeasureName("order", "same answer when the options swap places"),
+    "wording": MeasureName("wording", "same answer when asked for yes/no or agree/disagree instead of true/false"),
+    "format": MeasureName("format", "same answer in another of the nine formats"),
+    "persona": MeasureName("persona", "same answer when told who it is"),
+    "negation_direct": MeasureName("direct negation", "opposite answer to the statement with a negating word"),
+    "negation_paraphrastic": MeasureName(
+        "semantic negation", "opposite answer to the opposite statement in other words"
+    ),
+    "format_sensitivity": MeasureName("formats differ", "share of format pairs with different answers"),
+    "accuracy": MeasureName("accuracy", "right in the given order of labels"),
+    "accuracy_worst_order": MeasureName("in worst order", "right in the order of labels with the lowest accuracy"),
+    "accuracy_every_order": MeasureName("in every order", "right whatever the order of labels"),
+    "accuracy_averaged": MeasureName("orders averaged", "right if probabilities are averaged over orders"),
+    "flip_rate": MeasureName("flip rate", "other answer in another order of labels"),
+    "any_flip": MeasureName("texts that flip", "texts whose answer some order changes"),
+    "fleiss_kappa": MeasureName("Fleiss' kappa", "agreement of the orders beyond chance"),
+    "mass": MeasureName("probability mass", "probability on the options' likeliest spellings"),
+    "top": MeasureName("option on top", "share of prompts whose likeliest next token is an option"),
+    "position_bias": MeasureName("position bias", "+1: always the option listed first, -1: always the last"),
 }
-"""Every measure in two words, so that a row fits a terminal of 80 columns."""
-MEANINGS = {
-    "agree": "share of plain statements agreed with",
-    "order": "same answer when the options swap places",
-    "wording": "same answer when asked for yes/no or agree/disagree instead of true/false",
-    "format": "same answer in another of the nine formats",
-    "persona": "same answer when told who it is",
-    "negation_direct": "opposite answer to the statement with a negating word",
-    "negation_paraphrastic": "opposite answer to the opposite statement in other words",
-    "mass": "probability on the options' likeliest spellings",
-    "top": "share of prompts whose likeliest next token is an option",
-    "format_sensitivity": "share of format pairs with different answers",
-    "position_bias": "+1: always the option listed first, -1: always the last",
-    "accuracy": "right in the given order of labels",
-    "accuracy_worst_order": "right in the order of labels with the lowest accuracy",
-    "accuracy_every_order": "right whatever the order of labels",
-    "accuracy_averaged": "right if probabilities are averaged over orders",
-    "flip_rate": "other answer in another order of labels",
-    "any_flip": "texts whose answer some order changes",
-    "fleiss_kappa": "agreement of the orders beyond chance",
-}
+NAMES = {measure: name.short for measure, name in MEASURES.items()}
 
 
 @dataclass(frozen=True)
@@ -155,7 +145,7 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
         )
     drawn.update_xaxes(range=[-1.05, 1.05])
     styled(drawn, 120 + 44 * len(keys))
-    return drawn.update_xaxes(zeroline=True)
+    return drawn.update_xaxes(zeroline=True).update_yaxes(zeroline=False)
 
 
 def _part_of(run: ComparedRun, part: str, measures: Sequence[str], number: int, of: int) -> pd.DataFrame:
@@ -214,7 +204,7 @@ def _numbers(runs: Sequence[ComparedRun]) -> PageTable:
     for part, measure in common_measures(runs):
         shares = [run.measures.get((part, measure)) for run in runs]
         cells = [cell for share in shares for cell in (_cells(share) if share else (None, None, None))]
-        rows.append([NAMES[measure], part, _constant(runs, part, measure), *cells, MEANINGS[measure]])
+        rows.append([NAMES[measure], part, _constant(runs, part, measure), *cells, MEASURES[measure].meaning])
     columns = [PageColumn("measure"), PageColumn("asked of"), PageColumn("constant", "number")]
     for run in runs:
         columns += [PageColumn(run.name, "interval"), PageColumn("kappa", "interval", 2), PageColumn("n", "number", 0)]
