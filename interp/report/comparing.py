@@ -11,14 +11,14 @@ import plotly.graph_objects as go
 from interp.errors import UserError
 from interp.files.folder import write_table
 from interp.files.stored import as_recorded, read_json, read_table
-from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section, Sentence
+from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTable, Section, Sentence
 from interp.report.glance import short_name
 from interp.report.looks import RUNS, add_curve, styled
 from interp.report.page import write_page
 from interp.report.run_files import RunFiles
 from interp.report.sentences import where
 from interp.report.signal_names import signal_name
-from interp.report.tables import emotions_compared, rows_of
+from interp.report.tables import emotions_compared
 
 SHOWN = ("probe_residuals", "probe_features", "joint_ablation", "direct_evidence")
 MEASURES = ("recall", "n_causal", "effective_number", "share_top_1", "removed_together", "follows_in_others")
@@ -182,8 +182,15 @@ def _signal(runs: Sequence[TracedRun], signal: str) -> PageFigure:
     return PageFigure(signal, name.name, styled(figure, 320), caption, group="signals")
 
 
+OVERLAP: Columns = {
+    "run": PageColumn("run"),
+    "beside": PageColumn("beside"),
+    "causal": PageColumn("causal", "number", 0),
+    "causal_beside": PageColumn("causal beside", "number", 0),
+    "overlap": PageColumn("overlap", "number"),
+}
+
+
 def _overlap(overlap: pd.DataFrame) -> PageTable:
-    columns = [PageColumn("run"), PageColumn("beside"), PageColumn("causal", "number", 0)]
-    columns += [PageColumn("causal beside", "number", 0), PageColumn("overlap", "number")]
     note = "Jaccard overlap of causal (layer, feature, emotion), for runs on the same SAEs."
-    return PageTable("overlap", "Are they the same features?", columns, rows_of(overlap), note)
+    return PageTable.of(overlap, OVERLAP, name="overlap", title="Are they the same features?", note=note)

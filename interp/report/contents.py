@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from interp.report.glance import Recognised
@@ -72,6 +73,17 @@ class PageTable:
     rows: Sequence[Sequence[Any]]
     note: str
     strong: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, columns: "Columns", *, name: str, title: str, note: str) -> "PageTable":
+        """A row per row of a data frame; what is missing is null."""
+        plain = frame.astype(object).where(frame.notna(), None)
+        cells = [plain[key if isinstance(key, str) else list(key)].to_numpy().tolist() for key in columns]
+        return cls(name, title, list(columns.values()), list(zip(*cells, strict=True)), note)
+
+
+Columns = Mapping[str | tuple[str, ...], PageColumn]
+"""Columns of a page by those of a data frame; cells of several of these, as an interval, are lists of their values."""
 
 
 class CardEffect(NamedTuple):

@@ -168,30 +168,24 @@ def _features(found: Inspection) -> PageTable:
         PageColumn(f"{found.answer} without it", "share", 1),
         PageColumn("found causal for"),
     ]
-    rows = [list(line) for line in _lines(found)]
+    target = found.labels.index(found.answer)
+    rows = [
+        [
+            [f.layer, f.feature],
+            f.activation,
+            f.effect,
+            found.labels[int(np.argmax(f.without))],
+            f.without[target],
+            ", ".join(f.causal_for) or "-",
+        ]
+        for f in found.features
+    ]
     note = (
         "Proposed by attribution, decided by exact ablation at the answer position, one feature at a time. Positive:"
         " the feature supports the answer; negative: it works against it. n = 1 text. The last column is what the run"
         " found on its discover examples."
     )
-    return PageTable("features", "Features behind the answer", columns, [[[r[0], r[1]], *r[2:]] for r in rows], note)
-
-
-def _lines(found: Inspection) -> list[tuple[int, int, float, float, str, float, str]]:
-    """layer, feature, activation, effect, answer without it, probability of the answer without it, causal for."""
-    at = found.labels.index(found.answer)
-    return [
-        (
-            f.layer,
-            f.feature,
-            f.activation,
-            f.effect,
-            found.labels[int(np.argmax(f.without))],
-            f.without[at],
-            ", ".join(f.causal_for) or "-",
-        )
-        for f in found.features
-    ]
+    return PageTable("features", "Features behind the answer", columns, rows, note)
 
 
 # ------------------------------------------------------------------------------------------ terminal
@@ -237,7 +231,7 @@ def _feature_lines(found: Inspection) -> Lines:
     table = Lines(title="features behind the answer (exact, one at a time)")
     for column in ("layer", "feature", "activation", "effect (nats)", "answer without", "probability", "causal for"):
         table.add_column(column, justify="right" if column not in ("answer without", "causal for") else "left")
-    for layer, feature, activation, effect, answer, share, causal in _lines(found):
+    for (layer, feature), activation, effect, answer, share, causal in _features(found).rows:
         cells: Sequence[str] = (f"{layer}", f"{feature}", f"{activation:.2f}", f"{effect:+.3f}", answer, f"{share:.2f}")
         table.add_row(*(Text(c) for c in (*cells, causal)))
     return table

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.report.contents import PageColumn, PageTable
+from interp.report.contents import Columns, PageColumn, PageTable
 from interp.report.run_files import RunFiles
 from interp.report.signal_names import SIGNALS, signal_name
 from interp.report.steered import steered
@@ -146,29 +146,29 @@ def _side_effects(run: RunFiles) -> PageTable | None:
     return PageTable("side_effects", "Side effects", [PageColumn("method"), *shown.values()], rows, note)
 
 
-WHY = (
-    ("n", PageColumn("n", "number", 0)),
-    ("recall", PageColumn("recall", "share", 0)),
-    ("taken_for", PageColumn("taken for")),
-    ("taken_for_share", PageColumn("share of texts", "share", 0)),
-    ("n_causal", PageColumn("causal features", "number", 0)),
-    ("effective_number", PageColumn("effective number", "number", 2)),
-    ("share_top_1", PageColumn("top 1", "share", 0)),
-    ("share_top_5", PageColumn("top 5", "share", 0)),
-    ("share_top_10", PageColumn("top 10", "share", 0)),
-    ("summed_effect", PageColumn("summed effect", "number", 2)),
-    ("removed_together", PageColumn("removed together", "number", 2)),
-    ("controls_removed_together", PageColumn("controls", "number", 2)),
-    ("overshadowed_by", PageColumn("its place is taken by")),
-    ("answers_moved", PageColumn("share of answers", "share", 0)),
-    ("follows_in_neutral", PageColumn("neutral texts follow", "share", 0)),
-    ("follows_in_others", PageColumn("others follow", "share", 0)),
-    ("follows_in_others_control", PageColumn("controls follow", "share", 0)),
-    ("fires_with", PageColumn("fires with")),
-    ("fires_with_share", PageColumn("share of features", "share", 0)),
-    ("n_selective", PageColumn("selective", "number", 0)),
-    ("lexical", PageColumn("of these lexical", "share", 0)),
-)
+WHY = {
+    "n": PageColumn("n", "number", 0),
+    "recall": PageColumn("recall", "share", 0),
+    "taken_for": PageColumn("taken for"),
+    "taken_for_share": PageColumn("share of texts", "share", 0),
+    "n_causal": PageColumn("causal features", "number", 0),
+    "effective_number": PageColumn("effective number", "number", 2),
+    "share_top_1": PageColumn("top 1", "share", 0),
+    "share_top_5": PageColumn("top 5", "share", 0),
+    "share_top_10": PageColumn("top 10", "share", 0),
+    "summed_effect": PageColumn("summed effect", "number", 2),
+    "removed_together": PageColumn("removed together", "number", 2),
+    "controls_removed_together": PageColumn("controls", "number", 2),
+    "overshadowed_by": PageColumn("its place is taken by"),
+    "answers_moved": PageColumn("share of answers", "share", 0),
+    "follows_in_neutral": PageColumn("neutral texts follow", "share", 0),
+    "follows_in_others": PageColumn("others follow", "share", 0),
+    "follows_in_others_control": PageColumn("controls follow", "share", 0),
+    "fires_with": PageColumn("fires with"),
+    "fires_with_share": PageColumn("share of features", "share", 0),
+    "n_selective": PageColumn("selective", "number", 0),
+    "lexical": PageColumn("of these lexical", "share", 0),
+}
 
 
 def _why(run: RunFiles) -> PageTable | None:
@@ -178,8 +178,7 @@ def _why(run: RunFiles) -> PageTable | None:
 
 def emotions_compared(why: pd.DataFrame, keys: list[str]) -> PageTable:
     """What there is to say of an emotion in one run, or in several: `keys` name a row."""
-    shown = {name: column for name, column in WHY if name in why}
-    columns = [*map(PageColumn, keys), *shown.values()]
+    columns: Columns = {key: PageColumn(key) for key in keys} | {k: column for k, column in WHY.items() if k in why}
     note = (
         'Discover examples. Effects in nats of the gold answer\'s log-probability. "Removed together": all causal'
         ' features at once (at most 32); "follow": share of texts answered otherwise before whose answer becomes the'
@@ -187,7 +186,23 @@ def emotions_compared(why: pd.DataFrame, keys: list[str]) -> PageTable:
         ' on this one\'s texts (share of them); "lexical": selective features that lose the emotion in texts without'
         " an emotion word."
     )
-    return PageTable("why", "Why is this emotion harder?", columns, rows_of(why[[*keys, *shown]]), note)
+    return PageTable.of(why, columns, name="why", title="Why is this emotion harder?", note=note)
+
+
+EFFECTS: Columns = {
+    ("layer", "feature"): PageColumn("layer, feature", "feature"),
+    "phase": PageColumn("phase", "number", 0),
+    "emotion": PageColumn("emotion"),
+    "role": PageColumn("role"),
+    ("effect", "ci_low", "ci_high"): PageColumn("effect (nats)", "interval"),
+    "effect_fit": PageColumn("on fit examples", "number"),
+    "flip_rate": PageColumn("answer flips", "share", 0),
+    "n_active": PageColumn("active in", "number", 0),
+    "n": PageColumn("of", "number", 0),
+    "attribution": PageColumn("attribution", "number"),
+    "auroc": PageColumn("AUROC", "number", 2),
+    "kind": PageColumn("selective"),
+}
 
 
 def _effects(run: RunFiles) -> PageTable | None:
@@ -208,31 +223,12 @@ def _effects(run: RunFiles) -> PageTable | None:
         for c, x in zip(found["causal"], found["control"], strict=True)
     ]
     found = found.sort_values(["causal", "effect"], ascending=False, kind="stable")
-    columns = [
-        PageColumn("layer, feature", "feature"),
-        PageColumn("phase", "number", 0),
-        PageColumn("emotion"),
-        PageColumn("role"),
-        PageColumn("effect (nats)", "interval"),
-        PageColumn("on fit examples", "number"),
-        PageColumn("answer flips", "share", 0),
-        PageColumn("active in", "number", 0),
-        PageColumn("of", "number", 0),
-        PageColumn("attribution", "number"),
-        PageColumn("AUROC", "number", 2),
-        PageColumn("selective"),
-    ]
-    places = zip(found["layer"], found["feature"], strict=True)
-    spans = zip(found["effect"], found["ci_low"], found["ci_high"], strict=True)
-    rest = rows_of(found[["effect_fit", "flip_rate", "n_active", "n", "attribution", "auroc", "kind"]])
-    heads = zip(places, found["phase"], found["emotion"], found["role"], spans, rest, strict=True)
-    rows = [[list(at), phase, emotion, role, list(span), *more] for at, phase, emotion, role, span, more in heads]
     note = (
         "Every feature that was traced: causal ones, the other candidates, and controls. Effect: fall of the gold"
         " emotion's log-probability when the feature is removed, mean over the emotion's discover examples; beside it"
         " the same on the fit examples, which had no part in finding it (causal features only)."
     )
-    return PageTable("effects", "All traced features", columns, rows, note)
+    return PageTable.of(found, EFFECTS, name="effects", title="All traced features", note=note)
 
 
 def _examples(run: RunFiles) -> PageTable | None:
@@ -285,9 +281,3 @@ def _signals(run: RunFiles) -> PageTable | None:
         signal, spread = signal_name(str(r.signal)), [r.value, r.ci_low, r.ci_high]
         rows.append([signal.name, r.layer, [*spread, 0] if signal.counts else spread, signal.unit, r.n])
     return PageTable("signals", "All layer signals", columns, rows, "95 % intervals over examples.")
-
-
-def rows_of(table: pd.DataFrame) -> list[list[Any]]:
-    """Rows as lists, None for what is missing."""
-    rows: list[list[Any]] = table.astype(object).where(table.notna(), None).to_numpy().tolist()
-    return rows

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import yaml
 
 from interp.files.stored import read_json
-from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section, Sentence
+from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTable, Section, Sentence
 from interp.report.looks import FURTHER, PHASES, styled
 from interp.report.page import write_page
 from interp.training.card_files import DEFINITIONS
@@ -94,19 +94,22 @@ def _answer(card: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
+QUALITY: Columns = {
+    "layer": PageColumn("layer", "number", 0),
+    "plain.fvu": PageColumn("FVU", "number"),
+    "answer.fvu": PageColumn("FVU at answer", "number"),
+    "plain.l0": PageColumn("L0", "number", 1),
+    "dead": PageColumn("dead", "share", 1),
+    "dense": PageColumn("dense", "share", 1),
+    "loss.recovered": PageColumn("loss recovered", "number", 4),
+    "answers.accuracy": PageColumn("accuracy", "share", 1),
+    "answers.accuracy_reconstructed": PageColumn("reconstructed", "share", 1),
+}
+
+
 def _table(card: Mapping[str, Any]) -> PageTable:
-    titles = ("layer", "FVU", "FVU at answer", "L0", "dead", "dense", "loss recovered", "accuracy", "reconstructed")
-    kinds = ("number", "number", "number", "number", "share", "share", "number", "share", "share")
-    digits = (0, 3, 3, 1, 1, 1, 4, 1, 1)
-    rows = []
-    for layer in card["layers"]:
-        plain, answer = layer["plain"] or {}, layer["answer"] or {}
-        loss, answers = layer["loss"] or {}, layer["answers"] or {}
-        rows.append([
-            layer["layer"], plain.get("fvu"), answer.get("fvu"), plain.get("l0"), layer["dead"] / layer["d_sae"],
-            layer["dense"] / layer["d_sae"], loss.get("recovered"), answers.get("accuracy"),
-            answers.get("accuracy_reconstructed"),
-        ])  # fmt: skip
-    columns = [PageColumn(t, kind=k, digits=d) for t, k, d in zip(titles, kinds, digits, strict=True)]
+    layers = pd.json_normalize(card["layers"])
+    shares = {part: layers[part] / layers["d_sae"] for part in ("dead", "dense")}
+    known = layers.assign(**shares).reindex(columns=list(QUALITY))
     note = " ".join(f"{key}: {value}." for key, value in DEFINITIONS.items())
-    return PageTable("quality", "Quality on held-out text", columns, rows, note)
+    return PageTable.of(known, QUALITY, name="quality", title="Quality on held-out text", note=note)
