@@ -14,6 +14,7 @@ from interp.findings.claims import CLAIM, CLAIMS, Claim, Finding, Verdict
 from interp.findings.concentration import TOP
 from interp.findings.emotions import EmotionFindings
 from interp.findings.measuring import RunFindings
+from interp.report.markdown import escaped, table_of_words
 from interp.statistics import Estimate
 
 PAPER = "https://arxiv.org/abs/2604.25866"
@@ -41,7 +42,7 @@ def markdown(found: Sequence[RunFindings], beside: Path, figures: Mapping[str, P
     """
     parts = [_head(found), _glance(found)]
     for one in found:
-        parts += [f"## {_cell(one.title)}", _facts(one), _words(one)]
+        parts += [f"## {escaped(one.title)}", _facts(one), _words(one)]
         if one.title in figures:
             parts.append(_picture(one.title, figures[one.title], beside))
         parts.append(_claims(one))
@@ -143,7 +144,7 @@ def _words(one: RunFindings) -> str:
                 groups[verdict].append(claim.short + (f" ({' and '.join(parts)})" if mixed else ""))
     heads = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided", "not measured": "Not measured"}
     lists = [f"- **{heads[v]}:** {'; '.join(items) if items else 'none'}." for v, items in groups.items()]
-    return " ".join(lines) + "\n\n" + "\n".join(_cell(x) for x in lists)
+    return " ".join(lines) + "\n\n" + "\n".join(escaped(x) for x in lists)
 
 
 def _first(one: RunFindings, claim: str) -> Finding | None:
@@ -224,7 +225,7 @@ def _picture(title: str, page: Path, beside: Path) -> str:
     image = page.with_suffix(".png")
     link = Path(os.path.relpath(page, beside)).as_posix()
     if image.is_file():
-        return f"![Layers and phases: {_cell(title)}]({Path(os.path.relpath(image, beside)).as_posix()})"
+        return f"![Layers and phases: {escaped(title)}]({Path(os.path.relpath(image, beside)).as_posix()})"
     return f"[Layers and phases]({link})"
 
 
@@ -276,7 +277,7 @@ def _recall_gains(one: RunFindings) -> dict[str, dict[str, Estimate]]:
 
 def _rules() -> str:
     lines = ["## Rules", "A rule that speaks of an interval cannot be met without one.", ""]
-    lines += [f"- *{_cell(c.words)}* ({ORIGINS[c.origin]}): {_cell(c.rule)}" for c in CLAIMS]
+    lines += [f"- *{escaped(c.words)}* ({ORIGINS[c.origin]}): {escaped(c.rule)}" for c in CLAIMS]
     lines += [
         "",
         "Intervals of effects, and the probabilities of orders, resample texts with the set of causal features held as"
@@ -309,13 +310,7 @@ def _number(e: Estimate, digits: int = 2) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Text as it may stand in a table of Markdown."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return table_of_words([head, ["---"] * len(head), *rows])
 
 
 def _emotion_json(e: EmotionFindings) -> dict[str, Any]:

@@ -11,12 +11,12 @@ import plotly.graph_objects as go
 from interp.errors import UserError
 from interp.files.folder import write_table
 from interp.files.stored import as_recorded, read_json, read_table
-from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTable, Section, Sentence
+from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTable, Section
 from interp.report.glance import short_name
 from interp.report.looks import RUNS, add_curve, styled
 from interp.report.page import write_page
 from interp.report.run_files import RunFiles
-from interp.report.sentences import where
+from interp.report.sentences import Sentence, where
 from interp.report.signal_names import signal_name
 from interp.report.tables import emotions_compared
 

@@ -2,25 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from interp.report.glance import Recognised
+from interp.report.sentences import Sentence
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 SCHEMA_VERSION = 1
 """Of the JSON in a page: tables, figures and cards as they are here."""
-
-
-class Sentence(NamedTuple):
-    """What was found about one thing, in a sentence or a few."""
-
-    head: str
-    words: str
-
-    def __str__(self) -> str:
-        return f"{self.head}: {self.words}"
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class PageFigure:
 
     name: str
     title: str
-    figure: go.Figure
+    figure: "go.Figure"
     caption: str
     group: str | None = None
     cards: bool = False

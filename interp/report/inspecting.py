@@ -11,9 +11,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table as Lines
 from rich.text import Text
 
-from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section, Sentence
+from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section
 from interp.report.looks import add_heat, colours, styled
 from interp.report.page import render
+from interp.report.sentences import Sentence
 
 MOST_TOKENS = 120
 """Tokens that are drawn, up to the answer position."""

@@ -65,9 +65,21 @@ def hover(table: pd.DataFrame, along: str, form: str = ".3f", *, before: str = "
     return {"customdata": table[ENDS], "hovertemplate": text}
 
 
-def side_by_side(number: int, of: int) -> float:
-    """How far the dots of run `number` stand from the middle of their line."""
-    return 0.4 * (number - (of - 1) / 2) / max(of - 1, 1)
+def add_dots(
+    figure: go.Figure, table: pd.DataFrame, lines: Sequence[int], name: str, number: int, of: int, **options: Any
+) -> None:
+    """The values of run `number` with their intervals, one on each of these lines, beside those of the other runs."""
+    figure.add_scatter(
+        x=table["value"],
+        y=[line + 0.4 * (number - (of - 1) / 2) / max(of - 1, 1) for line in lines],
+        error_x=error_bars(table, thickness=1.4, width=3),
+        mode="markers",
+        name=name,
+        legendgroup=name,
+        marker={"color": RUNS[number % len(RUNS)], "size": 9, "symbol": number % 8},
+        **hover(table, "x", n=options.pop("n", "n")),
+        **options,
+    )
 
 
 def add_band(figure: go.Figure, table: pd.DataFrame, over: str, colour: str, group: str, **place: Any) -> None:

@@ -1,8 +1,9 @@
 """The answer in three sentences: where, which, and what steering changed, made of the run's numbers."""
 
+from typing import NamedTuple
+
 import pandas as pd
 
-from interp.report.contents import Sentence
 from interp.report.onset import onset
 from interp.report.run_files import RunFiles
 from interp.report.steered import said
@@ -12,6 +13,16 @@ HALF = 0.5
 """Share of resamples below which a number of phases is said to be uncertain."""
 MOST_BESIDE = 2
 """Steerings named that helped on test texts though nobody chose them."""
+
+
+class Sentence(NamedTuple):
+    """What was found about one thing, in a sentence or a few."""
+
+    head: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.head}: {self.words}"
 
 
 def answer(run: RunFiles) -> list[Sentence]:

@@ -9,10 +9,11 @@ import plotly.graph_objects as go
 import yaml
 
 from interp.files.stored import read_json
-from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTable, Section, Sentence
+from interp.report.contents import Page, PageFigure, Section
 from interp.report.looks import FURTHER, PHASES, styled
 from interp.report.page import write_page
-from interp.training.card_files import DEFINITIONS
+from interp.report.sentences import Sentence
+from interp.training.card_files import DEFINITIONS, quality_table
 
 CURVES = (
     ("fvu", "unexplained variance (FVU)", "of each batch, as a share of the variance of that batch; lower is better"),
@@ -74,7 +75,7 @@ def _quality(card: Mapping[str, Any] | None) -> list[Section]:
     figure.update_yaxes(title="unexplained variance (FVU)", rangemode="tozero")
     caption = f"On held-out text. FVU: {DEFINITIONS['FVU']}."
     shown = PageFigure("quality_fvu", "FVU", styled(figure, 340), caption)
-    return [Section("Quality", "quality", [shown], [_table(card)])]
+    return [Section("Quality", "quality", [shown], [quality_table(card["layers"])])]
 
 
 def _answer(card: Mapping[str, Any] | None) -> list[str]:
@@ -92,24 +93,3 @@ def _answer(card: Mapping[str, Any] | None) -> list[str]:
         worst = min(recovered, key=lambda k: recovered[k])
         lines.append(f"Loss recovered: at least {recovered[worst]:.3f} (layer {worst}).")
     return lines
-
-
-QUALITY: Columns = {
-    "layer": PageColumn("layer", "number", 0),
-    "plain.fvu": PageColumn("FVU", "number"),
-    "answer.fvu": PageColumn("FVU at answer", "number"),
-    "plain.l0": PageColumn("L0", "number", 1),
-    "dead": PageColumn("dead", "share", 1),
-    "dense": PageColumn("dense", "share", 1),
-    "loss.recovered": PageColumn("loss recovered", "number", 4),
-    "answers.accuracy": PageColumn("accuracy", "share", 1),
-    "answers.accuracy_reconstructed": PageColumn("reconstructed", "share", 1),
-}
-
-
-def _table(card: Mapping[str, Any]) -> PageTable:
-    layers = pd.json_normalize(card["layers"])
-    shares = {part: layers[part] / layers["d_sae"] for part in ("dead", "dense")}
-    known = layers.assign(**shares).reindex(columns=list(QUALITY))
-    note = " ".join(f"{key}: {value}." for key, value in DEFINITIONS.items())
-    return PageTable.of(known, QUALITY, name="quality", title="Quality on held-out text", note=note)

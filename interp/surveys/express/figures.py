@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.report.looks import RUNS, add_heat, error_bars, hover, side_by_side, styled
+from interp.report.looks import RUNS, add_dots, add_heat, styled
 from interp.surveys.express.plutchik import WHEEL
 
 SCORES = (
@@ -97,15 +97,7 @@ def _dots(rows: Mapping[str, pd.DataFrame], lines: Sequence[str], axis: str, n: 
     """A line of dots per row of the tables, entries side by side within it."""
     figure = go.Figure()
     for number, (entry, table) in enumerate(rows.items()):
-        figure.add_scatter(
-            x=table["value"],
-            y=[place + side_by_side(number, len(rows)) for place in range(len(lines))],
-            error_x=error_bars(table, thickness=1.4, width=3),
-            mode="markers",
-            name=entry,
-            marker={"color": RUNS[number % len(RUNS)], "size": 9, "symbol": number % 8},
-            **hover(table, "x", n=n),
-        )
+        add_dots(figure, table, range(len(lines)), entry, number, len(rows), n=n)
     figure.update_yaxes(tickvals=list(range(len(lines))), ticktext=list(lines), autorange="reversed", showgrid=False)
     figure.update_xaxes(range=[-0.02, 1.02], title_text=axis)
     return styled(figure, 90 + len(lines) * max(34, 16 * len(rows))).update_yaxes(zeroline=False)

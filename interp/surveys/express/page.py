@@ -8,8 +8,9 @@ import pandas as pd
 
 from interp.files.folder import write_json, writing
 from interp.files.jsonable import jsonable
-from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section, Sentence
+from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section
 from interp.report.page import write_page
+from interp.report.sentences import Sentence
 from interp.surveys.express import figures
 from interp.surveys.express.comparing import Comparison
 

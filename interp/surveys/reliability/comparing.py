@@ -13,7 +13,7 @@ from interp.errors import DamagedError, UserError
 from interp.files.stored import read_record, read_table
 from interp.report import page
 from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section
-from interp.report.looks import INK, RUNS, error_bars, hover, side_by_side, styled
+from interp.report.looks import INK, add_dots, styled
 from interp.surveys.reliability.measures import Share
 
 
@@ -117,24 +117,14 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
     for row, part in enumerate(parts, 1):
         measures = [measure for p, measure in keys if p == part]
         for number, run in enumerate(runs):
-            table = _part_of(run, part, measures, number, len(runs))
+            table = _part_of(run, part, measures)
             kappas = table.assign(value=table["kappa"], ci_low=table["kappa_low"], ci_high=table["kappa_high"])
             for column, points in ((1, table), (2, kappas)):
-                points = points.dropna(subset="value")
-                drawn.add_scatter(
-                    x=points["value"],
-                    y=points["place"],
-                    mode="markers",
-                    name=run.name,
-                    legendgroup=run.name,
-                    showlegend=column == 1 and len(points) > 0 and run.name not in named,
-                    marker={"color": RUNS[number % len(RUNS)], "size": 9},
-                    error_x=error_bars(points, thickness=1.5, width=3),
-                    **hover(points, "x"),
-                    row=row,
-                    col=column,
-                )
-                named |= {run.name} if len(points) else set()
+                known = points.dropna(subset="value")
+                first = column == 1 and len(known) > 0 and run.name not in named
+                panel = {"row": row, "col": column, "showlegend": first}
+                add_dots(drawn, known, known["line"].tolist(), run.name, number, len(runs), **panel)
+                named |= {run.name} if first else set()
         _constants(drawn, row, runs, part, measures)
         drawn.update_yaxes(
             tickvals=list(range(len(measures))),
@@ -148,12 +138,11 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
     return drawn.update_xaxes(zeroline=True).update_yaxes(zeroline=False)
 
 
-def _part_of(run: ComparedRun, part: str, measures: Sequence[str], number: int, of: int) -> pd.DataFrame:
-    """The columns of `Share`, with interval ends and places, of the measures that a run has."""
+def _part_of(run: ComparedRun, part: str, measures: Sequence[str]) -> pd.DataFrame:
+    """The columns of `Share`, with interval ends and the line of each measure that a run has."""
     known = {m: run.measures[part, m].as_dict() for m in measures if (part, m) in run.measures}
-    columns = [f.name for f in fields(Share)]
-    table = pd.DataFrame(known.values(), columns=columns).rename(columns={"low": "ci_low", "high": "ci_high"})
-    return table.assign(place=[measures.index(m) + side_by_side(number, of) for m in known])
+    table = pd.DataFrame(known.values(), columns=[f.name for f in fields(Share)])
+    return table.rename(columns={"low": "ci_low", "high": "ci_high"}).assign(line=[measures.index(m) for m in known])
 
 
 def _constants(drawn: go.Figure, row: int, runs: Sequence[ComparedRun], part: str, measures: Sequence[str]) -> None:
