@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench docs lint wheel clean
+.PHONY: demo test quick bench docs lint wheel clean
 
 demo: $(VENV)/installed
 	@if $(BIN)/interp fetch smollm2-135m-instruct; then \
@@ -15,6 +15,9 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile
+
+quick: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2 --dist loadfile --quick
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks

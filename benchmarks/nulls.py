@@ -141,7 +141,7 @@ def findings(session: Session, kind: str) -> Found:
         session.config.seed,
         len(session.saes.layers),
         selective.loc[selective["q"] < Q_LEVEL, "layer"].nunique(),
-        int((effects["causal"] & (effects["split"] == "discover")).sum()),
+        int((effects["causal"] & (effects["role"] == "discover")).sum()),
         read_json(session.folder / "phases.json")["n_phases"],
         _gains(session, effects),
         Steering.load(session.folder.path).method != "none",
@@ -149,7 +149,7 @@ def findings(session: Session, kind: str) -> Found:
 
 
 def _gains(session: Session, effects: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
-    own = effects[~effects["control"] & (effects["split"] == "discover")].nlargest(10, "effect")
+    own = effects[~effects["control"] & (effects["role"] == "discover")].nlargest(10, "effect")
     own = own.drop_duplicates(["layer", "feature"])
     chosen_from = [SteeredFeature(r.layer, r.feature, r.emotion, r.effect) for r in own.itertuples()]
     data = steer.fit_data(session)

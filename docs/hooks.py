@@ -7,19 +7,42 @@ import re
 from dataclasses import MISSING, fields, is_dataclass
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from interp.run import config
+from interp.run import config, tables
 
 USAGE = re.compile(r"^Usage: (interp .+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")
 TABLE = "<!-- fields of the config -->"
+RUN_FILES = "<!-- files of a run -->"
+COLUMNS = re.compile(r"<!-- (?:columns|arrays|keys) of (\S+) -->")
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    if page.file.src_uri != "commands.md":
-        return markdown
-    return USAGE.sub(r"Usage: `\1`", markdown).replace(TABLE, config_table())
+    if page.file.src_uri == "commands.md":
+        return USAGE.sub(r"Usage: `\1`", markdown).replace(TABLE, config_table())
+    if page.file.src_uri == "howto/run-folder.md":
+        return COLUMNS.sub(lambda m: columns_table(tables.FILES[m[1]]), markdown.replace(RUN_FILES, files_table()))
+    return markdown
+
+
+def files_table() -> str:
+    """One row per file of a run folder, in the order in which they are made."""
+    lines = ["| file | holds | stage |", "|---|---|---|"]
+    lines += [f"| `{f.name}` | {f.holds} | {f.stage or 'from the start'} |" for f in tables.FILES.values()]
+    return "\n".join([*lines, "| `report.html` | the report; opens offline | at the end |"])
+
+
+def columns_table(file: tables.FileSchema) -> str:
+    """What a row is, and one line per column, array or key."""
+    name = {".parquet": "column", ".json": "key"}.get(Path(file.name).suffix, "array")
+    lines = [f"One row per {file.rows}.", ""] if file.rows and name == "column" else []
+    lines += [f"| {name} | is | unit | type |", "|---|---|---|---|"]
+    for c in file.columns:
+        kind = f"{c.kind}, or missing" if c.missing else c.kind
+        lines.append(f"| `{c.name}` | {c.meaning.replace('|', '&#124;')} | {c.unit} | {kind} |")
+    return "\n".join(lines)
 
 
 def config_table() -> str:

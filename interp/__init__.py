@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from interp.steering.steering import Steering
     from interp.texts.examples import Example, load_corpus
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Captured",
     "Example",

@@ -65,6 +65,8 @@ MOVED = {
     "report.answer": "report.sentences",
     "report.figures": "report.looks",
     "report.features": "report.feature_sets",
+    "report.run_files": "run.reading",
+    "steering.additive": "run.additive",
     "express": "surveys.express",
     "reliability": "surveys.reliability",
 }

@@ -149,7 +149,36 @@ def save_stack(folder: Path, layers: int = 4) -> Path:
     return folder
 
 
+QUICK_FAMILIES = ("llama", "gemma3")
+LONG = {
+    "test_browser.py",
+    "test_bundled.py",
+    "test_causes.py",
+    "test_claims.py",
+    "test_damage.py",
+    "test_looking.py",
+    "test_planted.py",
+    "test_run.py",
+    "test_sae_card.py",
+    "test_sae_training.py",
+    "test_tuning.py",
+}
+"""Files whose tests make whole runs or train; `make quick` leaves them, and the notebooks, out."""
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption("--quick", action="store_true", help="no whole runs, no notebooks, two model families")
+
+
+def _is_quick(item) -> bool:
+    family = getattr(item, "callspec", None) and item.callspec.params.get("any_model")
+    return item.path.suffix == ".py" and item.path.name not in LONG and family in (None, *QUICK_FAMILIES)
+
+
 def pytest_collection_modifyitems(config, items) -> None:
+    if config.getoption("--quick"):
+        config.hook.pytest_deselected(items=[item for item in items if not _is_quick(item)])
+        items[:] = [item for item in items if _is_quick(item)]
     data = Path(__file__).parents[2] / "shared" / "data"
     if not data.is_dir():
         for item in items:

@@ -1,59 +1,63 @@
 """Run folders made by hand: what a run leaves, without a model."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from interp.files.folder import SCHEMA_VERSION
+from interp.run import tables
 from interp.run.stages.trace import concentration
+
+DEFAULTS = {"int": 1, "float": 0.5, "bool": False, "str": "x"}
+"""What stands in columns of which nothing is said."""
+
+
+def store(folder: Path, name: str, lines: Sequence[dict[str, Any]]) -> None:
+    """Writes `NAME.parquet` with all columns of its schema."""
+    columns = [c for c in tables.FILES[f"{name}.parquet"].columns if c.name.islower()]
+    defaults = {c.name: None if c.missing else DEFAULTS[c.kind] for c in columns}
+    tables.write(folder / f"{name}.parquet", pd.DataFrame([defaults | line for line in lines]))
 
 
 def write_causes(folder: Path, causal: tuple[str, ...], labels: tuple[str, ...]) -> None:
     """What the stages after tracing leave; emotions without a causal feature have no rows."""
     interval = {"effect": 0.4, "ci_low": 0.2, "ci_high": 0.6, "n": 10}
-    tables = {
-        "joint": [
-            {"emotion": a, "phase": "all", "k": k, "control": c, **interval}
-            for a in causal
-            for k in (1, 2)
-            for c in (False, True)
-        ],
-        "overshadowing": [{"emotion": a, "answer": b, "moved": 0.1, **interval} for a in causal for b in labels],
-        "insertion": [
-            {"emotion": a, "target": b, "control": c, "n_answered_otherwise": 9, "follows": 0.5, **interval}
-            for a in causal
-            for b in (*labels, "neutral")
-            for c in (False, True)
-            if a != b
-        ],
-        "baselines": [{"layer": k, "method": "mlp, zero", "emotion": a, **interval} for a in labels for k in (0, 1)],
-    }
-    columns = ["emotion", "phase", "k", "control", "answer", "target", "follows", "moved", *interval]
-    for name, lines in tables.items():
-        pd.DataFrame(lines, columns=None if lines else columns).to_parquet(folder / f"{name}.parquet")
-    none = dict.fromkeys(("taken_for", "overshadowed_by", "fires_with"))
+    sizes = [(k, c) for k in (1, 2) for c in (False, True)]
+    joint = [{"emotion": a, "phase": "all", "k": k, "control": c, **interval} for a in causal for k, c in sizes]
+    store(folder, "joint", joint)
+    moved = [{"emotion": a, "answer": b, "moved": 0.1, **interval} for a in causal for b in labels]
+    store(folder, "overshadowing", moved)
+    inserted = [
+        {"emotion": a, "target": b, "control": c, "n_answered_otherwise": 9, **interval}
+        for a in causal
+        for b in (*labels, "neutral")
+        for c in (False, True)
+        if a != b
+    ]
+    store(folder, "insertion", inserted)
+    ablated = [{"layer": k, "method": "mlp, zero", "emotion": a, **interval} for a in labels for k in (0, 1)]
+    store(folder, "baselines", ablated)
     counts = {"n": 10, "n_traced": 10, "n_causal": 2 if causal else 0, "n_selective": 3}
-    measured = (
-        "recall taken_for_share effective_number share_top_1 share_top_5 share_top_10 summed_effect removed_together"
-        " controls_removed_together answers_moved follows_in_neutral follows_in_others follows_in_others_control"
-        " fires_with_share lexical"
-    )
-    shares = dict.fromkeys(measured.split(), 0.5 if causal else np.nan)
-    pd.DataFrame([{"emotion": a, **none, **counts, **shares} for a in labels]).to_parquet(folder / "why.parquet")
+    measured = [c.name for c in tables.FILES["why.parquet"].columns if c.kind == "float"]
+    shares = dict.fromkeys(measured, 0.5 if causal else np.nan)
+    store(folder, "why", [{"emotion": a, **counts, **shares} for a in labels])
 
 
 def write_features(folder: Path, labels: tuple[str, ...], layers: int, traced: int, text: str) -> None:
     """Selective features, and a card for each of the first two traced features."""
     lines = [
         {"layer": k, "feature": f, "emotion": a, "auroc": 0.8, "q": 0.01, "lexical": bool(f % 2), "n": 10}
-        | {"kind": "shared" if f % 3 == 0 else "specific", "mean_difference": 1.0, "p": 0.001}
+        | {"kind": "shared" if f % 3 == 0 else "specific"}
         for k in range(layers)
         for f in range(traced)
         for i, a in enumerate(labels)
         if f % 3 == 0 or f % len(labels) == i
     ]
-    pd.DataFrame(lines).to_parquet(folder / "selectivity.parquet")
+    store(folder, "selectivity", lines)
     tokens = [w + " " for w in text.split()] or [""]
     shown = {"id": "mine-1", "corpus": "mine", "gold": labels[0], "predicted": labels[0]}
     cards = [
@@ -72,7 +76,7 @@ def write_features(folder: Path, labels: tuple[str, ...], layers: int, traced: i
         }
         for f in range(2)
     ]
-    (folder / "cards.json").write_text(json.dumps(cards))
+    tables.write(folder / "cards.json", cards)
 
 
 def make_run(
@@ -96,6 +100,7 @@ def make_run(
     config = {"name": name, "labels": list(labels), "seed": 0, "out": "runs"}
     model = {"name": "m", "identity": "x", "n_layers": layers, "d_model": 8, "device": "cpu", "dtype": "float32"}
     record = {
+        "schema_version": SCHEMA_VERSION,
         "name": name,
         "config": config,
         "versions": {"interp": "0.1.0"},
@@ -107,17 +112,8 @@ def make_run(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "run.json").write_text(json.dumps(record))
     gold = np.resize(labels, examples)
-    pd.DataFrame(
-        {
-            "role": "test",
-            "corpus": corpus,
-            "split": "test",
-            "gold": gold,
-            "predicted": gold[::-1],
-            "cut": 0,
-            "text": text,
-        }
-    ).to_parquet(folder / "examples.parquet")
+    asked = {"role": "test", "corpus": corpus, "split": "test", "cut": 0, "text": text}
+    store(folder, "examples", [asked | {"gold": a, "predicted": b} for a, b in zip(gold, gold[::-1], strict=True)])
     signals = ["probe_residuals", "probe_features", "probe_shuffled", "selective_features", "joint_ablation"]
     signals += ["direct_evidence", "format_share", "content_overlap", "fvu", "l0"]
     lines = [
@@ -126,78 +122,46 @@ def make_run(
         for s in signals
         for v in (rng.random(),)
     ]
-    pd.DataFrame(lines).to_parquet(folder / "signals.parquet")
+    store(folder, "signals", lines)
     spans = [{"phase": 1, "first": 0, "last": layers - 1}]
     phases = {"n_phases": 1, "phases": spans, "boundaries": [], "intervals": [], "verdict": "1 phase fits best."}
     (folder / "phases.json").write_text(json.dumps(phases))
-    effects = pd.DataFrame(
-        [
-            {
-                "layer": k % layers,
-                "phase": 1,
-                "feature": k,
-                "emotion": label,
-                "split": "discover",
-                "n": 10,
-                "n_active": 5,
-                "effect": 1.0 / (k + 1),
-                "ci_low": 0.01,
-                "ci_high": 1.0,
-                "flip_rate": 0.1,
-                "attribution": 0.1,
-                "control": k > traced - 3,
-                "causal": causal and k < 2,
-            }
-            for label in labels
-            for k in range(traced)
-        ]
-    )
-    effects.to_parquet(folder / "effects.parquet")
-    concentration(effects, list(labels)).to_parquet(folder / "concentration.parquet")
+    measured = {"phase": 1, "role": "discover", "n": 10, "n_active": 5, "ci_low": 0.01, "ci_high": 1.0}
+    lines = [
+        {"layer": k % layers, "feature": k, "emotion": label, **measured, "flip_rate": 0.1, "attribution": 0.1}
+        | {"effect": 1.0 / (k + 1), "control": k > traced - 3, "causal": causal and k < 2}
+        for label in labels
+        for k in range(traced)
+    ]
+    store(folder, "effects", lines)
+    whole = concentration(tables.read(folder / "effects.parquet"), list(labels))
+    tables.write(folder / "concentration.parquet", whole)
     write_causes(folder, labels if causal else (), labels)
     write_features(folder, labels, layers, traced, text)
     facts = {"method": "amplify" if causal else "none", "setting": "gain 2", "reason": "Nothing to steer."}
     (folder / "steering.json").write_text(json.dumps(facts))
     metrics = ["accuracy", "macro_f1", "macro_f1_gain", *(f"recall_{x}" for x in labels)]
     metrics += [f"recall_gain_{x}" for x in labels]
+    scores = {"corpus": corpus, "split": "test", "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": examples}
+    prices = {"corpus": "plain text", "split": "all", "value": 1.0, "ci_low": 1.0, "ci_high": 1.0, "n": 9}
     lines = [
-        {
-            "corpus": corpus,
-            "split": "test",
-            "method": m,
-            "metric": k,
-            "value": 0.5,
-            "ci_low": 0.4,
-            "ci_high": 0.6,
-            "n": examples,
-        }
+        {**scores, "method": m, "metric": k}
         for m in ("unsteered", "steered")
         for k in metrics
         if not (m == "unsteered" and "gain" in k)
     ]
-    lines += [
-        {
-            "corpus": "plain text",
-            "split": "all",
-            "method": "steered",
-            "metric": k,
-            "value": 1,
-            "ci_low": 1,
-            "ci_high": 1,
-            "n": 9,
-        }
-        for k in ("perplexity_ratio", "kl")
-    ]
-    pd.DataFrame(lines).to_parquet(folder / "evaluation.parquet")
+    lines += [{**prices, "method": "steered", "metric": k} for k in ("perplexity_ratio", "kl")]
+    store(folder, "evaluation", lines)
     values = {"value": 0.1, "ci_low": 0.0, "ci_high": 0.2, "n": examples}
     strengths = [{"method": "steered", "strength": s, "changed": 0.1, **values} for s in (0.5, 1.0, 2.0)]
     dose = [{"corpus": corpus, **s} for s in strengths]
     dose += [{"corpus": "plain text", **s, "method": "perplexity_ratio"} for s in strengths]
-    pd.DataFrame(dose).to_parquet(folder / "dose.parquet")
+    store(folder, "dose", dose)
     side = [{"method": m, "metric": "cloze_accuracy", **values} for m in ("unsteered", "steered")]
-    pd.DataFrame(side).to_parquet(folder / "side_effects.parquet")
+    store(folder, "side_effects", side)
+    tables.write(folder / "learning.parquet", pd.DataFrame())
     answers = [
         {"corpus": corpus, "method": m, "gold": g, "predicted": g} for m in ("unsteered", "steered") for g in gold
     ]
-    pd.DataFrame(answers).to_parquet(folder / "predictions.parquet")
+    store(folder, "predictions", answers)
     return folder

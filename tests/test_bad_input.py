@@ -18,8 +18,8 @@ from interp.files.scalars import alternatives
 from interp.models import loading
 from interp.run import pipeline
 from interp.run.config import Config
-from interp.surveys.express import cli as express
-from interp.surveys.reliability import cli as reliability
+from interp.cli import express
+from interp.cli import reliability
 
 HOSTILE = ["\x1b[31mred", "a\nb", "", "half \ud83d", "nul\0"]
 """No text of one line."""

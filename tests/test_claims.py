@@ -92,7 +92,7 @@ def test_effects_by_example_holds_causal_features_on_their_own_emotion():
         {"row": [0, 1, 2, 0], "layer": 0, "feature": [5, 5, 5, 6], "effect": [1.0, 2.0, 3.0, 4.0], "flipped": False}
     )
     effects = pd.DataFrame(
-        {"emotion": ["joy", "joy", "fear"], "layer": 0, "feature": [5, 6, 5], "split": "discover"}
+        {"emotion": ["joy", "joy", "fear"], "layer": 0, "feature": [5, 6, 5], "role": "discover"}
         | {"causal": [True, False, False]}
     )
     found = by_example(measured, effects, {0: "joy", 1: "joy", 2: "fear"})
@@ -172,7 +172,7 @@ def planted_run(folder, effects_of, answers=None, firing=None, name="demo", mode
             {"layer": 0, "feature": f, "emotion": emotion, "effect": 0.0, "control": True, "causal": False}
             for f in CONTROLS
         ]
-    shared = {"phase": 1, "split": "discover", "n": EACH, "n_active": EACH, "ci_low": 0.01, "ci_high": 1.0}
+    shared = {"phase": 1, "role": "discover", "n": EACH, "n_active": EACH, "ci_low": 0.01, "ci_high": 1.0}
     effects = pd.DataFrame(lines).assign(**shared, flip_rate=0.0, attribution=0.1)
     effects.to_parquet(folder / "effects.parquet")
     concentration(effects, list(EMOTIONS)).to_parquet(folder / "concentration.parquet")

@@ -375,7 +375,7 @@ def test_21_a_moved_run_finds_its_files_where_they_lie(tmp_path, monkeypatch):
 
 def test_a_run_says_what_it_wrote_and_from_where(run):
     record = read_record(run)
-    assert record["schema_version"] == 2 and record["threads"] >= 1 and Path(record["paths"]["model"]).is_dir()
+    assert record["schema_version"] == 3 and record["threads"] >= 1 and Path(record["paths"]["model"]).is_dir()
     assert record["stages"]["phases"]["outputs"]["phases.json"][0] == (run / "phases.json").stat().st_size
     as_recorded(run, [name for entry in record["stages"].values() for name in entry["outputs"]], record)
 

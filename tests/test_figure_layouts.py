@@ -27,7 +27,7 @@ def effects(labels=LABELS) -> pd.DataFrame:
         for e in labels
         for f in range(10)
     ]
-    return pd.DataFrame(lines).assign(layer=0, split="discover", ci_low=0.0, ci_high=2.0, n=9, flip_rate=0.1)
+    return pd.DataFrame(lines).assign(layer=0, role="discover", ci_low=0.0, ci_high=2.0, n=9, flip_rate=0.1)
 
 
 def test_layers_that_were_not_measured_have_no_point_and_no_line():

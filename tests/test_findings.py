@@ -186,7 +186,7 @@ def test_concentration_of_known_effects():
             "phase": [2, 2, 1, 1],
             "effect": [3.0, 1.0, 9.0, 1.0],
             "causal": [True, True, False, False],
-            "split": "discover",
+            "role": "discover",
             "n": [7, 7, 7, 5],
         }
     )

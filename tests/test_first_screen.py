@@ -12,12 +12,12 @@ from safetensors.numpy import save_file
 from interp.report import write_report
 from interp.report.glance import facts, heading, recognised
 from interp.report.onset import half_way, onset
-from interp.report.run_files import RunFiles
 from interp.report.sections import _gains
 from interp.report.sentences import answer
 from interp.report.steered import said, steered
 from interp.report.tables import tables
 from interp.report.words import layer_list, number
+from interp.run.reading import RunFiles
 
 SIX = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
 

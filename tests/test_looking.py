@@ -72,7 +72,7 @@ def test_every_emotion_has_cards_and_they_are_in_order(run, cards):
     assert [(c["layer"], c["feature"]) for c in cards] == sorted({(c["layer"], c["feature"]) for c in cards})
     known = {(c["layer"], c["feature"]) for c in cards}
     for label in LABELS:
-        own = effects[(effects["emotion"] == label) & ~effects["control"] & (effects["split"] == "discover")]
+        own = effects[(effects["emotion"] == label) & ~effects["control"] & (effects["role"] == "discover")]
         best = own.sort_values("effect", ascending=False).head(3)
         assert known & set(zip(best["layer"], best["feature"], strict=True))
 

@@ -56,7 +56,7 @@ def finished(planted) -> Path:
 def causal(finished) -> set[tuple[int, int, str]]:
     """(layer, feature, emotion) that the run calls causal."""
     table = pd.read_parquet(finished / "effects.parquet")
-    table = table[table["causal"] & (table["split"] == "discover")]
+    table = table[table["causal"] & (table["role"] == "discover")]
     return set(zip(table["layer"], table["feature"], table["emotion"], strict=True))
 
 

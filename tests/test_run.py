@@ -14,11 +14,12 @@ import torch
 import yaml
 from conftest import FAMILIES, WORDS, build_model, build_sae, save_stack
 from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from interp import UserError
 from interp.errors import InterpWarning
 from interp.files.folder import RunFolder
-from interp.run import pipeline
+from interp.run import pipeline, tables
 from interp.run.config import load_config
 from interp.run.session import Session
 from interp.run.stages.steer import remembered
@@ -118,7 +119,7 @@ def test_tables_have_the_documented_columns(finished):
         "examples": "id corpus split text gold predicted logp_anger logp_fear logp_joy",
         "signals": "layer signal value ci_low ci_high n",
         "selectivity": "layer feature emotion auroc mean_difference p q n kind",
-        "effects": "layer phase feature emotion split n effect ci_low ci_high flip_rate attribution control",
+        "effects": "layer phase feature emotion role n effect ci_low ci_high flip_rate attribution control",
         "evaluation": "corpus split method metric value ci_low ci_high n seed",
     }
     for name, wanted in columns.items():
@@ -132,6 +133,22 @@ def test_tables_have_the_documented_columns(finished):
         assert file.get_tensor("residuals").shape == (99, 32)
 
 
+def test_every_file_is_as_its_schema_says(finished):
+    suffixes = {".parquet", ".npz", ".safetensors", ".json"}
+    paths = [p for p in finished.rglob("*") if p.suffix in suffixes]
+    assert len(paths) > 30
+    for path in paths:
+        schema = tables.schema_of(path.relative_to(finished).as_posix())
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            assert list(tables.checked(schema, table)) == list(table)
+        elif path.suffix == ".json":
+            tables.check_json(schema, json.loads(path.read_text()))
+        else:
+            arrays = load_file(path) if path.suffix == ".safetensors" else dict(np.load(path))
+            tables.check_arrays(schema, arrays)
+
+
 def test_effects_in_the_table_are_those_of_the_engine(world, finished):
     """One row of effects.parquet, computed anew from the public functions."""
     from interp import capture, load_model, load_saes
@@ -143,7 +160,7 @@ def test_effects_in_the_table_are_those_of_the_engine(world, finished):
     examples = pd.read_parquet(finished / "examples.parquet")
     effects = pd.read_parquet(finished / "effects.parquet")
     for row in effects.iloc[[0, 5, -1]].itertuples():
-        mine = examples[(examples["role"] == row.split) & (examples["gold"] == row.emotion)]
+        mine = examples[(examples["role"] == row.role) & (examples["gold"] == row.emotion)]
         captured = capture(model, build_prompts(mine["text"].tolist(), LABELS), answers=LABELS, keep_cache=True)
         logits = ablate(model, saes, captured, layer=row.layer, features=[row.feature])[:, 0]
         target = LABELS.index(row.emotion)

@@ -433,7 +433,7 @@ def export(
 
 def _strength(emotion: str | None, strength: float | None) -> float:
     """The strength asked for, or one that leaves language whole."""
-    from interp.steering.additive import GENTLE
+    from interp.run.additive import GENTLE
 
     return strength if strength is not None else 1.0 if emotion is None else GENTLE
 
@@ -444,8 +444,8 @@ def _steering_of(
     """Model, SAEs and steering of a run folder; chats as the run did, unless `chat` says otherwise."""
     from interp.files.stored import as_recorded, read_record
     from interp.models.loading import load_model
+    from interp.run.additive import towards
     from interp.saes.loading import load_saes
-    from interp.steering.additive import towards
     from interp.steering.steering import FACTS, TENSORS, Steering
 
     config = config_of(run)
@@ -595,8 +595,8 @@ def _summary(config: Config, folder: Path) -> None:
 
 def _said(folder: Path) -> None:
     """What was found, as the report begins, and what to type next."""
-    from interp.report.run_files import RunFiles
     from interp.report.sentences import answer
+    from interp.run.reading import RunFiles
 
     for sentence in answer(RunFiles(folder)):
         errors.print(str(sentence))

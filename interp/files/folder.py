@@ -36,8 +36,8 @@ __all__ = [
     "write_table",
     "writing",
 ]
-SCHEMA_VERSION = 2
-"""Of `run.json`. 2: what a stage wrote is kept with size and hash."""
+SCHEMA_VERSION = 3
+"""Layout of a run folder. 2: what a stage wrote is kept with size and hash; 3: effects have a `role`, no `split`."""
 LOCK = ".lock"
 
 

@@ -92,8 +92,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pd.DataFram
         raise DamagedError(path, _reason(error)) from None
 
 
-def read_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """The arrays of an `.npz`.
+def read_arrays(path: Path, names: Sequence[str] | None = None) -> "dict[str, np.ndarray]":
+    """The arrays of an `.npz`, or those of some names.
 
     Raises:
         DamagedError: it is none, or one of its arrays is damaged.
@@ -102,7 +102,7 @@ def read_arrays(path: Path) -> "dict[str, np.ndarray]":
 
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: file[name] for name in (file.files if names is None else names)}
     except (*UNREADABLE, AttributeError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -60,11 +60,9 @@ def _share(count: int, n: int) -> Estimate:
 
 
 def _few(run: Run, emotions: list[EmotionFindings]) -> Finding | None:
-    effects = run.table("effects")
-    if effects is None or not run.layers:
+    if run.table("effects") is None or not run.layers:
         return None
-    found = effects[effects["split"] == "discover"]
-    distinct = len(found[found["causal"].astype(bool)].drop_duplicates(["layer", "feature"]))
+    distinct = len(run.causal_features().drop_duplicates(["layer", "feature"]))
     e = _share(distinct, sum(run.dictionary(k) for k in run.layers))
     traced = sum(x.n_traced for x in emotions)
     pairs = sum(x.n_causal for x in emotions)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from interp.analysis.effect_rows import effects_on
 from interp.findings.claims import Order, order_of
 from interp.findings.concentration import NOTHING, Concentration, concentrated, estimate
 from interp.findings.reading import Run
@@ -52,8 +53,7 @@ def emotion_findings(run: Run, elsewhere: Float[Array, "draw emotion"]) -> list[
     effects, examples = run.table("effects"), run.table("examples")
     if effects is None or examples is None:
         return []
-    found = effects[effects["split"] == "discover"]
-    causal = found[found["causal"].astype(bool)]
+    found, causal = effects_on(effects), run.causal_features()
     spreads = [_spread(run, causal, label) for label in run.labels]
     diffuse = _orders(spreads, "effective", sign=1)
     weakest = _orders(spreads, "strongest", sign=-1)
@@ -144,13 +144,12 @@ def fires_elsewhere(run: Run) -> Float[Array, "draw emotion"]:
     Features that are causal for the text's own emotion too are left out. First row: with all examples; NaN where an
     emotion has no causal feature or the run has no features.
     """
-    rows, effects = run.rows("discover"), run.table("effects")
+    rows, causal = run.rows("discover"), run.causal_features()
     resamples = int(run.config.get("resamples", 1000))
     out = np.full((1 + resamples, len(run.labels)), np.nan)
-    if effects is None or not len(rows):
+    if not len(causal) or not len(rows):
         return out
-    gold, causal = run.gold(rows), effects[(effects["split"] == "discover") & effects["causal"].astype(bool)]
-    layers = set(run.layers)
+    gold, layers = run.gold(rows), set(run.layers)
     strongest = causal[causal["layer"].isin(layers)].sort_values("effect", ascending=False, kind="stable")
     keys = [
         list(zip(own["layer"], own["feature"], strict=True))

@@ -1,38 +1,25 @@
 """The files of a run as findings read them: no model, one line for what is damaged."""
 
-import json
-import zipfile
 import zlib
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from interp.analysis.features import load_features
-from interp.errors import UserError
-from interp.report.run_files import RunFiles
+from interp.errors import DamagedError, UserError
+from interp.files.stored import read_arrays
+from interp.run.reading import RunFiles
 from interp.statistics import resample_weights
 
 Array = np.ndarray
-BROKEN = (pyarrow.ArrowException, zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, zlib.error)
-"""What a damaged table, array file or JSON file raises."""
-NEEDED = {
-    "effects_by_example": ("row", "emotion", "layer", "feature", "effect"),
-    "examples": ("corpus", "role", "split", "gold", "predicted"),
-}
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(RunFiles):
     """A run folder; every file is read once, and is None where it is absent or lacks columns."""
-
-    folder: Path
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -41,27 +28,16 @@ class Run:
         Raises:
             UserError: it is no run folder, or its record is damaged.
         """
-        record = folder / "run.json"
-        if not record.is_file():
-            raise UserError(f"{folder} is no run folder (it holds no run.json); give one such as runs/tiny.")
         run = cls(folder)
         try:
-            run.config["labels"], run.config["seed"], run.record["model"]["name"], run.config["corpora"]["discover"]
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"{record} is damaged; make the run again with `interp run`.") from None
+            run.config["corpora"]["discover"]["name"]
+        except (KeyError, TypeError, DamagedError):
+            raise UserError(f"{folder / 'run.json'} is damaged; make the run again with `interp run`.") from None
         return run
 
-    @cached_property
-    def record(self) -> dict[str, Any]:
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-
-    @cached_property
+    @property
     def config(self) -> dict[str, Any]:
         return self.record["config"]
-
-    @cached_property
-    def labels(self) -> list[str]:
-        return self.config["labels"]
 
     @property
     def model(self) -> str:
@@ -73,60 +49,21 @@ class Run:
         """The corpus on which features were found."""
         return str(self.config["corpora"]["discover"]["name"])
 
-    @cached_property
-    def _tables(self) -> dict[str, pd.DataFrame | None]:
-        return {}
-
-    def table(self, name: str) -> pd.DataFrame | None:
-        """`NAME.parquet`.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        if name not in self._tables:
-            try:
-                found = RunFiles(self.folder).table(name)
-            except BROKEN as error:
-                raise self._damaged(f"{name}.parquet", error) from None
-            complete = found is not None and all(c in found for c in NEEDED.get(name, ()))
-            self._tables[name] = found if complete else None
-        return self._tables[name]
-
-    def json(self, name: str) -> Any:
-        """`NAME.json`, None where it is absent.
-
-        Raises:
-            UserError: the file is damaged.
-        """
-        try:
-            return RunFiles(self.folder).json(name)
-        except BROKEN as error:
-            raise self._damaged(f"{name}.json", error) from None
-
     def features(self, layer: int) -> csr_array:
         """Features of a layer, [example, d_sae].
 
         Raises:
-            UserError: the file is damaged.
+            DamagedError: the file is damaged.
         """
-        name = f"features/layer_{layer:02d}.npz"
-        try:
-            return load_features(self.folder / name).acts
-        except BROKEN as error:
-            raise self._damaged(name, error) from None
+        return load_features(self.folder / f"features/layer_{layer:02d}.npz").acts
 
     def dictionary(self, layer: int) -> int:
         """Number of features of a layer's SAE.
 
         Raises:
-            UserError: the file is damaged.
+            DamagedError: the file is damaged.
         """
-        name = f"features/layer_{layer:02d}.npz"
-        try:
-            with np.load(self.folder / name) as stored:
-                return int(stored["shape"][1])
-        except BROKEN as error:
-            raise self._damaged(name, error) from None
+        return int(read_arrays(self.folder / f"features/layer_{layer:02d}.npz", ["shape"])["shape"][1])
 
     @property
     def layers(self) -> list[int]:
@@ -137,13 +74,7 @@ class Run:
     def signal_draws(self) -> dict[str, Float[Array, " resample"]]:
         """Bootstrap draws of the signals by `name/layer`; empty where there are none."""
         path = self.folder / "signals_draws.npz"
-        if not path.exists():
-            return {}
-        try:
-            with np.load(path) as stored:
-                return {name: stored[name] for name in stored.files}
-        except BROKEN as error:
-            raise self._damaged(path.name, error) from None
+        return read_arrays(path) if path.exists() else {}
 
     def rows(self, role: str) -> Int[Array, " example"]:
         """Rows of `examples.parquet` with a role whose emotion is one of the labels."""
@@ -177,10 +108,3 @@ class Run:
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the run's."""
         return (int(self.config["seed"]) * 1_000_003 + zlib.crc32(purpose.encode())) % 2**32
-
-    def _damaged(self, name: str, error: Exception) -> UserError:
-        reason = " ".join(str(error).split())[:120]
-        return UserError(
-            f"{self.folder / name} is damaged ({type(error).__name__}: {reason}); make the run again with"
-            " `interp run` into a new folder, or leave it out."
-        )

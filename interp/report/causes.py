@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.analysis.effect_rows import effects_on
 from interp.report.looks import DIVERGING, INK, PHASES, add_heat, colours, error_bars, faded, styled
 
 SHOWN = 40
@@ -23,7 +24,7 @@ def ladder(effects: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
 
     The first two entries of every point's `customdata` are its layer and feature.
     """
-    found = effects[effects["split"] == "discover"]
+    found = effects_on(effects)
     shown = [label for label in labels if ((found["emotion"] == label) & ~found["control"].astype(bool)).any()]
     rows = max(1, -(-len(shown) // COLUMNS))
     height = 100 + ROW * rows

@@ -15,10 +15,10 @@ from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTa
 from interp.report.glance import short_name
 from interp.report.looks import RUNS, add_curve, styled
 from interp.report.page import write_page
-from interp.report.run_files import RunFiles
 from interp.report.sentences import Sentence, where
 from interp.report.signal_names import signal_name
 from interp.report.tables import emotions_compared
+from interp.run.reading import RunFiles
 
 SHOWN = ("probe_residuals", "probe_features", "joint_ablation", "direct_evidence")
 MEASURES = ("recall", "n_causal", "effective_number", "share_top_1", "removed_together", "follows_in_others")
@@ -62,8 +62,7 @@ def causal_overlap(runs: Sequence[TracedRun]) -> pd.DataFrame:
     """Jaccard overlap of the causal (layer, feature, emotion) triples of every two runs on the same SAEs."""
     found = {}
     for run in runs:
-        effects = read_table(run.folder / "effects.parquet")
-        causal = effects[effects["causal"] & (effects["split"] == "discover")]
+        causal = run.files.causal_features()
         found[run.name] = set(zip(causal["layer"], causal["feature"], causal["emotion"], strict=True))
     identities = {run.name: run.files.record["saes"]["identity"] for run in runs}
     pairs = [(a, b) for a, b in combinations(found, 2) if identities[a] == identities[b]]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from interp.report.run_files import RunFiles
 from interp.report.words import counted, layer_list, listed, share
+from interp.run.reading import RunFiles
 from interp.statistics import Estimate
 
 ROLES = {"discover": "to find features", "fit": "to choose a steering", "test": "to test"}

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.analysis.effect_rows import causal_features
 from interp.report.looks import PHASES, add_band, add_heat, faded, hover, styled
 from interp.report.signal_names import signal_name
 
@@ -153,7 +154,7 @@ def emotion_map(
             ("features selective for it", count, alone, "%{z} selective, %{customdata} for this emotion alone")
         )
     if effects is not None:
-        causal = effects[effects["causal"].astype(bool) & (effects["split"] == "discover")]
+        causal = causal_features(effects)
         total = causal.pivot_table(index="layer", columns="emotion", values="effect", aggfunc="sum")
         number = pd.crosstab(causal["layer"], causal["emotion"])
         shown = "%{z:.2f} nats in all, %{customdata} causal features"

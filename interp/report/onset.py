@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from interp.report.run_files import RunFiles
+from interp.run.reading import RunFiles
 
 Array = np.ndarray
 DRAWS = "signals_draws.npz"

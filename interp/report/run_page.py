@@ -9,9 +9,9 @@ import yaml
 from interp.report.contents import CardEffect, FeatureCard, Page
 from interp.report.glance import facts, heading, recognised
 from interp.report.page import write_page
-from interp.report.run_files import RunFiles
 from interp.report.sections import sections
 from interp.report.sentences import answer
+from interp.run.reading import RunFiles, earlier_layout
 
 
 def write_report(folder: Path, *, text: bool = True) -> Path:
@@ -47,7 +47,8 @@ def _notices(run: RunFiles) -> list[str]:
     said = (
         [f"This run stopped early, or was made by an older version. Not there: {missing}. {again}"] if missing else []
     )
-    return said + [f"{line} {again}" for line in sorted(run.lacking.values())]
+    earlier = earlier_layout(run.record)
+    return said + [f"{line} {again}" for line in sorted(run.lacking.values())] + ([earlier] if earlier else [])
 
 
 def _provenance(record: Mapping[str, Any]) -> str:
@@ -65,7 +66,7 @@ def _cards(run: RunFiles, text: bool) -> list[FeatureCard]:
     effects = run.table("effects")
     exact: dict[tuple[int, int], list[CardEffect]] = {}
     if effects is not None:
-        columns = ["layer", "feature", "emotion", "split", "effect", "ci_low", "ci_high", "n", "flip_rate", "causal"]
+        columns = ["layer", "feature", "emotion", "role", "effect", "ci_low", "ci_high", "n", "flip_rate", "causal"]
         shown = effects.loc[~effects["control"].astype(bool), columns]
         for layer, feature, *rest in shown.itertuples(index=False):
             exact.setdefault((int(layer), int(feature)), []).append(CardEffect(*rest))

@@ -6,11 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from interp.analysis.effect_rows import effects_on
 from interp.report import baselines, causes, confusions, feature_sets, layers, steering
 from interp.report.contents import PageFigure, Section
-from interp.report.run_files import RunFiles
 from interp.report.tables import tables
 from interp.report.words import layer_list
+from interp.run.reading import RunFiles
 from interp.texts.corpus_names import corpus_names
 
 Maker = Callable[[RunFiles], list[PageFigure]]
@@ -57,10 +58,6 @@ def _from(*names: str) -> Callable[[Callable[..., list[PageFigure]]], Maker]:
 def _span(n: pd.Series) -> str:
     low, high = int(n.min()), int(n.max())
     return f"n = {low:,}" if low == high else f"n = {low:,} to {high:,}"
-
-
-def _found(effects: pd.DataFrame) -> pd.DataFrame:
-    return effects[effects["split"] == "discover"]
 
 
 @_from("signals")
@@ -111,7 +108,7 @@ def _emotion_map(run: RunFiles) -> list[PageFigure]:
     selectivity, effects = run.table("selectivity"), run.table("effects")
     if selectivity is None and effects is None:
         return []
-    n = "" if effects is None else f" {_span(_found(effects)['n'])} discover examples per emotion."
+    n = "" if effects is None else f" {_span(effects_on(effects)['n'])} discover examples per emotion."
     caption = (
         "Rows: emotions; columns: layers with SAEs. First: how many features are selective for the emotion (one against"
         f" the rest, q < 0.05); second: the summed effect of its causal features, in nats.{n} Where a row is dark in"
@@ -126,7 +123,7 @@ def _ladder(run: RunFiles, effects: pd.DataFrame) -> list[PageFigure]:
     caption = (
         "Each circle is one feature: how much the gold emotion's log-probability falls when that feature alone is"
         " removed at the answer position, mean over the emotion's discover examples"
-        f" ({_span(_found(effects)['n'])}), with its 95 % interval; the {causes.SHOWN} largest of each emotion."
+        f" ({_span(effects_on(effects)['n'])}), with its 95 % interval; the {causes.SHOWN} largest of each emotion."
         " Colour: its phase of layers. Filled: causal, that is, interval above zero, above the 99th percentile of the"
         " controls of its phase, and a larger effect where the emotion is than where it is not (q < 0.05); hollow:"
         " not. Grey band between dotted lines: 98 % of the controls, random features matched in strength and firing"

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from interp.analysis.effect_rows import candidate_effects
 from interp.report.onset import onset
-from interp.report.run_files import RunFiles
 from interp.report.steered import said
 from interp.report.words import counted, interval, layer_list, listed, number, percent, share, signed, span
+from interp.run.reading import RunFiles
 
 HALF = 0.5
 """Share of resamples below which a number of phases is said to be uncertain."""
@@ -135,7 +136,7 @@ def _causal_of_traced(run: RunFiles) -> str:
     effects = run.table("effects")
     if effects is None:
         return "features are causal, "
-    found = effects[(effects["split"] == "discover") & ~effects["control"].astype(bool)]
+    found = candidate_effects(effects)
     traced = found.drop_duplicates(["layer", "feature"])
     causal = found[found["causal"].astype(bool)].drop_duplicates(["layer", "feature"])
     return f"{len(causal):,} of the {counted(len(traced), 'feature')} traced are causal for an emotion, "

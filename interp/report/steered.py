@@ -8,8 +8,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from interp.report.run_files import RunFiles
 from interp.report.words import counted, layer_list, number
+from interp.run.reading import RunFiles
 
 TENSORS = "steering.safetensors"
 
@@ -46,7 +46,7 @@ def steered(run: RunFiles) -> Steered | None:
         return None
     arrays = _arrays(path, path.stat().st_mtime_ns)
     layers = {kind: sorted({int(k.split(".")[1]) for k in arrays if k.startswith(kind)}) for kind in PARTS}
-    causal = _causal_for(run)
+    causal = run.causal_for()
     features = [
         SteeredFeature(k, int(f), float(g), causal.get((k, int(f)), []))
         for k in layers["gains"]
@@ -64,14 +64,6 @@ def _arrays(path: Path, _: int) -> dict[str, np.ndarray]:
         return load_file(path)
     except (OSError, SafetensorError):
         return {}
-
-
-def _causal_for(run: RunFiles) -> dict[tuple[int, int], list[str]]:
-    effects = run.table("effects")
-    if effects is None:
-        return {}
-    causal = effects[effects["causal"].astype(bool) & (effects["split"] == "discover")]
-    return {(int(k), int(f)): own["emotion"].tolist() for (k, f), own in causal.groupby(["layer", "feature"])}
 
 
 def said(run: RunFiles) -> str:

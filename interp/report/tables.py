@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.analysis.effect_rows import effects_on
 from interp.report.contents import Columns, PageColumn, PageTable
-from interp.report.run_files import RunFiles
 from interp.report.signal_names import SIGNALS, signal_name
 from interp.report.steered import steered
+from interp.run.reading import RunFiles
 
 
 def tables(run: RunFiles) -> dict[str, PageTable]:
@@ -211,8 +212,8 @@ def _effects(run: RunFiles) -> PageTable | None:
     if effects is None:
         return None
     key = ["layer", "feature", "emotion"]
-    found = effects[effects["split"] == "discover"].merge(
-        effects.loc[effects["split"] == "fit", [*key, "effect"]], on=key, how="left", suffixes=("", "_fit")
+    found = effects_on(effects).merge(
+        effects_on(effects, "fit")[[*key, "effect"]], on=key, how="left", suffixes=("", "_fit")
     )
     if selective is None:
         found = found.assign(auroc=None, kind=None)

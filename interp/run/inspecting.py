@@ -10,10 +10,11 @@ from interp.engine import FeatureEdits, ablate_jointly, answer_gradients, answer
 from interp.engine.capture import Captured, capture
 from interp.errors import UserError
 from interp.files.folder import RunFolder
-from interp.files.stored import as_recorded, read_table
+from interp.files.stored import as_recorded
 from interp.models.language_model import token_pieces
 from interp.report.inspecting import BehindAnswer, Inspection
 from interp.run.config import config_of
+from interp.run.reading import RunFiles
 from interp.run.session import Session
 from interp.steering.steering import Steering
 
@@ -100,7 +101,7 @@ def _behind(session: Session, captured: Captured, target: int) -> list[BehindAns
     edits = FeatureEdits(layer, torch.zeros_like(layer), feature, -acts)
     logits = edited_logits(model, saes, captured, edits)
     effect = captured.answer_log_probabilities[0, target] - logits.log_softmax(-1)[:, target]
-    causal_for = _causal_for(session)
+    causal_for = RunFiles(session.folder.path).causal_for()
     found = [
         BehindAnswer(k, f, a, e, p, causal_for.get((k, f), []))
         for (k, f), a, e, p in zip(chosen, acts.tolist(), effect.tolist(), logits.softmax(-1).tolist(), strict=True)
@@ -108,13 +109,3 @@ def _behind(session: Session, captured: Captured, target: int) -> list[BehindAns
     by_effect = sorted(found, key=lambda b: -b.effect)
     against = [b for b in by_effect[::-1][:AGAINST] if b.effect < 0]
     return [b for b in by_effect[:SHOWN] if b.effect > 0] + against
-
-
-def _causal_for(session: Session) -> dict[tuple[int, int], list[str]]:
-    path = session.folder / "effects.parquet"
-    if not path.is_file():
-        return {}
-    as_recorded(session.folder.path, [path.name], session.folder.record)
-    table = read_table(path)
-    causal = table[table["causal"].astype(bool) & (table["split"] == "discover")]
-    return {(int(k), int(f)): own["emotion"].tolist() for (k, f), own in causal.groupby(["layer", "feature"])}

@@ -16,7 +16,7 @@ from interp.engine import answers_under_each
 from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import Captured
 from interp.engine.modules import Part, module_outputs, residuals_with
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.statistics import mean_estimates, resample_weights
 
@@ -44,7 +44,7 @@ def run(session: Session) -> None:
     rows = session.role("fit")
     gold = session.gold(rows)
     if not len(rows):
-        write_table(session.folder / "baselines.parquet", pd.DataFrame(columns=COLUMNS))
+        tables.write(session.folder / "baselines.parquet", pd.DataFrame(columns=COLUMNS))
         return
     directions = _directions(session)
     means = _module_means(session, rows)
@@ -58,7 +58,7 @@ def run(session: Session) -> None:
         for name, drop in found.items():
             layer, method = name.split("/")
             effects.setdefault((int(layer), method), np.zeros(len(rows)))[chunk] = drop
-    write_table(session.folder / "baselines.parquet", _table(session, rows, gold, effects))
+    tables.write(session.folder / "baselines.parquet", _table(session, rows, gold, effects))
     units.clear()
 
 

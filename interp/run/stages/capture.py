@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from interp.files.folder import write_rows, write_table, writing
+from interp.files.folder import write_rows, writing
+from interp.run import tables
 from interp.run.session import GROUP, Session
 
 
@@ -29,7 +30,7 @@ def run(session: Session) -> None:
         if not _holds(path, ids):
             parts = (_read(shard, "residuals", layer) for shard in shards)
             write_rows(path, "residuals", parts, (len(ids), model.d_model), {"ids": "\n".join(ids)})
-    write_table(folder / "examples.parquet", _table(session, shards))
+    tables.write(folder / "examples.parquet", _table(session, shards))
     for shard in shards:
         shard.unlink()
 

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.analysis.effect_rows import candidate_effects
 from interp.engine.capture import Captured
-from interp.files.folder import write_json
 from interp.models.language_model import LanguageModel, token_pieces
+from interp.run import tables
 from interp.run.session import Session
 
 PER_EMOTION = 10
@@ -30,7 +31,7 @@ def run(session: Session) -> None:
     """Writes `cards.json`: one entry per feature."""
     rows = session.role("discover")
     gold = session.gold(rows)
-    chosen = _chosen(pd.read_parquet(session.folder / "effects.parquet"), session.labels)
+    chosen = _chosen(tables.read(session.folder / "effects.parquet"), session.labels)
     final = _mean_residual(session, rows)
     directions = {key: session.saes.directions(key[0], [key[1]])[0].float() for key in chosen}
     cards = []
@@ -52,13 +53,12 @@ def run(session: Session) -> None:
                     "texts": texts[layer][column],
                 }
             )
-    write_json(session.folder / "cards.json", cards)
+    tables.write(session.folder / "cards.json", cards)
 
 
 def _chosen(effects: pd.DataFrame, labels: Sequence[str]) -> list[tuple[int, int]]:
     """(layer, feature) in order: causal ones of every emotion, or its strongest candidates where it has none."""
-    found = effects[(effects["split"] == "discover") & ~effects["control"].astype(bool)]
-    found = found.sort_values("effect", ascending=False, kind="stable")
+    found = candidate_effects(effects).sort_values("effect", ascending=False, kind="stable")
     keys: set[tuple[int, int]] = set()
     for label in labels:
         own = found[found["emotion"] == label]

@@ -10,9 +10,10 @@ import torch
 from scipy.special import log_softmax
 from torch import Tensor
 
+from interp.analysis.effect_rows import effects_on
 from interp.engine import removal
 from interp.engine.ablation import ResidualEdit
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stages.signals import traced_rows
 from interp.run.units import Units
@@ -49,17 +50,16 @@ def run(session: Session) -> None:
     units = session.units("causes")
     sets = causal_sets(session)
     joint, moved = _necessity(session, sets, units)
-    write_table(session.folder / "joint.parquet", joint)
-    write_table(session.folder / "overshadowing.parquet", moved)
-    write_table(session.folder / "insertion.parquet", _sufficiency(session, sets, units))
-    write_table(session.folder / "cofiring.parquet", _cofiring(session, sets))
+    tables.write(session.folder / "joint.parquet", joint)
+    tables.write(session.folder / "overshadowing.parquet", moved)
+    tables.write(session.folder / "insertion.parquet", _sufficiency(session, sets, units))
+    tables.write(session.folder / "cofiring.parquet", _cofiring(session, sets))
     units.clear()
 
 
 def causal_sets(session: Session) -> list[CausalSet]:
     """Every label's set; emotions without a causal feature have an empty one."""
-    effects = pd.read_parquet(session.folder / "effects.parquet")
-    effects = effects[effects["split"] == "discover"]
+    effects = effects_on(tables.read(session.folder / "effects.parquet"))
     out = []
     for label in session.labels:
         mine = effects[effects["emotion"] == label]

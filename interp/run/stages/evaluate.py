@@ -17,7 +17,7 @@ from interp.engine.capture import capture
 from interp.engine.prefixes import last_residuals
 from interp.errors import InterpWarning
 from interp.evaluation.recognition import calibration_scores, paired_gains, recognition_scores
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stages.steer import FOLDER, language_quality, steering_quality
 from interp.run.stages.tuning import tuned
@@ -64,8 +64,8 @@ def run(session: Session) -> None:
     for method, steering in session.progress(list(steerings.items()), "plain text", "method"):
         quality = steering_quality(session, steering, units, f"language {method}")
         lines += [_line(session, "plain text", "all", method, k, e) for k, e in quality.items()]
-    write_table(session.folder / "predictions.parquet", _predictions(session, table, logits))
-    write_table(session.folder / "evaluation.parquet", pd.DataFrame(lines))
+    tables.write(session.folder / "predictions.parquet", _predictions(session, table, logits))
+    tables.write(session.folder / "evaluation.parquet", pd.DataFrame(lines))
     units.clear()
 
 

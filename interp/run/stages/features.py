@@ -7,7 +7,7 @@ import pandas as pd
 from interp.analysis.features import encode_layer, save_features
 from interp.analysis.profiles import with_profiles
 from interp.analysis.selectivity import selectivity
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 
 
@@ -25,11 +25,11 @@ def run_selectivity(session: Session) -> None:
     gold = session.gold(rows)
     flags = session.table["keyword_free"].iloc[rows]
     keyword_free = None if flags.isna().any() else flags.to_numpy(dtype=bool)
-    tables = []
+    parts = []
     for layer in session.progress(session.saes.layers, "selectivity", "layer"):
         acts = session.features(layer).acts[rows]
         found = selectivity(acts, gold, session.labels)
         found = with_profiles(found, acts, gold, session.labels, keyword_free, session.seed(f"halves {layer}"))
         found.insert(0, "layer", layer)
-        tables.append(found)
-    write_table(session.folder / "selectivity.parquet", pd.concat(tables, ignore_index=True))
+        parts.append(found)
+    tables.write(session.folder / "selectivity.parquet", pd.concat(parts, ignore_index=True))

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from interp.evaluation.recognition import paired_gains
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stages.rivals import fitted_vector_plan
 from interp.run.stages.steer import causal_features, fit_data, remembered
@@ -30,7 +30,7 @@ def run(session: Session) -> None:
     draws = session.config.steering.learning_curve
     units = session.units("learning")
     lines = _curves(session, draws, units) if draws else []
-    write_table(session.folder / "learning.parquet", pd.DataFrame(lines, columns=COLUMNS))
+    tables.write(session.folder / "learning.parquet", pd.DataFrame(lines, columns=COLUMNS))
     units.clear()
 
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from interp.analysis.signals import probe_right
+from interp.run import tables
 from interp.run.session import Session
 from interp.steering.choosing import GATED_PULL, Trial, gated_plans, score, weakest
 from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, answers, answers_each, fit
@@ -86,7 +86,7 @@ def _random(
 
 def _controls(session: Session) -> dict[int, np.ndarray]:
     """By layer, features matched in strength and firing rate, found without any effect on the answer."""
-    effects = pd.read_parquet(session.folder / "effects.parquet", columns=["layer", "feature", "control"])
+    effects = tables.read(session.folder / "effects.parquet")
     controls = effects[effects["control"]].drop_duplicates(["layer", "feature"])
     return {int(layer): part["feature"].to_numpy() for layer, part in controls.groupby("layer")}
 

@@ -11,7 +11,7 @@ from interp.engine.ablation import Read
 from interp.evaluation.ability import ClozeTest, load_cloze
 from interp.evaluation.fluency import LOGITS_ON_CPU
 from interp.evaluation.recognition import paired_gains
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stages.evaluate import load_steerings
 from interp.run.stages.steer import steering_quality
@@ -54,8 +54,8 @@ def run(session: Session) -> None:
             for name, estimate in quality.items()
         ]
     columns = ["corpus", "method", "strength", "value", "ci_low", "ci_high", "n", "changed"]
-    write_table(session.folder / "dose.parquet", pd.DataFrame(lines, columns=columns))
-    write_table(session.folder / "side_effects.parquet", _side_effects(session, rows, steerings, units))
+    tables.write(session.folder / "dose.parquet", pd.DataFrame(lines, columns=columns))
+    tables.write(session.folder / "side_effects.parquet", _side_effects(session, rows, steerings, units))
     units.clear()
 
 

@@ -17,7 +17,7 @@ from interp.analysis.signals import (
     structural_signals,
 )
 from interp.engine import answer_gradients, answers_under_each, removal
-from interp.files.folder import write_arrays, write_json, write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.statistics import resample_weights
 
@@ -52,7 +52,7 @@ def run_attribution(session: Session) -> None:
             slopes = gradient[part].to(directions.device, directions.dtype) @ directions.T
             total += (torch.from_numpy(acts[part].toarray()) * slopes.float().cpu()).T @ member[part]
         means[f"layer_{layer:02d}"] = (total / count).numpy()
-    write_arrays(session.folder / "attribution.npz", means)
+    tables.write(session.folder / "attribution.npz", means)
 
 
 def traced_rows(session: Session) -> np.ndarray:
@@ -89,8 +89,8 @@ def run_signals(session: Session) -> None:
         signals += [per_example_signal(name, values[layer], weights) for name, values in causal.items()]
         found += [(layer, s) for s in signals]
     draws = {f"{s.name}/{layer}": s.draws[:PHASE_RESAMPLES] for layer, s in found}
-    write_arrays(session.folder / "signals_draws.npz", draws)
-    write_table(
+    tables.write(session.folder / "signals_draws.npz", draws)
+    tables.write(
         session.folder / "signals.parquet",
         pd.DataFrame(
             [
@@ -107,7 +107,7 @@ def run_phases(session: Session) -> None:
 
     Structural signals (L0, FVU, format, overlap) change with depth in any model, also where labels are noise.
     """
-    table = pd.read_parquet(session.folder / "signals.parquet")
+    table = tables.read(session.folder / "signals.parquet")
     about_emotions = table["signal"].isin(REPRESENTATIONAL + CAUSAL)
     wide = table[about_emotions].pivot(index="layer", columns="signal", values="value")
     wide = wide.dropna(axis=1)
@@ -117,7 +117,7 @@ def run_phases(session: Session) -> None:
         )
     phases = find_phases(wide.to_numpy(), draws, [int(k) for k in wide.index])
     text = verdict(phases, {name: wide[name].to_numpy() for name in wide.columns})
-    write_json(
+    tables.write(
         session.folder / "phases.json",
         {
             **phases.as_dict(),

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from interp.analysis import effect_rows
 from interp.engine.capture import Captured
 from interp.evaluation.recognition import paired_gains
-from interp.files.folder import write_table
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stages.rivals import rivals
 from interp.run.units import Units
@@ -58,7 +59,7 @@ def run(session: Session) -> None:
         "n_anchors": {name: sum(len(c.n_tokens) for c in parts) for name, parts in data.anchors.items()},
         "seed": session.config.seed,
     }
-    write_table(session.folder / "trials.parquet", _table(trials, gains, chosen, len(gold)))
+    tables.write(session.folder / "trials.parquet", _table(trials, gains, chosen, len(gold)))
     reference = chosen if chosen.method != "none" else max(trials[1:], key=lambda t: t.macro_f1, default=None)
     others = rivals(
         session,
@@ -108,8 +109,7 @@ def remembered(units: Units, name: str, make: Callable[[], Steering]) -> Steerin
 
 def causal_features(session: Session) -> list[SteeredFeature]:
     """The strongest causal features, at most `steering.features`, taken from every emotion in turn."""
-    effects = pd.read_parquet(session.folder / "effects.parquet")
-    mine = effects[effects["causal"] & (effects["split"] == "discover")].copy()
+    mine = effect_rows.causal_features(tables.read(session.folder / "effects.parquet")).copy()
     mine["rank"] = mine.groupby("emotion")["effect"].rank(ascending=False, method="first")
     mine = mine.sort_values(["rank", "effect"], ascending=[True, False], kind="stable")
     mine = mine.drop_duplicates(["layer", "feature"]).head(session.config.steering.features)

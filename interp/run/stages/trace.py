@@ -10,8 +10,10 @@ import pandas as pd
 import torch
 
 from interp.analysis.candidates import Candidate, choose_candidates
+from interp.analysis.effect_rows import causal_features
 from interp.engine.capture import Captured
-from interp.files.folder import read_json, write_arrays, write_table
+from interp.files.folder import read_json, write_arrays
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stages.signals import traced_rows
 from interp.run.stages.specificity import Wanted, ablated, restrict, with_specificity
@@ -24,7 +26,7 @@ SHARD = 128
 COLUMNS = ("row", "layer", "feature", "effect", "flipped")
 EFFECTS = {
     **dict.fromkeys(("layer", "phase", "feature"), int),
-    **dict.fromkeys(("emotion", "split"), object),
+    **dict.fromkeys(("emotion", "role"), object),
     **dict.fromkeys(("n", "n_active"), int),
     **dict.fromkeys(("effect", "ci_low", "ci_high", "flip_rate", "attribution"), float),
     "control": bool,
@@ -52,10 +54,10 @@ def run(session: Session) -> None:
         replicated = _summary(session, kept, again, _measure(session, kept, again, "fit"), "fit")
         replicated["causal"] = True
         effects = pd.concat([effects, replicated], ignore_index=True)
-    write_table(session.folder / "concentration.parquet", concentration(effects, session.labels))
+    tables.write(session.folder / "concentration.parquet", concentration(effects, session.labels))
     gold = dict(zip(rows.tolist(), session.table["gold"].iloc[rows], strict=True))
-    write_table(session.folder / "effects_by_example.parquet", by_example(measured, effects, gold))
-    write_table(session.folder / "effects.parquet", effects)
+    tables.write(session.folder / "effects_by_example.parquet", by_example(measured, effects, gold))
+    tables.write(session.folder / "effects.parquet", effects)
     shutil.rmtree(session.folder / "tracing", ignore_errors=True)
 
 
@@ -79,7 +81,7 @@ def _candidates(session: Session) -> tuple[list[Candidate], int]:
     return choose_candidates(attribution, strength, firing, phase_of, count, session.seed("controls")), pool
 
 
-def _measure(session: Session, candidates: list[Candidate], rows: np.ndarray, split: str) -> pd.DataFrame:
+def _measure(session: Session, candidates: list[Candidate], rows: np.ndarray, role: str) -> pd.DataFrame:
     """Exact effect of each feature on each example of its emotion where it is active: columns `COLUMNS`."""
     wanted: Wanted = defaultdict(lambda: defaultdict(set))
     for c in candidates:
@@ -87,10 +89,10 @@ def _measure(session: Session, candidates: list[Candidate], rows: np.ndarray, sp
     parts = []
     few = restrict(session, wanted)
     for start in range(0, len(rows), SHARD):
-        unit = session.folder / f"tracing/{split}_{start // SHARD:05d}.npz"
+        unit = session.folder / f"tracing/{role}_{start // SHARD:05d}.npz"
         if not unit.exists():
             found = _measure_shard(
-                session, few, wanted, rows[start : start + SHARD], f"trace {split} {start // SHARD + 1}"
+                session, few, wanted, rows[start : start + SHARD], f"trace {role} {start // SHARD + 1}"
             )
             write_arrays(unit, {name: np.concatenate(values) for name, values in found.items()})
         parts.append(_read_unit(unit))
@@ -139,7 +141,7 @@ def _read_unit(path: Path) -> pd.DataFrame:
 
 
 def _summary(
-    session: Session, candidates: list[Candidate], rows: np.ndarray, measured: pd.DataFrame, split: str
+    session: Session, candidates: list[Candidate], rows: np.ndarray, measured: pd.DataFrame, role: str
 ) -> pd.DataFrame:
     """Mean effect over all of an emotion's examples (0 where the feature is inactive), with clustered intervals."""
     gold = session.gold(rows)
@@ -162,7 +164,7 @@ def _summary(
                 mine = at >= 0
                 effect[at[mine], j], flips[at[mine], j] = part["effect"][mine], part["flipped"][mine]
                 active[at[mine], j] = 1
-        seed = session.seed(f"effects {split} {label}")
+        seed = session.seed(f"effects {role} {label}")
         weights = resample_weights(groups[members], session.config.resamples, seed)
         mean, low, high = mean_estimates(effect, weights)
         lines += [
@@ -171,7 +173,7 @@ def _summary(
                 "phase": c.phase,
                 "feature": c.feature,
                 "emotion": label,
-                "split": split,
+                "role": role,
                 "n": len(members),
                 "n_active": int(active[:, j].sum()),
                 "effect": mean[j],
@@ -205,7 +207,7 @@ def by_example(measured: pd.DataFrame, effects: pd.DataFrame, gold: Mapping[int,
         Columns row (of `examples.parquet`), emotion, layer, feature, effect; where a feature is inactive there is no
         row, and its effect is 0.
     """
-    causal = effects.loc[effects["causal"] & (effects["split"] == "discover"), ["emotion", "layer", "feature"]]
+    causal = causal_features(effects)[["emotion", "layer", "feature"]]
     own = measured.assign(emotion=pd.Series([gold[r] for r in measured["row"]], dtype=object, index=measured.index))
     found = own.merge(causal, on=["emotion", "layer", "feature"])[["row", "emotion", "layer", "feature", "effect"]]
     return found.sort_values(["emotion", "layer", "feature", "row"], ignore_index=True)
@@ -223,7 +225,7 @@ def concentration(effects: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
 
     Effective number of features: (sum of effects)^2 / sum of squared effects.
     """
-    causal = effects[effects["causal"] & (effects["split"] == "discover")]
+    causal = causal_features(effects)
     phases = ["all", *sorted(effects["phase"].astype(str).unique())]
     lines = []
     for label in labels:

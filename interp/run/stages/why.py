@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from interp.files.folder import write_table
+from interp.analysis.effect_rows import causal_features
+from interp.run import tables
 from interp.run.session import Session
 from interp.run.stages.signals import traced_rows
 
@@ -15,7 +16,7 @@ def run(session: Session) -> None:
     rows = traced_rows(session)
     table = session.table.iloc[session.role("discover")]
     names = ("concentration", "joint", "overshadowing", "insertion", "cofiring", "selectivity", "effects")
-    read = {name: pd.read_parquet(session.folder / f"{name}.parquet") for name in names}
+    read = {name: tables.read(session.folder / f"{name}.parquet") for name in names}
     lines = [
         {
             "emotion": label,
@@ -30,7 +31,7 @@ def run(session: Session) -> None:
         }
         for label in session.labels
     ]
-    write_table(session.folder / "why.parquet", pd.DataFrame(lines))
+    tables.write(session.folder / "why.parquet", pd.DataFrame(lines))
 
 
 def _recognition(table: pd.DataFrame, label: str) -> dict[str, object]:
@@ -102,8 +103,7 @@ def _lexical(selectivity: pd.DataFrame, effects: pd.DataFrame, label: str) -> di
     """Selective features of this emotion, and how many of them die without the emotion word."""
     own = selectivity[(selectivity["emotion"] == label) & (selectivity["kind"] != "none")]
     known = own["lexical"].notna()
-    causal = effects[(effects["emotion"] == label) & effects["causal"] & (effects["split"] == "discover")]
-    both = causal.merge(own, on=["layer", "feature"])
+    both = causal_features(effects, label).merge(own, on=["layer", "feature"])
     rather = own["auroc_nearest"].astype(float) < 0.5
     return {
         "n_selective": len(own),

@@ -1,14 +1,14 @@
 """A constant push towards an emotion, for generation: its causal features as active as in its own texts, and more."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from interp.analysis.features import load_features
 from interp.errors import UserError, nearest
-from interp.files.stored import as_recorded, read_record, read_table
+from interp.files.stored import as_recorded
+from interp.run.reading import RunFiles
 from interp.saes.stack import SaeStack
 from interp.steering.steering import Positions, Steering
 
@@ -35,18 +35,14 @@ def towards(
     for name in ("run.json", "effects.parquet", "examples.parquet"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} holds no {name}; run `interp trace` there first.")
-    record = read_record(folder)
-    labels: Sequence[str] = record["config"]["labels"]
-    if emotion not in labels:
-        raise UserError(f"This run knows no emotion {emotion!r}{nearest(emotion, labels)}")
-    as_recorded(folder, ("effects.parquet", "examples.parquet"), record)
-    effects = read_table(folder / "effects.parquet")
-    mine = effects[effects["causal"] & (effects["split"] == "discover") & (effects["emotion"] == emotion)]
-    if not len(mine):
+    run = RunFiles(folder)
+    if emotion not in run.labels:
+        raise UserError(f"This run knows no emotion {emotion!r}{nearest(emotion, run.labels)}")
+    effects, examples = run.causal_features(emotion), run.table("examples")
+    if not len(effects) or examples is None:
         raise UserError(f"No causal feature of {emotion!r} was found in {folder}: there is nothing to push along.")
-    top = mine.sort_values("effect", ascending=False).drop_duplicates(["layer", "feature"]).head(FEATURES)
-    examples = read_table(folder / "examples.parquet", columns=["role", "gold"])
-    as_recorded(folder, [f"features/layer_{layer:02d}.npz" for layer in top["layer"].unique()], record)
+    top = effects.sort_values("effect", ascending=False).drop_duplicates(["layer", "feature"]).head(FEATURES)
+    as_recorded(folder, [f"features/layer_{layer:02d}.npz" for layer in top["layer"].unique()], run.record)
     own = ((examples["role"] == "discover") & (examples["gold"] == emotion)).to_numpy()
     vectors = {}
     for layer, part in top.groupby("layer"):
@@ -54,5 +50,5 @@ def towards(
         acts = load_features(folder / f"features/layer_{layer:02d}.npz").acts[own][:, features].mean(0)
         directions = saes.directions(int(layer), features.tolist())
         vectors[int(layer)] = strength * (torch.as_tensor(acts, dtype=torch.float32) @ directions.cpu().float())
-    provenance = {"model": {k: record["model"][k] for k in ("name", "identity")}, "emotion": emotion}
+    provenance = {"model": {k: run.record["model"][k] for k in ("name", "identity")}, "emotion": emotion}
     return Steering("additive", vectors=vectors, positions=positions, provenance=provenance | {"strength": strength})
