@@ -101,7 +101,7 @@ def _child(folder: Path, n: int) -> None:
     assert len(session.examples) > n and session.saes.layers
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     capture.run(session)
-    features.run_features(session)
+    features.run(session)
     print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

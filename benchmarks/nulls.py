@@ -45,7 +45,7 @@ from interp.files.folder import RunFolder, read_json
 from interp.models.language_model import LanguageModel
 from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig
 from interp.run.session import Session
-from interp.run.stages import capture, features, signals, steer, trace
+from interp.run.stages import attribution, capture, features, phases, selectivity, signals, steer, trace
 from interp.saes.stack import SaeStack
 from interp.statistics import resample_weights
 from interp.steering.choosing import amplified, targeted
@@ -124,11 +124,11 @@ def findings(session: Session, kind: str) -> Found:
     """The stages of a run up to steering, and the test score of what was chosen."""
     stages = (
         capture.run,
-        features.run_features,
-        features.run_selectivity,
-        signals.run_attribution,
-        signals.run_signals,
-        signals.run_phases,
+        features.run,
+        selectivity.run,
+        attribution.run,
+        signals.run,
+        phases.run,
         trace.run,
         steer.run,
     )

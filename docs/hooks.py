@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import re
+import sys
 from dataclasses import MISSING, fields, is_dataclass
 from html import escape
 from itertools import pairwise
@@ -11,15 +12,32 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from interp.run import config, tables
+from interp.run.pipeline import STAGES
+
+sys.path.append(str(Path(__file__).parent))
+
+from picture import picture
 
 USAGE = re.compile(r"^Usage: (interp .+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")
 TABLE = "<!-- fields of the config -->"
+PICTURE, STAGES_TABLE = "<!-- picture of the packages -->", "<!-- stages of a run -->"
+WORDS = {
+    "config.quantization": "quantization",
+    "frame": "chat frame",
+    "sae_identity": "SAEs",
+    "model_identity": "model",
+}
+
+
 RUN_FILES = "<!-- files of a run -->"
 COLUMNS = re.compile(r"<!-- (?:columns|arrays|keys) of (\S+) -->")
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    for comment, make in {PICTURE: picture, STAGES_TABLE: stages_table}.items():
+        if comment in markdown:
+            markdown = markdown.replace(comment, make())
     if page.file.src_uri == "commands.md":
         return USAGE.sub(r"Usage: `\1`", markdown).replace(TABLE, config_table())
     if page.file.src_uri == "howto/run-folder.md":
@@ -42,6 +60,22 @@ def columns_table(file: tables.FileSchema) -> str:
     for c in file.columns:
         kind = f"{c.kind}, or missing" if c.missing else c.kind
         lines.append(f"| `{c.name}` | {c.meaning.replace('|', '&#124;')} | {c.unit} | {kind} |")
+    return "\n".join(lines)
+
+
+def stages_table() -> str:
+    """One row per stage of a run, as it declares itself, in the order in which they run."""
+    lines = ["| stage | after | writes | runs again when these change |", "|---|---|---|---|"]
+    for stage in STAGES:
+        writes = [name for name in stage.outputs if not name.startswith("units/")]
+        depends = [*stage.fields, *(WORDS.get(name, name.replace("_", " ")) for name in stage.sources)]
+        cells = (
+            f"`{stage.name}`",
+            ", ".join(stage.needs),
+            ", ".join(f"`{name}`" for name in writes),
+            ", ".join(depends),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

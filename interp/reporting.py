@@ -1,9 +1,17 @@
 """How long work is told of: the library is silent unless whoever calls it asks to hear."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+Progress = Callable[[Sequence[T], str, str], Iterable[T]]
+"""(items, description, unit) -> the same items, shown as a bar where somebody looks."""
+
+
+def silent(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
+    return items
 
 
 class Reporter(NamedTuple):

@@ -5,6 +5,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads cost such small models time
 
+if os.environ.get("INTERP_CHECK_SHAPES"):
+    import shapes
+
+    shapes.check()  # before what it checks is imported
+
 import pytest
 import torch
 import transformers as tf

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.analysis.effects import concentration
 from interp.files.folder import SCHEMA_VERSION
 from interp.run import tables
-from interp.run.stages.trace import concentration
 
 DEFAULTS = {"int": 1, "float": 0.5, "bool": False, "str": "x"}
 """What stands in columns of which nothing is said."""

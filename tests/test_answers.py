@@ -16,7 +16,7 @@ from interp.engine import (
     answers_under_each,
     edited_logits,
 )
-from interp.engine.ablation import rows_that_fit
+from interp.engine.suffix import rows_that_fit
 from interp.files.folder import RunFolder
 from interp.models.answers import Answers
 from interp.run.checking import check
@@ -162,7 +162,7 @@ def test_tokens_that_words_begin_with_stand_once(llama):
 @pytest.mark.parametrize(("at_once", "logits"), [(512, 2**25), (3, 400 * 4)])
 def test_nested_words_equal_the_whole_model(any_model, stack, monkeypatch, at_once, logits):
     """All continuation tokens in one pass, or in passes and read-outs of a few; behind edits as well."""
-    monkeypatch.setattr(sys.modules["interp.engine.capture"], "CONTINUED_AT_ONCE", at_once)
+    monkeypatch.setattr(sys.modules["interp.engine.prompt_pass"], "CONTINUED_AT_ONCE", at_once)
     monkeypatch.setattr("interp.models.answers.LOGITS_AT_ONCE", logits)
     prompts = PROMPTS[1:4]
     captured = capture(any_model, prompts, answers=NESTED, keep_cache=True)
@@ -181,7 +181,7 @@ def test_results_do_not_depend_on_how_much_memory_is_free(llama, monkeypatch):
     edits = {"two": {0: lambda x: 1.1 * x, 2: lambda x: 0.9 * x}, "one": {1: lambda x: 1.2 * x}, "none": {}}
     targets = torch.arange(5)
     plenty = answers_under_each(llama, captured, edits), answer_gradients(llama, captured, targets)
-    monkeypatch.setattr("interp.engine.ablation.free_memory", lambda device: 0)
+    monkeypatch.setattr("interp.engine.suffix.free_memory", lambda device: 0)
     monkeypatch.setattr("interp.models.answers.LOGITS_AT_ONCE", 400)
     assert rows_that_fit(llama, captured) == 2
     scarce = answers_under_each(llama, captured, edits), answer_gradients(llama, captured, targets)

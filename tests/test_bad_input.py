@@ -12,14 +12,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
+from interp.cli import express, reliability
 from interp.cli import main as cli
 from interp.cli import saes as saes_cli
 from interp.files.scalars import alternatives
 from interp.models import loading
 from interp.run import pipeline
 from interp.run.config import Config
-from interp.cli import express
-from interp.cli import reliability
 
 HOSTILE = ["\x1b[31mred", "a\nb", "", "half \ud83d", "nul\0"]
 """No text of one line."""

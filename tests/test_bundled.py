@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from interp import capture, load_corpus, load_model, load_saes
-from interp.evaluation.fluency import load_plain_text
-from interp.models.language_model import bundled_folder
+from interp.resources import bundled_folder
 from interp.texts.emotions import EKMAN
+from interp.texts.plain_documents import load_plain_text
 from interp.texts.prompts import build_prompts
 
 SOME = 1000

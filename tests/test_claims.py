@@ -11,8 +11,10 @@ import pytest
 from fake_runs import make_run
 from scipy.sparse import csr_array
 
+from interp.analysis.effects import by_example, concentration
 from interp.analysis.entropy import entropy_by_layer, mixture_cut, normalised_entropy
 from interp.analysis.features import LayerFeatures, save_features
+from interp.analysis.labelled import LabelledExamples
 from interp.analysis.phases import find_phases
 from interp.cli import main as cli
 from interp.findings import CLAIMS, measure
@@ -21,7 +23,6 @@ from interp.findings.concentration import concentrated
 from interp.findings.layers import read_entropy
 from interp.findings.page import as_json, markdown
 from interp.findings.reading import Run
-from interp.run.stages.trace import by_example, concentration
 from interp.statistics import Estimate, resample_weights
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
@@ -95,7 +96,8 @@ def test_effects_by_example_holds_causal_features_on_their_own_emotion():
         {"emotion": ["joy", "joy", "fear"], "layer": 0, "feature": [5, 6, 5], "role": "discover"}
         | {"causal": [True, False, False]}
     )
-    found = by_example(measured, effects, {0: "joy", 1: "joy", 2: "fear"})
+    examples = LabelledExamples(["joy", "fear"], np.array([0, 0, 1]), np.arange(3))
+    found = by_example(measured, effects, examples)
     assert found.to_dict("list") == {
         **{"row": [0, 1], "emotion": ["joy", "joy"], "layer": [0, 0], "feature": [5, 5], "effect": [1.0, 2.0]}
     }

@@ -135,11 +135,8 @@ def test_f3_a_stage_that_comes_out_otherwise_is_followed_by_what_reads_it(world,
     write_json(run / "run.json", record)
     outcome = start(world, run.parent)
     assert outcome.mended == ["phases"]
-    assert outcome.ran == [s for s in ("phases", "trace", "causes", "why", "cards", "steer") if s] + [
-        "evaluate",
-        "side_effects",
-        "learning",
-    ]
+    after = ["trace", "causes", "steer", "cards", "evaluate", "learning", "side_effects", "why"]
+    assert outcome.ran == ["phases", *after]
 
 
 # ------------------------------------------------------------------------------------------ F4
@@ -201,8 +198,8 @@ def test_f4_a_killed_stage_whose_leavings_are_damaged_begins_anew(world, run):  
     record = json.loads((run / "run.json").read_text())
     record["stages"]["trace"] = {"fingerprint": record["stages"]["trace"]["fingerprint"], "finished": False}
     write_json(run / "run.json", record)
-    (run / "tracing").mkdir()
-    (run / "tracing" / "discover_00000.npz").write_bytes(b"PK half")
+    (run / "units" / "trace").mkdir(parents=True)
+    (run / "units" / "trace" / "discover_00000.npz").write_bytes(b"PK half")
     start(world, run.parent)
     assert contents(run) == whole
 

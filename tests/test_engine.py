@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, SENTENCES, build_sae
+from conftest import FAMILIES, SENTENCES, build_model, build_sae
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -126,13 +126,15 @@ def short_of_memory(monkeypatch, module, name: str, most: int, size_of) -> list[
 
 
 def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeypatch):
-    from interp.engine import ablation
+    from interp.engine import Suffix
 
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     n = 40
     edits = FeatureEdits(torch.full((n,), 1), torch.arange(n) % 5, torch.arange(n), torch.ones(n))
     expected = edited_logits(llama, stack, captured, edits)
-    sizes = short_of_memory(monkeypatch, ablation, "answer_scores", 12, lambda m, c, p, rows, k: rows[..., 0].numel())
+    sizes = short_of_memory(
+        monkeypatch, Suffix, "scores", 12, lambda suffix, rows: sum(x[..., 0].numel() for x in rows.values())
+    )
     with pytest.warns(InterpWarning, match="rows in flight"):
         found = edited_logits(llama, stack, captured, edits)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -142,7 +144,7 @@ def test_running_out_of_memory_halves_the_rows_and_goes_on(llama, stack, monkeyp
 def test_running_out_of_memory_halves_the_prompts_of_a_pass(llama, monkeypatch):
     expected = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     sizes = short_of_memory(
-        monkeypatch, sys.modules["interp.engine.capture"], "_one_pass", 2, lambda model, tokens, *_: len(tokens.ids)
+        monkeypatch, sys.modules["interp.engine.capture"], "pass_prompts", 2, lambda model, tokens, *_: len(tokens.ids)
     )
     with pytest.warns(InterpWarning, match="2 prompts a pass"):
         found = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
@@ -151,15 +153,13 @@ def test_running_out_of_memory_halves_the_prompts_of_a_pass(llama, monkeypatch):
 
 
 def test_running_out_of_memory_halves_the_tokens_in_flight(llama, stack, monkeypatch):
-    from interp.engine import everywhere
+    from interp.engine import Suffix
 
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True, everywhere=[1])
     example, feature = torch.full((20,), 2), torch.arange(20)
     ask = {"layer": 1, "example": example, "feature": feature}
     expected = ablate_everywhere(llama, stack, captured, **ask)
-    sizes = short_of_memory(
-        monkeypatch, everywhere, "scores_from_suffix", 150, lambda m, d, c, rows, k: rows[..., 0].numel()
-    )
+    sizes = short_of_memory(monkeypatch, Suffix, "scores_from", 150, lambda suffix, rows, k: rows[..., 0].numel())
     with pytest.warns(InterpWarning, match="tokens in flight"):
         found = ablate_everywhere(llama, stack, captured, **ask)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
@@ -287,6 +287,32 @@ def test_hooks_vanish_after_an_exception(llama):
 def test_a_layer_the_model_lacks_is_refused(llama):
     with pytest.raises(UserError, match="layers 0 to 3; got layer 9"), llama.edited({9: lambda x: x}):
         pass
+
+
+@torch.no_grad()
+def test_what_is_recorded_is_what_edits_left(any_model):
+    """Blocks, attention and MLP through one editor and one recorder; a block adds what its parts put out."""
+    tokens = any_model.pad(any_model.encode(PROMPTS))
+    sites = [-1, 0, 1, ("input_norm", 1), ("attention", 1), ("mlp", 1)]
+    with any_model.recorded([1]) as unedited:
+        any_model.run(tokens)
+    with any_model.edited({("mlp", 1): torch.zeros_like}), any_model.recorded(sites) as seen:
+        any_model.run(tokens)
+    assert set(seen) == set(sites) and all(x.shape == seen[0].shape for x in seen.values())
+    assert not seen["mlp", 1].any() and not torch.equal(seen[1], unedited[1])
+    if not any_model.name.startswith("gemma"):  # which norms what its parts put out
+        torch.testing.assert_close(seen[1], seen[0] + seen["attention", 1])
+    with any_model.recorded([3], lambda x: x[:, -1]) as last, pytest.raises(UserError, match="got layer 4"):
+        any_model.run(tokens)
+        any_model.part(("mlp", 4))
+    assert last[3].shape == (len(PROMPTS), any_model.d_model)
+
+
+def test_a_model_that_is_built_otherwise_is_refused(tokenizer):
+    model = build_model("llama", tokenizer)
+    model.architecture = model.architecture._replace(input_norm="post_attention_layernorm")
+    with pytest.raises(UserError, match="layer 0 is not built as those of other LlamaForCausalLM"):
+        model.verify()
 
 
 def test_answers_that_no_token_tells_apart_are_refused(llama):

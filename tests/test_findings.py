@@ -9,11 +9,11 @@ from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from interp.analysis.candidates import choose_candidates
+from interp.analysis.effects import concentration
 from interp.analysis.phases import find_phases
 from interp.analysis.selectivity import rank_test, selectivity
 from interp.analysis.signals import content_overlap, probe_right
 from interp.evaluation import statistics
-from interp.run.stages.trace import concentration
 
 LABELS = ["anger", "fear", "joy"]
 

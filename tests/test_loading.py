@@ -15,8 +15,11 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from interp import UserError, capture, load_model
+from interp.models.chat import decide_chat
 from interp.models.language_model import LanguageModel
-from interp.models.loading import chats
+from interp.models.sources import ModelPlace
+from interp.run.config import Config, PromptConfig
+from interp.run.inputs import Inputs
 from interp.texts.prompts import build_prompts
 
 LABELS = ["anger", "fear", "joy"]
@@ -84,9 +87,21 @@ def test_a_long_text_in_a_chat_keeps_the_question_and_the_assistant_prefix(chatt
 
 def test_instruction_models_chat_and_base_models_do_not(chatting, folder, tokenizer):
     own = tf.AutoTokenizer.from_pretrained(chatting)
+
+    def chats(name, which):
+        return decide_chat(ModelPlace(name, "hub", None, True), which, "auto").chat
+
     assert chats("google/gemma-2-2b-it", own) and chats("Qwen/Qwen3-8B", own)
     assert not chats("Qwen/Qwen3-8B-Base", own) and not chats("google/gemma-3-1b-pt", own)
     assert not chats("google/gemma-2-2b", tokenizer)
+
+
+def test_the_frame_is_known_without_the_weights(chatting, folder):
+    for path in (chatting, folder):
+        for chat in ("auto", False):
+            inputs = Inputs(Config(model=str(path), prompt=PromptConfig(chat=chat)))
+            model = load_model(str(path), chat=chat)
+            assert inputs.frame == (model.frame or False) and inputs.model_identity == model.identity
 
 
 def test_chat_without_a_template_is_refused(folder):

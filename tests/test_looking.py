@@ -11,6 +11,7 @@ from conftest import FAMILIES, build_model
 from test_run import LABELS, interp, start, world  # noqa: F401
 
 from interp import UserError, capture
+from interp.analysis.cards import logit_weights
 from interp.engine import ablate
 from interp.files.folder import RunFolder
 from interp.models.language_model import token_pieces
@@ -18,7 +19,6 @@ from interp.report.inspecting import inspection_page
 from interp.run.config import config_of
 from interp.run.inspecting import inspect, inspect_text
 from interp.run.session import Session
-from interp.run.stages.cards import logit_weights
 
 TEXT = "The dog 🤢 lost <b>the letter</b>"
 

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from interp import UserError, load_model
 from interp.cli import main as cli
-from interp.models.catalogue import catalogue
-from interp.models.loading import chats, decide_chat, model_identity
-from interp.models.sources import locate
+from interp.models.chat import decide_chat
+from interp.models.identity import model_identity
+from interp.models.sources import ModelPlace, locate
 from interp.models.weights import identity_of_folder
+from interp.saes.catalogue import catalogue
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,8 @@ def test_large_files_are_hashed_once(folder, monkeypatch, tmp_path):
 
 
 def test_the_bundled_model_keeps_its_identity():
-    from interp.models.language_model import bundled_folder, content_hash
+    from interp.models.store import content_hash
+    from interp.resources import bundled_folder
 
     files = sorted((bundled_folder("tiny") / "model").iterdir())
     assert model_identity("tiny") == content_hash(files)
@@ -281,7 +283,8 @@ def test_chat_does_not_depend_on_how_a_path_is_written(tmp_path, folder, monkeyp
     for written in (str(base), f"{base}/", f"{base}//", "../Qwen3-8B-Base/", ".", "./", str(snapshot), f"{snapshot}/"):
         decision = decide_chat(locate(written), tokenizer, "auto")
         assert not decision.chat and "ends in 'Base', as base models' do" in decision.reason, written
-    assert not chats("Qwen/Qwen3-8B-Base/", tokenizer) and chats("Qwen/Qwen3-8B", tokenizer)
+    for name, chats in (("Qwen/Qwen3-8B-Base/", False), ("Qwen/Qwen3-8B", True)):
+        assert decide_chat(ModelPlace(name, "hub", None, True), tokenizer, "auto").chat == chats
 
 
 def test_a_model_says_why_it_chats(folder):

@@ -6,7 +6,7 @@ from conftest import SENTENCES
 from test_answers import WORDS, word_log_probs
 
 from interp import capture
-from interp.engine.modules import NAMES, ablate_module, module_outputs
+from interp.engine.modules import ablate_module, module_outputs
 
 PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES[:3]]
 
@@ -15,8 +15,7 @@ PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES[:3]]
 @pytest.mark.parametrize("layer", [0, 2])
 def test_module_ablation_equals_the_whole_model(any_model, layer, part):
     captured = capture(any_model, PROMPTS, answers=WORDS, keep_cache=True)
-    block = any_model.blocks[layer]
-    module = next(getattr(block, name) for name in NAMES[part] if hasattr(block, name))
+    module = any_model.part((part, layer))
     mean = module_outputs(any_model, captured, layer=layer, part=part).mean(0)
     for value in (None, mean):
         found = ablate_module(any_model, captured, layer=layer, part=part, value=value).log_softmax(-1)

@@ -47,7 +47,7 @@ def everything(model, answers) -> list[torch.Tensor]:
 @pytest.mark.parametrize("answers", [PLAIN, WHOLE], ids=["first_token", "whole_words"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_devices_give_the_numbers_of_one(tokenizer, family, answers, monkeypatch):
-    monkeypatch.setattr("interp.engine.ablation.free_memory", lambda device: 10**9)
+    monkeypatch.setattr("interp.engine.suffix.free_memory", lambda device: 10**9)
     expected = everything(build_model(family, tokenizer), answers)
     model = build_model(family, tokenizer)
     with Placed():

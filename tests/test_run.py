@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,11 @@ from safetensors.numpy import load_file
 from interp import UserError
 from interp.errors import InterpWarning
 from interp.files.folder import RunFolder
+from interp.files.units import Units
 from interp.run import pipeline, tables
 from interp.run.config import load_config
 from interp.run.session import Session
 from interp.run.stages.steer import remembered
-from interp.run.units import Units
 from interp.steering.steering import Steering
 
 LABELS = ["anger", "fear", "joy"]
@@ -31,7 +32,7 @@ COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "c
 COMMANDS += ["findings"]
 UNITS = {"baselines", "steer", "evaluate", "side_effects"}
 """Stages that keep the units of their work (causes and learning too, but this world has no causes and no curve)."""
-AFTER_STEERING = ["evaluate", "side_effects", "learning"]
+AFTER_STEERING = ["evaluate", "learning", "side_effects"]
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +184,28 @@ def test_a_second_run_skips_everything(world, finished):
     assert again.ran == [] and len(again.skipped) == len(pipeline.STAGES)
 
 
+def test_a_finished_run_learns_from_files_alone_that_nothing_is_to_be_done(world, finished):
+    """Neither the model nor the SAEs are loaded, nor what would load or draw them."""
+    code = """
+import sys
+from dataclasses import replace
+from interp.run import pipeline
+from interp.run.config import load_config
+
+outcome = pipeline.run(load_config(sys.argv[1], {"out": sys.argv[2]}))
+assert outcome.ran == [] and outcome.report.is_file(), outcome
+assert not {"torch", "transformers", "sae_lens", "plotly", "sklearn"} & {*sys.modules}
+"""
+    subprocess.run([sys.executable, "-c", code, world / "small.yaml", finished.parent], check=True)
+
+
+def test_the_report_is_made_again_where_it_is_not_what_the_run_wrote(world, finished):
+    report = (finished / "report.html").read_bytes()
+    (finished / "report.html").write_text("another")
+    start(world, finished.parent)
+    assert (finished / "report.html").read_bytes() == report
+
+
 def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, tmp_path, monkeypatch):
     """Killed in the middle of each stage in turn, after its first atomic write, and started again."""
     from contextlib import contextmanager
@@ -211,7 +234,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, t
                         patched.setattr(module, "writing", writing_once)
                 stage.run(session)
 
-        return pipeline.Stage(stage.name, run, stage.outputs, stage.needs, stage.fields)
+        return replace(stage, run=run)
 
     for stage in pipeline.STAGES:
         # Where a stage keeps the units of its work, it is killed again after the next of them.
@@ -279,7 +302,7 @@ def test_a_changed_config_redoes_only_what_depends_on_it(world, tmp_path):
     changed = start(world, tmp_path, **{"steering.features": "3"})
     assert changed.stale == changed.ran == ["steer", *AFTER_STEERING]
     changed = start(world, tmp_path, **{"steering.features": "3", "tracing.candidates": "5"})
-    assert changed.ran == ["trace", "causes", "why", "cards", "steer", *AFTER_STEERING]
+    assert changed.ran == ["trace", "causes", "steer", "cards", *AFTER_STEERING, "why"]
     changed = start(world, tmp_path, **{"prompt.template": "question"})
     assert changed.ran[0] == "capture" and len(changed.ran) == len(pipeline.STAGES)
 
@@ -394,7 +417,15 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     assert stopped.value.code == 2 and "No space left on device" in capfd.readouterr().err
     monkeypatch.undo()
     resumed = start(world, tmp_path)
-    assert "capture" in resumed.skipped and resumed.ran[:6] == ["trace", "causes", "baselines", "why", "cards", "steer"]
+    assert "capture" in resumed.skipped
+    assert resumed.ran[:6] == [
+        "trace",
+        "causes",
+        "selectivity",
+        "steer",
+        "baselines",
+        "cards",
+    ]
 
 
 def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):

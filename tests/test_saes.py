@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from interp import UserError, capture, load_saes
 from interp.engine import ablate_jointly
 from interp.errors import InterpWarning
-from interp.models.catalogue import catalogue
 from interp.run.config import Config, SaesConfig, load_config
 from interp.run.fetch import needs
+from interp.saes.catalogue import catalogue
 from interp.saes.checks import base_name, check_saes, unexplained
 from interp.saes.folders import choose_in_folder
 from interp.saes.releases import choose_saes, parse_width, residual_releases

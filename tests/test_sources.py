@@ -17,7 +17,8 @@ from interp import UserError, capture, load_model
 from interp.errors import InterpWarning
 from interp.models import sources
 from interp.models.gguf_files import facts
-from interp.models.loading import load_tokenizer, model_identity
+from interp.models.identity import model_identity
+from interp.models.loading import load_tokenizer
 from interp.models.sources import locate, prepare
 from interp.models.store import accept_terms, accepted_terms, building
 from interp.reporting import Reporter, reporting
@@ -110,7 +111,7 @@ def test_quantised_weights_are_computed_with_as_they_are_stored(small, tokenizer
 
 def test_it_is_dequantised_once_and_keyed_by_its_content(file, tmp_path, monkeypatch):
     first = prepare(str(file))
-    monkeypatch.setattr(sources, "convert", lambda *args: pytest.fail("converted again"))
+    monkeypatch.setattr("interp.models.gguf_files.convert", lambda *args: pytest.fail("converted again"))
     again = shutil.copy(file, tmp_path / "tiny.gguf")
     assert prepare(str(again)).folder == first.folder
     assert model_identity(str(again)) == model_identity(str(first.folder)) == load_model(str(file)).identity
@@ -275,7 +276,7 @@ def test_terms_are_accepted_before_anything_is_fetched(file, registry, at_hand, 
     assert prepare(name).ready
 
 
-@pytest.mark.parametrize("where", ["unpack", "convert"])
+@pytest.mark.parametrize("where", ["sources.unpack", "gguf_files.convert"])
 def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(
     file, registry, at_hand, tmp_path, store, monkeypatch, where
 ):
@@ -284,11 +285,11 @@ def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(
     def full(*args):
         raise (
             OSError(errno.ENOSPC, "No space left on device")
-            if where == "unpack"
+            if where == "sources.unpack"
             else RuntimeError("I/O error: No space left on device (os error 28)")
         )
 
-    monkeypatch.setattr(sources, where, full)
+    monkeypatch.setattr(f"interp.models.{where}", full)
     assert "is full; tiny-model was not made ready and nothing half was left" in refusal(load_model, name)
     assert leftovers(store) == [] and not locate(name).ready
 

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from experiments.tiny_model import train_model, train_saes
 from interp import capture, load_corpus, load_model, load_saes
 from interp.engine.capture import Captured
-from interp.evaluation.fluency import fluency, load_plain_text
+from interp.evaluation.fluency import fluency
+from interp.texts.plain_documents import load_plain_text
 from interp.evaluation.recognition import recognition_scores
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack

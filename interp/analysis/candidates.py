@@ -1,9 +1,15 @@
 """Which features are traced: what attribution proposes, and the random features they are compared with."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+import pandas as pd
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from interp.analysis.rules import JOINT_FEATURES
 
 Array = np.ndarray
 NEAREST = 5
@@ -20,6 +26,35 @@ class Candidate:
     emotion: int
     attribution: float
     control: bool
+
+
+class Activity(NamedTuple):
+    """How strong and how frequent a layer's features are on each emotion's examples.
+
+    Attributes:
+        strength: mean norm of a feature's contribution to the residual; 0: never active.
+        firing: share of the examples on which it is active.
+    """
+
+    strength: Float[Array, "d_sae emotion"]
+    firing: Float[Array, "d_sae emotion"]
+
+
+def activity(acts: csr_array, norms: Float[Array, " d_sae"], gold: Int[Array, " example"], n_labels: int) -> Activity:
+    """Of every feature of a layer, over each emotion's examples.
+
+    Args:
+        acts: [example, d_sae], in residual units.
+        norms: of the features' directions.
+    """
+    member = np.eye(n_labels)[gold]
+    member /= np.maximum(member.sum(0), 1)
+    return Activity((acts.T @ member) * norms[:, None], (acts > 0).T @ member)
+
+
+def strongest(attribution: Float[Array, "d_sae emotion"], count: int = JOINT_FEATURES) -> list[int]:
+    """The features of highest attribution, averaged over emotions."""
+    return np.argsort(-attribution.mean(1), kind="stable")[:count].tolist()
 
 
 def choose_candidates(
@@ -65,6 +100,14 @@ def choose_candidates(
                 for i in group
             ]
     return chosen
+
+
+def candidate_table(candidates: Sequence[Candidate], labels: Sequence[str]) -> pd.DataFrame:
+    """Columns layer, phase, feature, emotion (a label), attribution, control."""
+    names = ("layer", "phase", "feature", "emotion", "attribution", "control")
+    kinds = list(zip(names, (int, int, int, int, float, bool), strict=True))
+    table = pd.DataFrame(np.array([astuple(c) for c in candidates], dtype=kinds))
+    return table.assign(emotion=np.asarray(labels, dtype=object)[table["emotion"]])
 
 
 def _matched(traits: Float[Array, "feature trait"], active: Array, proposed: Array, rng: np.random.Generator) -> Array:

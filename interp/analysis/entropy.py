@@ -138,7 +138,7 @@ def entropy_by_layer(
     cut = mixture_cut(np.concatenate([r.whole for r in read]), seed)
 
     def shares(entropies: Float[Array, "*draw feature"]) -> Float[Array, "*draw"]:
-        return (entropies < cut.threshold).sum(-1) / max(entropies.shape[-1], 1)
+        return np.asarray((entropies < cut.threshold).sum(-1) / max(entropies.shape[-1], 1))
 
     specific = np.array([float(shares(r.whole)) for r in read])
     draws = np.stack([shares(r.draws) for r in read], 1)

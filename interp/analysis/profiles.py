@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.stats import norm
 
-from interp.analysis.selectivity import Q_LEVEL, rank_test
+from interp.analysis.rules import Q_LEVEL
+from interp.analysis.selectivity import rank_test
 
 Array = np.ndarray
 COLUMNS = (

@@ -9,8 +9,9 @@ from scipy.sparse import csr_array
 from scipy.special import gammaln, ndtr
 from scipy.stats import false_discovery_control, rankdata
 
+from interp.analysis.rules import Q_LEVEL
+
 Array = np.ndarray
-Q_LEVEL = 0.05
 MIN_ACTIVE = 5
 """A feature active in fewer examples is not tested: no rank test could call it selective."""
 

@@ -4,8 +4,9 @@ Every signal is a mean over examples, so that one set of bootstrap resamples ser
 phases can be found anew in every resample. Only the count of selective features is not; its interval is a jackknife.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from interp.analysis.features import LayerFeatures
+from interp.analysis.labelled import LabelledExamples
 from interp.analysis.selectivity import MIN_ACTIVE, count_selective
 from interp.statistics import Estimate, from_draws, mean_estimate, ratio_estimate
 
@@ -26,8 +28,6 @@ PARTNERS = 20
 FOLDS = 5
 REPRESENTATIONAL = ("probe_features", "probe_residuals", "selective_features")
 CAUSAL = ("direct_evidence", "joint_ablation")
-STRUCTURAL = ("l0", "fvu", "format_share", "content_overlap", "neighbour_agreement")
-CONTROL = ("probe_shuffled", "probe_control")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,42 @@ class Signal:
     name: str
     estimate: Estimate
     draws: Float[Array, " resample"]
+
+
+class Probed(NamedTuple):
+    """The examples on which probes are trained and tested: their places, and their classes in a control task."""
+
+    places: Int[Array, " probed"]
+    control: Int[Array, " probed"]
+
+
+def layer_signals(
+    features: LayerFeatures,
+    residuals: Float[Array, "example d_model"],
+    following: Float[Array, "example d_model"] | None,
+    causal: Mapping[str, Float[Array, " example"]],
+    probed: Probed,
+    examples: LabelledExamples,
+    weights: Float[Array, "resample example"],
+    seed: int,
+) -> list[Signal]:
+    """All signals of a layer.
+
+    Args:
+        following: residuals of the next layer, where there is one.
+        causal: what removing features of the layer does, and the like, by name (`CAUSAL`), for every example.
+        weights: bootstrap weights, the same for all layers.
+        seed: of the layer's random draws.
+    """
+    places, gold = probed.places, examples.gold
+    of_probed = weights[:, places]
+    signals = structural_signals(features, weights, seed)
+    signals += probe_signals(features.rows(places), residuals[places], gold[places], probed.control, of_probed, seed)
+    if following is not None:
+        agreement = neighbour_agreement(residuals[places], following[places])
+        signals.append(_of_means("neighbour_agreement", agreement, of_probed))
+    signals.append(selective_signal(features.acts, gold, len(examples.labels), examples.resamples, seed))
+    return signals + [_of_means(name, values, weights) for name, values in causal.items()]
 
 
 def structural_signals(features: LayerFeatures, weights: Float[Array, "resample example"], seed: int) -> list[Signal]:
@@ -166,13 +202,18 @@ def selective_signal(
     return Signal("selective_features", from_draws(value, draws, len(gold)), draws)
 
 
-def per_example_signal(
-    name: str, values: Float[Array, " example"], weights: Float[Array, "resample example"]
-) -> Signal:
-    """A signal that is a mean over examples: direct evidence, joint-ablation effect."""
-    return _of_means(name, values, weights)
-
-
 def _of_means(name: str, values: Float[Array, " example"], weights: Float[Array, "resample example"]) -> Signal:
     draws = weights @ values.astype(np.float32) / weights.sum(1)
     return Signal(name, mean_estimate(values, weights), draws)
+
+
+def stratified_sample(gold: Int[Array, " example"], most: int, seed: int) -> Int[Array, " chosen"]:
+    """Places of at most so many examples, in order, of every emotion the same share."""
+    if len(gold) <= most:
+        return np.arange(len(gold))
+    order = np.random.default_rng(seed).permutation(len(gold))
+    rank = np.empty(len(gold))
+    for emotion in np.unique(gold):
+        members = order[gold[order] == emotion]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(np.argsort(rank, kind="stable")[:most])

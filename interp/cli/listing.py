@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from interp.memory import gigabytes
-from interp.models.catalogue import Entry
+from interp.saes.catalogue import Entry
 
 
 def packaged_table(entries: Sequence[Entry]) -> Table:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,6 +22,7 @@ from interp import __version__
 from interp.cli.options import Count, Finite, Positive, Seed, folder_path, page_path
 from interp.errors import InterpWarning, UserError, nearest, printable, quoted
 from interp.reporting import Reporter, reporting, terminal_reporter
+from interp.resources import shipped
 from interp.run.config import Config, config_of, known_keys, load_config
 from interp.terminal import Screen
 
@@ -214,7 +214,7 @@ def models(*, all: bool = False, releases: bool = False, json: Json = False) -> 
         The SAE releases of each model, as saes.name takes them, with layers, widths and sizes.
     """
     from interp.cli.listing import models_table, packaged_table, releases_table
-    from interp.models.catalogue import catalogue
+    from interp.saes.catalogue import catalogue
 
     entries = catalogue(everything=all)
     if json:
@@ -503,7 +503,7 @@ def _records(table: Any) -> list[dict[str, Any]]:
 
 def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> None:
     config = load_config(*_parse(arguments))
-    from interp import pipeline  # loads torch: not before the configuration is known to be right
+    from interp.run import pipeline
 
     quiet = quiet or json
     say = (lambda line: None) if quiet else (lambda line: errors.print(line, style="bold"))
@@ -533,8 +533,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
     """The config file, if any, and `--key value` / `--key=value` pairs."""
     path: Path | None = None
     if not arguments or arguments[0].startswith("--"):
-        bundled = Path(str(files("interp"))) / "experiments" / "tiny.yaml"
-        path = bundled if bundled.exists() else Path(str(files("interp"))).parent / "experiments" / "tiny.yaml"
+        path = shipped("experiments/tiny.yaml")
         rest = list(arguments)
     else:
         path, rest = Path(arguments[0]), list(arguments[1:])

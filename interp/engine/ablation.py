@@ -1,36 +1,22 @@
 """Exact causal effects of features: what the model would have answered without them."""
 
-import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.engine.capture import Captured, PromptCache
-from interp.engine.suffix import answer_scores, tails_above, with_continuation
-from interp.errors import InterpWarning
-from interp.memory import free_memory, out_of_memory
+from interp.engine.cache import PromptCache
+from interp.engine.capture import Captured
+from interp.engine.suffix import ResidualEdit, Suffix, check_unedited, rows_that_fit, suffixes
+from interp.engine.variants import Name, Read, answers_given, answers_under, answers_under_each  # noqa: F401  also found here
+from interp.memory import halved
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 
-ResidualEdit = Callable[[Float[Tensor, "*row d_model"]], Float[Tensor, "*row d_model"]]
-
-Name = TypeVar("Name", bound=Hashable)
-
-ROWS_IN_FLIGHT = 1024
-"""Edited tokens computed together, at most; beyond a few hundred, more of them are no faster."""
-LEAST_ROWS = 16
-"""Edited tokens computed together, at least, however little memory seems free."""
-
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
-"""Largest answer-logit difference that a row without an edit may show: above it, something is wrong."""
-
-
-class EngineError(RuntimeError):
-    """The recomputation does not reproduce the unedited model. Never the user's fault."""
+select_prompts = PromptCache.select
 
 
 @dataclass(frozen=True)
@@ -44,6 +30,15 @@ class FeatureEdits:
 
     def __len__(self) -> int:
         return len(self.layer)
+
+    @classmethod
+    def joined(cls, parts: Sequence["FeatureEdits"]) -> "FeatureEdits":
+        """The edits of several, one behind the other."""
+        if not parts:
+            none = torch.zeros(0, dtype=torch.long)
+            return cls(none, none, none, none.float())
+        columns = zip(*((p.layer, p.example, p.feature, p.change) for p in parts), strict=True)
+        return cls(*(torch.cat(tensors) for tensors in columns))
 
 
 @torch.no_grad()
@@ -67,140 +62,71 @@ def edited_logits(
         EngineError: an unedited row moved by more than `TOLERANCE`.
         ValueError: `captured` was made without `keep_cache=True`.
     """
-    if not captured.caches:
-        raise ValueError("edited_logits needs captured = capture(..., keep_cache=True).")
     logits = torch.empty(len(edits), captured.answer_logits.shape[1], device=captured.answer_logits.device)
     size = rows_that_fit(model, captured) if rows_in_flight is None else rows_in_flight
-    for cache in captured.caches:
-        waiting = _pieces(cache, edits, size)
+    for suffix in suffixes(model, captured):
+        waiting = _bundles(suffix.cache, edits, size)
         while waiting:
-            count = max(1, size // (len(waiting[0].rows) + 1))
+            count = max(1, size // (len(waiting[0].edits) + 1))
             try:
-                _sweep(model, saes, captured, cache, edits, waiting[:count], logits)
+                _sweep(suffix, saes, edits, waiting[:count], logits)
                 waiting = waiting[count:]
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or size <= 2:
-                    raise
-                size //= 2
-                warnings.warn(f"Out of memory: going on with {size} rows in flight.", InterpWarning, stacklevel=2)
-                waiting = [half for piece in waiting for half in piece.split(size - 1)]
+                size = halved(size, "rows in flight", error, least=2)
+                waiting = [half for bundle in waiting for half in bundle.split(size - 1)]
     return logits
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Edits of one prompt that are computed together, in order of their layers."""
+class _Bundle(NamedTuple):
+    """Edits of one prompt that are computed together, as (layer, row of the edits), lowest layers first."""
 
-    column: int
-    rows: list[int]
+    prompt: int
+    edits: list[tuple[int, int]]
 
-    def split(self, most: int) -> "list[_Piece]":
-        return [_Piece(self.column, self.rows[k : k + most]) for k in range(0, len(self.rows), most)]
+    def split(self, most: int) -> "list[_Bundle]":
+        return [_Bundle(self.prompt, self.edits[k : k + most]) for k in range(0, len(self.edits), most)]
 
 
-def _pieces(cache: PromptCache, edits: FeatureEdits, size: int) -> list[_Piece]:
+def _bundles(cache: PromptCache, edits: FeatureEdits, size: int) -> list[_Bundle]:
     """The edits of a cache's prompts, prompts with alike numbers of them side by side."""
-    rows_of: dict[int, list[int]] = {}
-    layer = edits.layer.tolist()
-    for row, example in enumerate(edits.example.tolist()):
-        rows_of.setdefault(example, []).append(row)
-    whole = [
-        _Piece(column, sorted(rows_of[example], key=layer.__getitem__))
-        for column, example in enumerate(cache.examples)
-        if example in rows_of
+    of_example: dict[int, list[tuple[int, int]]] = {}
+    for row, (example, layer) in enumerate(zip(edits.example.tolist(), edits.layer.tolist(), strict=True)):
+        of_example.setdefault(example, []).append((layer, row))
+    bundles = [
+        bundle
+        for prompt, example in enumerate(cache.examples)
+        for bundle in _Bundle(prompt, sorted(of_example.get(example, []))).split(max(1, size - 1))
     ]
-    parts = [part for piece in whole for part in piece.split(max(1, size - 1))]
-    return sorted(parts, key=lambda part: (-len(part.rows), part.column, part.rows[0]))
+    return sorted(bundles, key=lambda bundle: (-len(bundle.edits), bundle.prompt, bundle.edits[0][1]))
 
 
 def _sweep(
-    model: LanguageModel,
+    suffix: Suffix,
     saes: SaeStack,
-    captured: Captured,
-    cache: PromptCache,
     edits: FeatureEdits,
-    pieces: Sequence[_Piece],
+    bundles: Sequence[_Bundle],
     logits: Float[Tensor, "row answer"],
 ) -> None:
-    """Fills in the logits of some pieces: rows [prompt, row] enter at their layers, one column stays unedited."""
-    device = captured.residuals.device
-    layer = edits.layer.tolist()
-    lowest = min(layer[row] for piece in pieces for row in piece.rows)
-    few = select_prompts(cache, [piece.column for piece in pieces], above=lowest)
-    examples = torch.tensor(few.examples, device=device)
-    by_layer: dict[int, list[list[int]]] = {}
-    for k in sorted({layer[row] for piece in pieces for row in piece.rows}):
-        by_layer[k] = [[row for row in piece.rows if layer[row] == k] for piece in pieces]
-    first = min(by_layer)
+    """Fills in the logits of some bundles: rows [prompt, slot] enter at their layers, one slot at least stays empty."""
+    layers = sorted({layer for bundle in bundles for layer, _ in bundle.edits})
+    suffix = suffix.select([bundle.prompt for bundle in bundles], above=layers[0])
     entering: dict[int, Tensor] = {}
     slots = []
-    for k, rows_of in by_layer.items():
-        width = max(map(len, rows_of)) + (k == first)
-        slot = torch.full((len(pieces), width), -1)
-        for p, own in enumerate(rows_of):
-            slot[p, : len(own)] = torch.tensor(own, dtype=torch.long)
-        slot = slot.to(device)
-        used = slot >= 0
-        rows = captured.residuals[k, examples][:, None].repeat(1, width, 1)
-        row = slot[used]
-        change = edits.change[row, None] * saes.directions(k, edits.feature[row])
-        rows[used] += change.to(rows.dtype)
-        entering[k] = rows
+    for layer in layers:
+        rows = [[row for after, row in bundle.edits if after == layer] for bundle in bundles]
+        width = max(map(len, rows)) + (layer == layers[0])
+        slot = torch.tensor([[*own, *[-1] * (width - len(own))] for own in rows], device=logits.device)
+        edited = slot >= 0
+        row = slot[edited]
+        residuals = suffix.clean(layer)[:, None].repeat(1, width, 1)
+        change = edits.change[row, None] * saes.directions(layer, edits.feature[row])
+        residuals[edited] += change.to(residuals.dtype)
+        entering[layer] = residuals
         slots.append(slot)
-    out = answer_scores(model, captured, few, entering.pop(first), first, join=entering)
+    scores = suffix.scores(entering)
     slot = torch.cat(slots, dim=1)
-    used = slot >= 0
-    check_unedited(model, first, (out - captured.answer_logits[examples][:, None])[~used])
-    logits[slot[used]] = out[used]
-
-
-def rows_that_fit(model: LanguageModel, captured: Captured) -> int:
-    """Edited rows that a tenth of the free memory holds, between 2 and `ROWS_IN_FLIGHT`.
-
-    A row has one token, and the answers' continuation tokens where these are scored whole.
-    """
-    return min(ROWS_IN_FLIGHT, rows_in_memory(model, captured))
-
-
-def rows_in_memory(model: LanguageModel, captured: Captured) -> int:
-    """Edited rows that a tenth of the free memory holds in one layer, at least 2, and 16 of a single token."""
-    n_own = len(captured.answers.offsets)
-    tokens = n_own + max(cache.mask.shape[1] for cache in captured.caches)
-    wide = 4 * model.d_hidden
-    # bytes: hidden layers of the MLP, attention scores
-    per_row = 4 * (wide + 3 * model.backbone.config.num_attention_heads * tokens) * n_own
-    return max(2, LEAST_ROWS // n_own, free_memory(model.device) // 10 // per_row)
-
-
-def in_parts(captured: Captured, most: int) -> Iterator[PromptCache]:
-    """The caches of a capture, those of more than `most` prompts in several parts."""
-    for cache in captured.caches:
-        columns = range(len(cache.examples))
-        for start in range(0, len(columns), max(1, most)):
-            yield select_prompts(cache, columns[start : start + max(1, most)])
-
-
-def select_prompts(cache: PromptCache, columns: Sequence[int], *, above: int = -1) -> PromptCache:
-    """Some prompts of a cache, in that order, without the padding that they do not need.
-
-    Args:
-        above: keys and values of layers up to this one are left out.
-    """
-    if list(columns) == list(range(len(cache.examples))):
-        return cache
-    index = torch.tensor(columns, device=cache.mask.device)
-    mask = cache.mask[index]
-    start = int(mask.any(0).long().argmax())
-    return PromptCache(
-        examples=[cache.examples[c] for c in columns],
-        keys=[k[index.to(k.device), :, start:] if i > above else k[:0] for i, k in enumerate(cache.keys)],
-        values=[v[index.to(v.device), :, start:] if i > above else v[:0] for i, v in enumerate(cache.values)],
-        mask=mask[:, start:],
-        position=cache.position[index],
-        embedded=cache.embedded[index],
-        continued=[x[index] for x in cache.continued],
-        everywhere={layer: x[index, start:] for layer, x in cache.everywhere.items()},
-    )
+    check_unedited(suffix.model, layers[0], (scores - suffix.clean_scores[:, None])[slot < 0])
+    logits[slot[slot >= 0]] = scores[slot >= 0]
 
 
 def ablate(
@@ -246,28 +172,6 @@ def patch(
     return answers_given(model, captured, layer, (clean + change.to(clean.dtype))[:, None])[:, 0]
 
 
-@torch.no_grad()
-def answers_given(
-    model: LanguageModel, captured: Captured, layer: int, rows: Float[Tensor, "example row d_model"]
-) -> Float[Tensor, "example row answer"]:
-    """Answer logits with the answer position's residual after `layer` replaced, once by each row.
-
-    Raises:
-        EngineError: the unedited row that accompanies every pass moved by more than `TOLERANCE`.
-        ValueError: `captured` was made without `keep_cache=True`.
-    """
-    if not captured.caches:
-        raise ValueError("answers_given needs captured = capture(..., keep_cache=True).")
-    logits = captured.answer_logits[:, None].repeat(1, rows.shape[1], 1)
-    for cache in in_parts(captured, rows_in_memory(model, captured) // (1 + rows.shape[1])):
-        examples = torch.tensor(cache.examples, device=logits.device)
-        beside = torch.cat([captured.residuals[layer, examples, None], rows[examples]], dim=1)
-        out = answer_scores(model, captured, cache, beside, layer)
-        check_unedited(model, layer, out[:, 0] - captured.answer_logits[examples])
-        logits[examples] = out[:, 1:]
-    return logits
-
-
 def ablate_jointly(
     model: LanguageModel, saes: SaeStack, captured: Captured, features: Mapping[int, Sequence[int]]
 ) -> Float[Tensor, "example answer"]:
@@ -303,118 +207,23 @@ def removal(model: LanguageModel, saes: SaeStack, features: Mapping[int, Sequenc
     return {layer: without(layer) for layer in features if len(features[layer])}
 
 
-@torch.no_grad()
-def answers_under(
-    model: LanguageModel, captured: Captured, edits: Mapping[int, ResidualEdit]
-) -> Float[Tensor, "example answer"]:
-    """Answer logits of every example when residuals at the answer position are replaced layer by layer.
-
-    Raises:
-        EngineError: the unedited row that accompanies every batch moved by more than `TOLERANCE`.
-        ValueError: `captured` was made without `keep_cache=True`.
-    """
-    return answers_under_each(model, captured, {"edited": edits})["edited"]
-
-
-Read = Callable[[Float[Tensor, "prompt row d_model"]], Float[Tensor, "prompt row column"]]
-"""What is made of last-layer residuals at the answer position."""
-
-
-@torch.no_grad()
-def answers_under_each(
-    model: LanguageModel,
-    captured: Captured,
-    edits: Mapping[Name, Mapping[int, ResidualEdit]],
-    *,
-    read: Read | None = None,
-    rows_in_flight: int | None = None,
-) -> dict[Name, Float[Tensor, "example column"]]:
-    """By name, answer logits of every example under those edits alone; no edits give the clean ones.
-
-    Variants share their passes: each joins at its lowest edited layer, and one unedited row accompanies them all.
+def insertion(saes: SaeStack, values: Mapping[int, Mapping[int, float]]) -> dict[int, ResidualEdit]:
+    """By layer, what sets features of a residual to given activations, whatever they are in it.
 
     Args:
-        edits: by name and layer, what replaces residuals at the answer position.
-        read: other values than the answer logits.
-        rows_in_flight: edited tokens computed together; None sizes them from the free memory.
+        values: activation by layer and feature, in residual units.
 
     Raises:
-        EngineError: the unedited row that accompanies every pass moved by more than `TOLERANCE`.
-        ValueError: `captured` was made without `keep_cache=True`.
+        UserError: no SAE at a layer, or a feature it does not have.
     """
-    if not captured.caches:
-        raise ValueError("answers_under needs captured = capture(..., keep_cache=True).")
-    size = rows_that_fit(model, captured) if rows_in_flight is None else rows_in_flight
-    names = sorted(edits, key=lambda name: min(edits[name], default=model.n_layers))
-    found: dict[Name, list[Tensor]] = {name: [] for name in names}
-    parts = list(in_parts(captured, size // 2))  # each prompt has an unedited row beside an edited one
-    for cache in parts:
-        count = max(1, size // len(cache.examples) - 1)
-        for k in range(0, len(names), count):
-            together = {name: edits[name] for name in names[k : k + count]}
-            for name, values in _variants(model, captured, cache, together, read).items():
-                found[name].append(values)
-    order = [example for cache in parts for example in cache.examples]
-    back = torch.tensor(order, device=captured.residuals.device).argsort()
-    return {name: torch.cat(found[name])[back] for name in edits}
 
+    def setting(layer: int) -> ResidualEdit:
+        index = saes.check_features(layer, list(values[layer])).to(saes.device(layer))
+        directions, target = saes.directions(layer, index), torch.tensor(list(values[layer].values())).to(index.device)
 
-def _variants(
-    model: LanguageModel,
-    captured: Captured,
-    cache: PromptCache,
-    edits: Mapping[Name, Mapping[int, ResidualEdit]],
-    read: Read | None,
-) -> dict[Name, Float[Tensor, "prompt column"]]:
-    """Each variant of a cache's prompts; `edits` in the order of their lowest layers, those without any last."""
-    examples = torch.tensor(cache.examples, device=captured.residuals.device)
-    edited = [name for name in edits if edits[name]]
-    first = min((min(edits[name]) for name in edited), default=model.n_layers - 1)
-    clean = captured.residuals[first, examples]
-    entering: dict[int, list[Tensor]] = {first: [clean]}
-    for name in edited:
-        layer = min(edits[name])
-        entering.setdefault(layer, []).append(edits[name][layer](captured.residuals[layer, examples]))
-    later: dict[int, dict[int, ResidualEdit]] = {}
-    for row, name in enumerate(edited, start=1):
-        for layer, edit in edits[name].items():
-            if layer > min(edits[name]):
-                later.setdefault(layer, {})[row] = edit
-    rows = {layer: torch.stack(parts, dim=1) for layer, parts in entering.items()}
-    tail = tails_above(
-        model,
-        captured,
-        cache,
-        with_continuation(cache, rows.pop(first), first),
-        first,
-        join=rows,
-        edits={layer: _by_row(of_rows) for layer, of_rows in later.items()},
-    )
-    check_unedited(model, first, captured.answers.score(model, tail[:, :1])[:, 0] - captured.answer_logits[examples])
-    values = captured.answers.score(model, tail) if read is None else read(tail[..., 0, :])
-    found = dict(zip(edited, values[:, 1:].unbind(1), strict=True))
-    unedited = captured.answer_logits[examples] if read is None else values[:, 0]
-    return {name: found.get(name, unedited) for name in edits}
+        def edit(x: Tensor) -> Tensor:
+            return x + ((target - saes.encode_features(layer, x, index)) @ directions).to(x.dtype)
 
+        return edit
 
-def _by_row(edits: Mapping[int, ResidualEdit]) -> ResidualEdit:
-    """Each row's own edit."""
-
-    def edit(x: Float[Tensor, "prompt row d_model"]) -> Float[Tensor, "prompt row d_model"]:
-        out = x.clone()
-        for row, change in edits.items():
-            out[:, row] = change(x[:, row])
-        return out
-
-    return edit
-
-
-def check_unedited(model: LanguageModel, layer: int, difference: Tensor) -> None:
-    """The engine's self-test.
-
-    Raises:
-        EngineError: logits of a row without an edit differ from the capture's by more than `TOLERANCE`.
-    """
-    moved = difference.abs().max().item()
-    if not moved <= TOLERANCE[model.dtype]:
-        raise EngineError(f"above layer {layer}, a row without an edit moved the answer logits by {moved:.2g}.")
+    return {layer: setting(layer) for layer in values if len(values[layer])}

@@ -1,14 +1,18 @@
 """First-order effects of all features of all layers from one backward pass: they propose, exact ablation decides."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 from torch import Tensor
 
-from interp.engine.ablation import in_parts, rows_in_memory
 from interp.engine.capture import Captured
-from interp.engine.suffix import answer_scores
+from interp.engine.suffix import rows_in_memory, suffixes
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
+
+ROWS_AT_ONCE = 512
+"""Examples whose slopes along every direction of a layer are held together."""
 
 
 def answer_gradients(
@@ -24,24 +28,22 @@ def answer_gradients(
     Raises:
         ValueError: `captured` was made without `keep_cache=True`.
     """
-    if not captured.caches:
-        raise ValueError("answer_gradients needs captured = capture(..., keep_cache=True).")
     gradients = torch.empty_like(captured.residuals)
     # On the way back every layer's activations are needed.
-    for cache in in_parts(captured, rows_in_memory(model, captured) // model.n_layers):
-        index = torch.tensor(cache.examples, device=targets.device)
-        leaves: list[Tensor] = []
+    for suffix in suffixes(model, captured, rows_in_memory(model, captured) // model.n_layers):
+        residuals: list[Tensor] = []
 
-        def watch(layer: int, tail: Tensor, leaves: list[Tensor] = leaves) -> None:
-            leaves.append(tail)
+        def note(residual: Tensor, residuals: list[Tensor] = residuals) -> Tensor:
+            residuals.append(residual)
+            return residual
 
         with torch.enable_grad():
-            first = captured.residuals[0, index][:, None].clone().requires_grad_()
-            log_probs = answer_scores(model, captured, cache, first, 0, watch=watch)[:, 0].log_softmax(-1)
-            chosen = log_probs.gather(1, targets[index, None]).sum()
-            found = torch.autograd.grad(chosen, leaves)
-        for layer, gradient in enumerate(found):
-            gradients[layer, index] = gradient[:, 0, 0].to(gradients.device)
+            note(suffix.clean(0)[:, None].clone().requires_grad_())
+            scores = suffix.scores({0: residuals[0]}, dict.fromkeys(range(1, model.n_layers), note))
+            target = targets[suffix.examples.to(targets.device), None]
+            log_probability = scores[:, 0].log_softmax(-1).gather(1, target).sum()
+            slopes = torch.autograd.grad(log_probability, residuals)
+        gradients[:, suffix.examples] = torch.stack(slopes)[:, :, 0]
     return gradients
 
 
@@ -64,6 +66,28 @@ def attribute(
     Raises:
         UserError: no SAE at that layer.
     """
-    found = answer_gradients(model, captured, targets) if gradients is None else gradients
+    slopes = (answer_gradients(model, captured, targets) if gradients is None else gradients)[layer]
     acts = saes.encode(layer, captured.residuals[layer])
-    return acts * (found[layer].to(acts.dtype) @ saes.directions(layer).T)
+    return acts * (slopes.to(acts.dtype) @ saes.directions(layer).T)
+
+
+def mean_attribution(
+    acts: csr_array,
+    gradients: Float[Tensor, "example d_model"],
+    directions: Float[Tensor, "d_sae d_model"],
+    gold: Int[Tensor, " example"],
+    n_labels: int,
+) -> Float[np.ndarray, "d_sae emotion"]:
+    """Attribution of every feature of a layer, averaged over each emotion's examples; 0 for an emotion without any.
+
+    Args:
+        acts: [example, d_sae], activations in residual units.
+        gradients: of the gold answer's log-probability with respect to the layer's residual (`answer_gradients`).
+        gold: emotion of each example.
+    """
+    member = torch.nn.functional.one_hot(gold, n_labels).float()
+    total = torch.zeros(len(directions), n_labels)
+    for part in np.array_split(np.arange(len(gold)), max(1, len(gold) // ROWS_AT_ONCE)):
+        slopes = gradients[part].to(directions.device, directions.dtype) @ directions.T
+        total += (torch.from_numpy(acts[part].toarray()) * slopes.float().cpu()).T @ member[part]
+    return (total / torch.bincount(gold, minlength=n_labels).clamp(min=1)).numpy()

@@ -1,16 +1,12 @@
 """Ablation at all positions: recomputed from the first token where the feature fires."""
 
-import warnings
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.engine.ablation import check_unedited, select_prompts
-from interp.engine.capture import Captured, PromptCache
-from interp.engine.suffix import scores_from_suffix
-from interp.errors import InterpWarning
-from interp.memory import out_of_memory
+from interp.engine.capture import Captured
+from interp.engine.suffix import Suffix, check_unedited, suffixes
+from interp.memory import halved
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 
@@ -46,54 +42,40 @@ def ablate_everywhere(
     if not captured.caches or layer not in captured.caches[0].everywhere:
         raise ValueError(f"capture(..., keep_cache=True, everywhere=[{layer}]) is needed first.")
     logits = captured.answer_logits[example].clone()
-    rows_of: dict[int, list[int]] = {}
-    for row, e in enumerate(example.tolist()):
-        rows_of.setdefault(e, []).append(row)
-    for cache in captured.caches:
-        for column, e in enumerate(cache.examples):
-            if e in rows_of:
-                rows = torch.tensor(rows_of[e], device=logits.device)
-                own = select_prompts(cache, [column])
-                logits[rows] = _one_prompt(model, saes, captured, own, layer, feature[rows], tokens_in_flight)
+    for suffix in suffixes(model, captured):
+        for prompt, place in enumerate(suffix.cache.examples):
+            rows = (example == place).nonzero()[:, 0]
+            if len(rows):
+                logits[rows] = _one_prompt(suffix.select([prompt]), saes, layer, feature[rows], tokens_in_flight)
     return logits
 
 
 def _one_prompt(
-    model: LanguageModel,
-    saes: SaeStack,
-    captured: Captured,
-    cache: PromptCache,
-    layer: int,
-    features: Int[Tensor, " feature"],
-    tokens_in_flight: int,
+    suffix: Suffix, saes: SaeStack, layer: int, features: Int[Tensor, " feature"], tokens_in_flight: int
 ) -> Float[Tensor, "feature answer"]:
     """Features in the order in which they first fire, so that rows computed together share a long prefix."""
-    residual = cache.everywhere[layer][0]  # [token, d_model]
+    residual, clean = suffix.cache.everywhere[layer][0], suffix.clean_scores[0]  # [token, d_model], [answer]
     acts = saes.encode_features(layer, residual, features)
-    acts[int(cache.mask[0].long().argmax())] = 0
+    acts[int(suffix.cache.mask[0].long().argmax())] = 0
     n_tokens = len(acts)
     fires = acts > 0
     first = torch.where(fires.any(0), fires.long().argmax(0), n_tokens)
-    clean = captured.answer_logits[cache.examples[0]]
     logits = clean.repeat(len(features), 1)
     waiting = [int(f) for f in first.argsort() if first[f] < n_tokens]
     while waiting:
         start = int(first[waiting[0]])
         size = max(1, tokens_in_flight // (n_tokens - start) - 1)
-        chosen = torch.tensor(waiting[:size], device=residual.device)
-        change = acts[start:, chosen].T[..., None] * saes.directions(layer, features[chosen])[:, None]
+        together = torch.tensor(waiting[:size], device=residual.device)
+        change = acts[start:, together].T[..., None] * saes.directions(layer, features[together])[:, None]
         unedited = residual[None, start:]
         rows = torch.cat([unedited, unedited - change.to(residual.dtype)])  # [1 + feature, token, d_model]
         try:
-            out = scores_from_suffix(model, captured, cache, rows, layer)
+            scores = suffix.scores_from(rows, layer)
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or len(chosen) == 1:
-                raise
-            tokens_in_flight = len(rows) * (n_tokens - start) // 2
-            text = f"Out of memory: going on with {tokens_in_flight} tokens in flight."
-            warnings.warn(text, InterpWarning, stacklevel=3)
+            least = 2 * (n_tokens - start)
+            tokens_in_flight = halved(len(rows) * (n_tokens - start), "tokens in flight", error, least=least)
             continue
-        check_unedited(model, layer, out[0] - clean)
-        logits[chosen] = out[1:]
+        check_unedited(suffix.model, layer, scores[0] - clean)
+        logits[together] = scores[1:]
         waiting = waiting[size:]
     return logits

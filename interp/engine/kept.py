@@ -2,20 +2,21 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interp.engine.capture import Captured, PromptCache, SharedPrefix
+from interp.engine.cache import PromptCache, SharedPrefix
+from interp.engine.capture import Captured
 from interp.memory import free_memory
-from interp.models.answers import Answers
+from interp.models.answers import LabelTokens
 
 MEMORY_SHARE = 0.25
 """Share of the free memory that kept captures may take, and of the free disk that the others may."""
@@ -37,7 +38,7 @@ class KeptBatch:
     lengths: Int[Tensor, " prompt"]
     cut: Int[Tensor, " prompt"]
     behind: bool
-    continued: list[Float[Tensor, "prompt tail d_model"]]
+    continued: list[Float[Tensor, "prompt continuation d_model"]]
     keys: list[Float[Tensor, "prompt kv_head token d_head"]]
     values: list[Float[Tensor, "prompt kv_head token d_head"]]
 
@@ -57,14 +58,18 @@ class KeptBatch:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        out = {}
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, Tensor):
-                out[one.name] = value
-            elif isinstance(value, list):
-                out |= {f"{one.name}.{layer}": x for layer, x in enumerate(value)}
-        return out
+        """By name, and layer where there is one for each."""
+        parts = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "behind"}
+        by_layer = {name: x for name, x in parts.items() if isinstance(x, list)}
+        split = {f"{name}.{layer}": x for name, layers in by_layer.items() for layer, x in enumerate(layers)}
+        return {name: x for name, x in parts.items() if name not in by_layer} | split
+
+    def filled(self, tensors: Mapping[str, Tensor]) -> "KeptBatch":
+        """The same batch with its `tensors` from elsewhere."""
+        parts: dict[str, Any] = {name: x for name, x in tensors.items() if "." not in name}
+        for name in {name.partition(".")[0] for name in tensors} - {*parts}:
+            parts[name] = [tensors[f"{name}.{layer}"] for layer in range(len(self.keys))]
+        return replace(self, **parts)
 
     @property
     def n_bytes(self) -> int:
@@ -85,18 +90,16 @@ def _kept(captured: Captured, cache: PromptCache, prefix: SharedPrefix | None) -
         cut=torch.tensor(captured.cut)[cache.examples],
         behind=behind,
         continued=cache.continued,
-        keys=[x[:, :, own].clone() for x in cache.keys],
-        values=[x[:, :, own].clone() for x in cache.values],
+        keys=[x[:, :, own].clone() for x in cache.keys.values()],
+        values=[x[:, :, own].clone() for x in cache.values.values()],
     )
 
 
 def _same_keys(cache: PromptCache, prefix: SharedPrefix) -> bool:
     """Whether the prompts were passed behind the prefix, so that it stands in the cache as it is."""
-    for row, padding in enumerate((~cache.mask).sum(1).tolist()):
-        found = cache.keys[-1][row, :, padding : padding + len(prefix)]
-        if found.shape != prefix.keys[-1].shape or not torch.equal(found, prefix.keys[-1]):
-            return False
-    return True
+    keys = cache.keys[len(prefix.keys) - 1]
+    starts = (~cache.mask).sum(1).tolist()
+    return all(torch.equal(keys[row, :, k : k + len(prefix)], prefix.keys[-1]) for row, k in enumerate(starts))
 
 
 class Place(NamedTuple):
@@ -106,66 +109,65 @@ class Place(NamedTuple):
     column: int
 
 
-def together(places: Sequence[Place], answers: Answers, prefix: SharedPrefix | None) -> Captured:
+class _Members(NamedTuple):
+    """Prompts of one kept batch: their rows in what is put together, and their columns in the batch."""
+
+    batch: KeptBatch
+    rows: Int[Tensor, " member"]
+    columns: Int[Tensor, " member"]
+
+
+def together(places: Sequence[Place], answers: LabelTokens, prefix: SharedPrefix | None) -> Captured:
     """A capture of these prompts, in this order, as one cache: left-padded, with the shared prefix put back.
 
     Args:
         prefix: what the batches were kept without.
     """
-    members: dict[int, list[int]] = {}
+    rows_of: dict[int, list[int]] = {}
     for row, place in enumerate(places):
-        members.setdefault(id(place.batch), []).append(row)
+        rows_of.setdefault(id(place.batch), []).append(row)
     groups = [
-        (
-            places[rows[0]].batch,
-            torch.tensor(rows),
-            torch.tensor([places[row].column for row in rows]),
-        )
-        for rows in members.values()
+        _Members(places[rows[0]].batch, torch.tensor(rows), torch.tensor([places[row].column for row in rows]))
+        for rows in rows_of.values()
     ]
-    back = torch.cat([rows for _, rows, _ in groups]).argsort()
+    back = torch.cat([group.rows for group in groups]).argsort()
+    batches = [group.batch for group in groups]
 
-    def gathered(name: str) -> Tensor:
-        return torch.cat([getattr(b, name)[c.to(getattr(b, name).device)] for b, _, c in groups])[back]
+    def gathered(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+        members = [x.index_select(dim, group.columns.to(x.device)) for x, group in zip(parts, groups, strict=True)]
+        return torch.cat(members, dim).index_select(dim, back.to(members[0].device))
 
-    lengths = gathered("lengths")
-    width = int(lengths.max())
-    device = groups[0][0].residuals.device
-    residuals = torch.cat([b.residuals[:, c.to(device)] for b, _, c in groups], dim=1)[:, back.to(device)]
-    n_layers = len(groups[0][0].keys)
-    continued = [
-        torch.cat([b.continued[k][c.to(b.continued[k].device)] for b, _, c in groups])[back.to(device)]
-        for k in range(n_layers)
-    ]
-    starts: dict[int, list[int]] = {}
-    for batch, rows, _ in groups:
-        for row in rows.tolist() if batch.behind else ():
-            starts.setdefault(width - int(lengths[row]), []).append(row)
+    residuals = gathered([batch.residuals for batch in batches], dim=1)
+    lengths = gathered([batch.lengths for batch in batches]).to(residuals.device)
+    width, layers = int(lengths.max()), range(len(batches[0].keys))
+    padding = (width - lengths).tolist()
+    begun: dict[int, list[int]] = {}  # by padding, rows behind the prefix
+    for row in (row for group in groups if group.batch.behind for row in group.rows.tolist()):
+        begun.setdefault(padding[row], []).append(row)
 
-    def whole(name: str, layer: int) -> Tensor:
-        first = getattr(groups[0][0], name)[layer]
-        out = first.new_zeros(len(places), first.shape[1], width, first.shape[3])
-        for batch, rows, columns in groups:
-            own = getattr(batch, name)[layer]
-            n = min(own.shape[2], width - (len(prefix) if prefix is not None and batch.behind else 0))
-            out[rows.to(out.device), :, width - n :] = own[columns.to(own.device), :, own.shape[2] - n :]
-        for start, members in starts.items():
-            assert prefix is not None
-            index = torch.tensor(members, device=out.device)
-            out[index, :, start : start + len(prefix)] = getattr(prefix, name)[layer]
+    def padded(
+        parts: Sequence[Float[Tensor, "_ kv_head _ d_head"]], shared: Float[Tensor, "kv_head token d_head"] | None
+    ) -> Float[Tensor, "prompt kv_head width d_head"]:
+        n_shared = 0 if shared is None else shared.shape[1]
+        out = parts[0].new_zeros(len(places), parts[0].shape[1], width, parts[0].shape[3])
+        for x, (batch, rows, columns) in zip(parts, groups, strict=True):
+            n = min(x.shape[2], width - n_shared * batch.behind)
+            out[rows.to(out.device), :, width - n :] = x[columns.to(x.device), :, x.shape[2] - n :]
+        for start, rows in begun.items() if shared is not None else ():
+            out[torch.tensor(rows, device=out.device), :, start : start + n_shared] = shared
         return out
 
-    mask = torch.arange(width, device=device) >= width - lengths.to(device)[:, None]
     cache = PromptCache(
         examples=list(range(len(places))),
-        keys=[whole("keys", k) for k in range(n_layers)],
-        values=[whole("values", k) for k in range(n_layers)],
-        mask=mask,
-        position=lengths.to(device) - 1,
-        embedded=gathered("embedded"),
-        continued=continued,
+        keys={k: padded([batch.keys[k] for batch in batches], prefix and prefix.keys[k]) for k in layers},
+        values={k: padded([batch.values[k] for batch in batches], prefix and prefix.values[k]) for k in layers},
+        mask=torch.arange(width, device=lengths.device) >= width - lengths[:, None],
+        position=lengths - 1,
+        embedded=gathered([batch.embedded for batch in batches]),
+        continued=[gathered([batch.continued[k] for batch in batches]) for k in layers],
     )
-    return Captured(residuals, gathered("answer_logits"), answers, lengths.tolist(), gathered("cut").tolist(), (cache,))
+    scores, cut = (gathered([getattr(batch, name) for batch in batches]) for name in ("answer_logits", "cut"))
+    return Captured(residuals, scores, answers, lengths.tolist(), cut.tolist(), (cache,))
 
 
 def remove_scratch(folder: Path) -> None:
@@ -174,7 +176,7 @@ def remove_scratch(folder: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-class KeptCaptures:
+class KeptCaptures(AbstractContextManager["KeptCaptures"]):
     """Batches by key: in memory within a budget, then memory-mapped from a scratch folder, then not at all.
 
     Nothing is dropped once it is kept: stages read all prompts in turn, and what was seen least recently comes next.
@@ -189,30 +191,21 @@ class KeptCaptures:
         self.folder = folder
         self._memory = memory
         self._disk = shutil.disk_usage(folder).free * MEMORY_SHARE if disk is None else disk
-        self._held: dict[tuple[int, int], KeptBatch] = {}
-        self._files: dict[tuple[int, int], tuple[Path, KeptBatch]] = {}
+        self._kept: dict[tuple[int, int], KeptBatch] = {}
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Lets go of everything and removes the scratch folder."""
-        self._held.clear()
-        self._files.clear()
+        self._kept.clear()
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
 
     def get(self, key: tuple[int, int]) -> KeptBatch | None:
-        if key in self._held:
-            return self._held[key]
-        return self._files[key][1] if key in self._files else None
+        return self._kept.get(key)
 
     def put(self, key: tuple[int, int], batch: KeptBatch) -> None:
         """Keeps a batch, if there is room."""
@@ -222,20 +215,14 @@ class KeptCaptures:
             self._memory = int(min(free * MEMORY_SHARE, MEMORY_AT_MOST))
         if size <= self._memory:
             self._memory -= size
-            self._held[key] = batch
+            self._kept[key] = batch
         elif size <= self._disk and batch.residuals.device.type == "cpu":
             self._disk -= size
-            self._files[key] = self._mapped(key, batch)
+            self._kept[key] = self._mapped(key, batch)
 
-    def _mapped(self, key: tuple[int, int], batch: KeptBatch) -> tuple[Path, KeptBatch]:
+    def _mapped(self, key: tuple[int, int], batch: KeptBatch) -> KeptBatch:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.folder, ignore_cleanup_errors=True)
         path = Path(self._scratch.name) / f"{key[0]}_{key[1]}.safetensors"
         save_file({name: x.contiguous() for name, x in batch.tensors.items()}, path)
-        found = load_file(path)
-        layers = range(len(batch.keys))
-        single = ("residuals", "answer_logits", "embedded", "lengths", "cut")
-        several = ("continued", "keys", "values")
-        parts: dict[str, Any] = {n: found[n] for n in single}
-        parts |= {n: [found[f"{n}.{k}"] for k in layers] for n in several}
-        return path, KeptBatch(behind=batch.behind, **parts)
+        return batch.filled(load_file(path))

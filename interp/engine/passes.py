@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.models.language_model import Edit, LanguageModel, Tokens
+from interp.models.language_model import LanguageModel, Tokens
 
 Steered = Callable[[], AbstractContextManager[None]]
 Residual = Float[Tensor, "text token d_model"]
@@ -56,14 +56,9 @@ class KeptPasses:
 
     @torch.no_grad()
     def _seen(self, tokens: Tokens, layers: Collection[int]) -> dict[int, Residual]:
-        seen: dict[int, Tensor] = {}
-
-        def note(layer: int) -> Edit:
-            return lambda residual: seen.__setitem__(layer, residual)
-
-        with self.model.edited({layer: note(layer) for layer in layers}):
+        with self.model.recorded(layers) as residuals:
             self.model.run(tokens, use_cache=False)
-        return seen
+        return residuals
 
 
 @contextmanager
@@ -81,7 +76,7 @@ def starting_after(model: LanguageModel, layer: int, residual: Residual) -> Iter
     try:
         for block in passed if replaceable else ():
             block.forward = unchanged
-        with model.edited({layer: lambda _: residual}):
+        with model.edited({layer: lambda x: residual.to(x.device, x.dtype)}):
             yield
     finally:
         for block in passed if replaceable else ():

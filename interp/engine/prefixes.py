@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import TOKENS_PER_BATCH
-from interp.models.language_model import Edit, LanguageModel
+from interp.engine.suffix import ResidualEdit
+from interp.models.language_model import Edit, LanguageModel, Tokens
 
 LEAST_SHARED = 16
 """Tokens that a branch must save to be worth a pass of its own."""
@@ -158,7 +158,6 @@ def _one_pass(
     ids, edited = marked % MARKED, marked >= MARKED
     step = torch.arange(width, device=device)
     mask = torch.cat([torch.arange(before, device=device) >= before - past[:, None], step < own[:, None]], dim=1)
-    positions = (past[:, None] + step).clamp(max=model.context - 1)
     store = DynamicCache()
     store.layers = [ContinuedLayer(branches, layer, before) for layer in range(model.n_layers)]
 
@@ -169,14 +168,11 @@ def _one_pass(
 
         return change
 
-    seen: list[Tensor] = []
+    last = model.n_layers - 1
     hooks = {layer: where_marked(edit) for layer, edit in edits.items()}
-    looked = model.edited({model.n_layers - 1: lambda residual: seen.append(residual)})
-    with model.prompted(None), model.edited(hooks), looked:
-        model.backbone(
-            input_ids=ids, attention_mask=mask.long(), position_ids=positions, past_key_values=store, use_cache=True
-        )
-    return seen[0][torch.arange(len(branches), device=device), own - 1]
+    with model.prompted(None), model.edited(hooks), model.recorded([last]) as residuals:
+        model.run(Tokens(ids, mask), past_key_values=store, use_cache=True)
+    return residuals[last][torch.arange(len(branches), device=device), own - 1]
 
 
 class ContinuedLayer(DynamicLayer):

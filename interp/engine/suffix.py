@@ -1,310 +1,270 @@
-"""Exact recomputation above an edit.
+"""Exact recomputation above an edit: the algorithm that all of the engine rests on.
 
-In a causal model an edit changes nothing at earlier positions, in any layer. So the model's answer under an edit at
-the answer position costs one token through the layers above, attending to the keys and values that the unedited prompt
-left behind; an edit at several positions costs the tokens from its first position on. Where answers are scored whole,
-the tokens of their continuations come along. Many edits of one prompt attend to the same keys and values, which are
-never copied.
+Written here: x[l, t] is the residual of token t after block l of L; k[l, t] and v[l, t] are that block's keys and
+values; T is the answer position, a prompt's last token; a prime marks what an edit has changed.
+
+    edit after block l:         x'[l, T] = x[l, T] + delta
+    removing feature f there:   delta = -a_f d_f      (activation a_f, direction d_f)
+
+1. One pass over the prompt leaves x[l, T] of all layers and k[l, t], v[l, t] of all tokens (`capture`).
+2. Attention is causal: an edit at T changes nothing at t < T, in any layer. Their keys and values stand.
+3. So for m = l+1, ..., L-1 block m is applied to one token alone, x'[m-1, T]. From it come q', k', v', and
+
+       attention = softmax(q' [k[m, <T], k']^T / sqrt(d_head)) [v[m, <T], v']      (`attention`)
+
+4. The answers' scores are some rows of the unembedding: W_U[answers] norm(x'[L-1, T]). Answers of several tokens are
+   scored whole: the tokens of their continuations are recomputed as well, each behind those before it (`LabelTokens`).
+5. Many edits of a prompt are *rows* of one pass: their queries meet the same k[m, <T] and v[m, <T], which are never
+   copied, in one matrix product. Rows edited after a later layer enter there: a sweep over layers is a single pass.
+6. One row of every pass is not edited. If its scores are not the capture's, something is wrong, and the run stops
+   (`check_unedited`).
+
+An edit at several positions, p the first of them, costs the tokens p, ..., T in place of T: step 2 holds for t < p. Of
+the last block only T and the continuations need more than keys and values (`Suffix.scores_from`).
+
+Sources: interventions on residuals and modules, Vig et al. 2020 (arXiv 2004.12265) and Meng et al. 2022 (2202.05262);
+on features of sparse autoencoders with their error kept, Marks et al. 2024 (2403.19647). Step 2 is what makes the
+key-value cache of decoding exact; here it serves interventions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from torch import Tensor
+from transformers import DynamicCache
 
-from interp.engine.capture import Captured, PromptCache
-from interp.models.answers import Answers
+from interp.engine.attention import KEYS_ONLY, TO_PREFIX, Prefix, attending
+from interp.engine.cache import PromptCache
+from interp.engine.capture import Captured
+from interp.memory import free_memory
 from interp.models.language_model import LanguageModel
 
-Row = Float[Tensor, "prompt row d_model"]
-Tail = Float[Tensor, "prompt row token d_model"]
+ResidualEdit = Callable[[Float[Tensor, "*row d_model"]], Float[Tensor, "*row d_model"]]
+Rows = Float[Tensor, "prompt _ d_model"]
+"""Variants of each prompt's residual at the answer position."""
+Tail = Float[Tensor, "prompt row tail d_model"]
 """Rows with all tokens from the answer position on: itself, then the answers' continuation tokens, if any."""
+
+ROWS_IN_FLIGHT = 1024
+"""Edited tokens computed together, at most; beyond a few hundred, more of them are no faster."""
+LEAST_ROWS = 16
+"""Edited tokens computed together, at least, however little memory seems free."""
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""Largest answer-logit difference that a row without an edit may show: above it, something is wrong."""
+NONE: Mapping[int, ResidualEdit] = MappingProxyType({})
+
+
+class EngineError(RuntimeError):
+    """The recomputation does not reproduce the unedited model. Never the user's fault."""
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """What recomputed tokens may attend to in one layer, besides those of their own row that are being recomputed.
+class Suffix:
+    """Some prompts from the answer position on, ready to be computed again above edits.
 
     Attributes:
-        keys, values, mask: of the prompt's tokens before the recomputed ones.
-        offsets: of the recomputed tokens, in tokens behind the answer position (before it: negative).
-        seen: which recomputed tokens each of them attends to.
-        own_keys, own_values: of the row's recomputed tokens that come before the queries, if any.
-        record: if given, receives (keys, values) of the tokens passed in, and nothing is attended to.
+        captured: what the prompts' own passes left behind.
+        cache: those of its caches' prompts that are meant.
     """
 
-    keys: Float[Tensor, "prompt kv_head token d_head"]
-    values: Float[Tensor, "prompt kv_head token d_head"]
-    mask: Bool[Tensor, "prompt token"]
-    offsets: Int[Tensor, " own"]
-    seen: Bool[Tensor, "own own"]
-    own_keys: Float[Tensor, "prompt_row kv_head own d_head"] | None = None
-    own_values: Float[Tensor, "prompt_row kv_head own d_head"] | None = None
-    record: list[tuple[Tensor, Tensor]] | None = None
+    model: LanguageModel
+    captured: Captured
+    cache: PromptCache
+
+    @cached_property
+    def examples(self) -> Int[Tensor, " prompt"]:
+        """The prompts' places in the capture."""
+        return torch.tensor(self.cache.examples, device=self.captured.residuals.device)
+
+    @property
+    def clean_scores(self) -> Float[Tensor, "prompt answer"]:
+        return self.captured.answer_logits[self.examples]
+
+    def clean(self, layer: int) -> Float[Tensor, "prompt d_model"]:
+        """The unedited residual after a layer, at the answer position."""
+        return self.captured.residuals[layer, self.examples]
+
+    def select(self, prompts: Sequence[int], *, above: int = -1) -> "Suffix":
+        """Some of these prompts (see `PromptCache.select`)."""
+        return replace(self, cache=self.cache.select(prompts, above=above))
+
+    def scores(
+        self, entering: Mapping[int, Rows], edits: Mapping[int, ResidualEdit] = NONE
+    ) -> Float[Tensor, "prompt row answer"]:
+        """Scores of the answers (steps 3 and 4). Arguments as those of `tails`."""
+        return self.captured.answers.score(self.model, self.tails(entering, edits))
+
+    def tails(self, entering: Mapping[int, Rows], edits: Mapping[int, ResidualEdit] = NONE) -> Tail:
+        """Residuals after the last layer (step 3).
+
+        Args:
+            entering: by layer, the residuals of rows that enter after it; the result has them in the order of layers.
+            edits: by layer above the lowest one entered at, what replaces the answer position's residual
+                [prompt, row, d_model] of the rows that have entered.
+        """
+        lowest = min(entering)
+        tail = self.with_continuation(entering[lowest], lowest)
+        for layer in range(lowest + 1, self.model.n_layers):
+            tail = self.block(tail, layer)
+            if layer in entering:
+                tail = torch.cat([tail, self.with_continuation(entering[layer], layer).to(tail.device)], dim=1)
+            if layer in edits:
+                edited = edits[layer](tail[..., 0, :].to(self.model.device))
+                tail = torch.cat([edited[..., None, :].to(tail.device), tail[..., 1:, :]], dim=2)
+        return tail.to(self.model.device)
+
+    def with_continuation(self, rows: Rows, layer: int) -> Tail:
+        """The rows' answer position, then the unedited continuation tokens."""
+        unedited = self.cache.continued[layer][:, None].expand(-1, rows.shape[1], -1, -1)
+        return torch.cat([rows[:, :, None], unedited], dim=2)
+
+    def block(self, tail: Tail, layer: int) -> Tail:
+        """What a block makes of the tokens from the answer position on."""
+        answers, n_rows = self.captured.answers, tail.shape[1]
+        prefix = self._prefix(layer, self.cache.mask.shape[1] - 1, answers.offsets, answers.seen)
+        positions = (self.cache.position[:, None] + answers.offsets).repeat_interleave(n_rows, 0)
+        flat = rearrange(tail, "prompt row token d -> (prompt row) token d")
+        flat = self._block(flat, layer, positions, prefix)
+        return rearrange(flat, "(prompt row) token d -> prompt row token d", row=n_rows)
+
+    def scores_from(self, rows: Float[Tensor, "row span d_model"], after: int) -> Float[Tensor, "row answer"]:
+        """Scores of the answers, given residuals of a single prompt's last tokens after a layer.
+
+        Args:
+            rows: variants of these tokens; those before them are as they were.
+        """
+        answers, span = self.captured.answers, rows.shape[1]
+        start, n_answers, last = self.cache.mask.shape[1] - span, len(answers.offsets), self.model.n_layers - 1
+        offsets = torch.cat([torch.arange(1 - span, 0, device=rows.device), answers.offsets])
+        seen = offsets[:, None] >= offsets
+        seen[span - 1 :, span - 1 :] = answers.seen
+        tail = torch.cat([rows, self.cache.continued[after].expand(len(rows), -1, -1)], dim=1)
+        positions = (self.cache.position + offsets).expand(len(rows), -1)
+        for layer in range(after + 1, self.model.n_layers):
+            prefix, past = self._prefix(layer, start, offsets, seen), None
+            if layer == last and span > 1:
+                past = DynamicCache()
+                self._fill(past, tail[:, :-n_answers], layer, positions[:, :-n_answers], prefix)
+                tail, positions = tail[:, -n_answers:], positions[:, -n_answers:]
+            tail = self._block(tail, layer, positions, prefix, past)
+        return answers.score(self.model, tail[:, -n_answers:].to(self.model.device))
+
+    def _prefix(
+        self,
+        layer: int,
+        start: int,
+        offsets: Int[Tensor, " recomputed"],
+        seen: Bool[Tensor, "recomputed recomputed"],
+    ) -> Prefix:
+        """The prompt's first `start` tokens in a layer, on that layer's device."""
+        device = self.model.device_of(layer)
+        keys, values = self.cache.keys[layer][:, :, :start], self.cache.values[layer][:, :, :start]
+        return Prefix(keys, values, self.cache.mask[:, :start].to(device), offsets.to(device), seen.to(device))
+
+    def _block(
+        self,
+        hidden: Float[Tensor, "prompt_row query d_model"],
+        layer: int,
+        positions: Int[Tensor, "prompt_row query"],
+        prefix: Prefix,
+        past: DynamicCache | None = None,
+    ) -> Float[Tensor, "prompt_row query d_model"]:
+        hidden = hidden.to(prefix.mask.device)
+        with attending(self.model, TO_PREFIX):
+            output = self.model.blocks[layer](hidden, **self._arguments(hidden, layer, positions, prefix, past))
+        return output[0] if isinstance(output, tuple) else output
+
+    def _fill(
+        self,
+        past: DynamicCache,
+        hidden: Float[Tensor, "prompt_row token d_model"],
+        layer: int,
+        positions: Int[Tensor, "prompt_row token"],
+        prefix: Prefix,
+    ) -> None:
+        """Puts a layer's keys and values of some tokens into `past`, without their attention or MLP."""
+        hidden = self.model.part(("input_norm", layer))(hidden.to(prefix.mask.device))
+        with attending(self.model, KEYS_ONLY):
+            attention = self.model.part(("attention", layer))
+            attention(hidden, **self._arguments(hidden, layer, positions, prefix, past))
+
+    def _arguments(
+        self,
+        hidden: Float[Tensor, "prompt_row token d_model"],
+        layer: int,
+        positions: Int[Tensor, "prompt_row token"],
+        prefix: Prefix,
+        past: DynamicCache | None,
+    ) -> dict[str, Any]:
+        """What every family's block takes; those that need less ignore the rest."""
+        positions = positions.to(hidden.device)
+        return {
+            "attention_mask": None,
+            "position_ids": positions,
+            "position_embeddings": self.model.rotary(layer, hidden, positions),
+            "use_cache": past is not None,
+            self.model.architecture.past: past,
+            "prefix": prefix,
+        }
+
+
+def suffixes(model: LanguageModel, captured: Captured, most: int | None = None) -> Iterator[Suffix]:
+    """The prompts of a capture, cache by cache, at most `most` together.
+
+    Raises:
+        ValueError: `captured` was made without `keep_cache=True`.
+    """
+    if not captured.caches:
+        raise ValueError("captured = capture(..., keep_cache=True) is needed: keys and values were not kept.")
+    for cache in captured.caches:
+        whole, n_prompts = Suffix(model, captured, cache), len(cache.examples)
+        size = n_prompts if most is None else max(1, most)
+        for start in range(0, n_prompts, size):
+            yield whole.select(range(start, min(start + size, n_prompts)))
+
+
+def rows_that_fit(model: LanguageModel, captured: Captured) -> int:
+    """Edited rows that a tenth of the free memory holds, between 2 and `ROWS_IN_FLIGHT`.
+
+    A row has one token, and the answers' continuation tokens where these are scored whole.
+    """
+    return min(ROWS_IN_FLIGHT, rows_in_memory(model, captured))
+
+
+def rows_in_memory(model: LanguageModel, captured: Captured) -> int:
+    """Edited rows that a tenth of the free memory holds in one layer, at least 2, and 16 of a single token."""
+    n_tail = len(captured.answers.offsets)
+    n_keys = n_tail + max((cache.mask.shape[1] for cache in captured.caches), default=0)
+    hidden, heads = 4 * model.d_hidden, model.backbone.config.num_attention_heads
+    bytes_per_row = 4 * n_tail * (hidden + 3 * heads * n_keys)  # the MLP's hidden layer, attention's scores
+    return max(2, LEAST_ROWS // n_tail, free_memory(model.device) // 10 // bytes_per_row)
+
+
+def check_unedited(model: LanguageModel, layer: int, difference: Float[Tensor, "*row column"]) -> None:
+    """The engine's self-test (step 6).
+
+    Raises:
+        EngineError: scores of a row without an edit differ from the capture's by more than `TOLERANCE`.
+    """
+    moved = difference.abs().max().item()
+    if not moved <= TOLERANCE[model.dtype]:
+        raise EngineError(f"above layer {layer}, a row without an edit moved the answer logits by {moved:.2g}.")
 
 
 def answer_scores(
     model: LanguageModel,
     captured: Captured,
     cache: PromptCache,
-    rows: Row,
+    rows: Rows,
     layer: int,
     *,
-    join: Mapping[int, Row] | None = None,
-    edits: Mapping[int, Callable[[Row], Row]] | None = None,
-    watch: Callable[[int, Tail], None] | None = None,
+    edits: Mapping[int, ResidualEdit] = NONE,
 ) -> Float[Tensor, "prompt row answer"]:
-    """Scores of the answers, given residuals at the answer position after `layer`.
-
-    Args:
-        rows: any number of variants of each prompt of `cache`.
-        join: further rows that enter after a later layer (a sweep over layers in one pass), appended in order.
-        edits: replacements of the answer position's residual after a layer above `layer`.
-        watch: called with every layer's residuals, the first included.
-    """
-    return scores_above(
-        model, captured, cache, with_continuation(cache, rows, layer), layer, join=join, edits=edits, watch=watch
-    )
-
-
-def run_block(model: LanguageModel, captured: Captured, cache: PromptCache, tail: Tail, layer: int) -> Tail:
-    """What one block makes of the tokens from the answer position on."""
-    with _shared_prefix_attention(model):
-        return _block(model, cache, captured.answers, tail, layer)
-
-
-def scores_above(
-    model: LanguageModel,
-    captured: Captured,
-    cache: PromptCache,
-    tail: Tail,
-    layer: int,
-    *,
-    join: Mapping[int, Row] | None = None,
-    edits: Mapping[int, Callable[[Row], Row]] | None = None,
-    watch: Callable[[int, Tail], None] | None = None,
-) -> Float[Tensor, "prompt row answer"]:
-    """As `answer_scores`, given the residuals of the continuation tokens as well."""
-    last = tails_above(model, captured, cache, tail, layer, join=join, edits=edits, watch=watch)
-    return captured.answers.score(model, last)
-
-
-def tails_above(
-    model: LanguageModel,
-    captured: Captured,
-    cache: PromptCache,
-    tail: Tail,
-    layer: int,
-    *,
-    join: Mapping[int, Row] | None = None,
-    edits: Mapping[int, Callable[[Row], Row]] | None = None,
-    watch: Callable[[int, Tail], None] | None = None,
-) -> Tail:
-    """Residuals after the last layer, of which `scores_above` are the scores."""
-    answers = captured.answers
-    with _shared_prefix_attention(model):
-        if watch is not None:
-            watch(layer, tail)
-        for above in range(layer + 1, model.n_layers):
-            tail = _block(model, cache, answers, tail, above)
-            if join and above in join:
-                tail = torch.cat([tail, with_continuation(cache, join[above], above).to(tail.device)], dim=1)
-            if edits and above in edits:
-                edited = edits[above](tail[..., 0, :].to(model.device))
-                tail = torch.cat([edited[..., None, :].to(tail.device), tail[..., 1:, :]], dim=2)
-            if watch is not None:
-                watch(above, tail)
-    return tail.to(model.device)
-
-
-def scores_from_suffix(
-    model: LanguageModel,
-    captured: Captured,
-    cache: PromptCache,
-    rows: Float[Tensor, "row token d_model"],
-    layer: int,
-) -> Float[Tensor, "row answer"]:
-    """Scores of the answers, given residuals of the last prompt tokens after `layer`.
-
-    For edits at several positions of one prompt: its tokens before the first edited one are as they were. In the last
-    layer only the answer position is a query; the other tokens give their keys and values.
-
-    Args:
-        cache: of a single prompt.
-        rows: variants of the prompt's last tokens.
-    """
-    answers, n_own = captured.answers, rows.shape[1]
-    start, n_queries = cache.mask.shape[1] - n_own, len(captured.answers.offsets)
-    offsets = torch.cat([torch.arange(1 - n_own, 0, device=rows.device), answers.offsets])
-    seen = offsets[:, None] >= offsets
-    seen[n_own - 1 :, n_own - 1 :] = answers.seen
-    tail = torch.cat([rows, cache.continued[layer].expand(len(rows), -1, -1)], dim=1)
-    with _shared_prefix_attention(model):
-        for above in range(layer + 1, model.n_layers):
-            prefix = _prefix(model, cache, above, start, offsets, seen)
-            if above == model.n_layers - 1 and n_own > 1:
-                early, tail = tail[:, :-n_queries], tail[:, -n_queries:]
-                keys, values = _keys_and_values(model, early, cache.position + offsets[:-n_queries], above, prefix)
-                prefix = replace(prefix, own_keys=keys, own_values=values)
-            positions = cache.position + offsets[-tail.shape[1] :]
-            tail = _call_block(model, tail, positions.expand(len(tail), -1), above, prefix)
-    return answers.score(model, tail[:, -n_queries:].to(model.device))
-
-
-def with_continuation(cache: PromptCache, rows: Row, layer: int) -> Tail:
-    """The rows' answer position, then the unedited continuation tokens."""
-    unedited = cache.continued[layer][:, None].expand(-1, rows.shape[1], -1, -1)
-    return torch.cat([rows[:, :, None], unedited], dim=2)
-
-
-def _prefix(
-    model: LanguageModel,
-    cache: PromptCache,
-    layer: int,
-    start: int,
-    offsets: Int[Tensor, " own"],
-    seen: Bool[Tensor, "own own"],
-) -> Prefix:
-    """The prompt's first `start` tokens in a layer, on that layer's device."""
-    device = model.device_of(layer)
-    keys, values = cache.keys[layer][:, :, :start], cache.values[layer][:, :, :start]
-    return Prefix(keys, values, cache.mask[:, :start].to(device), offsets.to(device), seen.to(device))
-
-
-def _block(model: LanguageModel, cache: PromptCache, answers: Answers, tail: Tail, layer: int) -> Tail:
-    n_rows = tail.shape[1]
-    flat = rearrange(tail, "prompt row token d -> (prompt row) token d")
-    positions = (cache.position[:, None] + answers.offsets).repeat_interleave(n_rows, 0)  # [(prompt row), token]
-    prefix = _prefix(model, cache, layer, cache.mask.shape[1] - 1, answers.offsets, answers.seen)
-    output = _call_block(model, flat, positions, layer, prefix)
-    return rearrange(output, "(prompt row) token d -> prompt row token d", row=n_rows)
-
-
-def _call_block(
-    model: LanguageModel,
-    hidden: Float[Tensor, "prompt_row token d_model"],
-    positions: Int[Tensor, "prompt_row token"],
-    layer: int,
-    prefix: Prefix,
-) -> Float[Tensor, "prompt_row token d_model"]:
-    hidden = hidden.to(prefix.mask.device)
-    output = model.blocks[layer](hidden, **_arguments(model, hidden, positions, layer, prefix))
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _keys_and_values(
-    model: LanguageModel, hidden: Tensor, positions: Int[Tensor, " token"], layer: int, prefix: Prefix
-) -> tuple[Tensor, Tensor]:
-    """A layer's keys and values of some tokens, without their attention or MLP."""
-    record: list[tuple[Tensor, Tensor]] = []
-    block: Any = model.blocks[layer]
-    norm = getattr(block, "input_layernorm", None) or block.ln_1
-    attention = next(getattr(block, n) for n in ("self_attn", "attention", "attn") if hasattr(block, n))
-    hidden, spread = hidden.to(prefix.mask.device), positions.expand(len(hidden), -1)
-    attention(norm(hidden), **_arguments(model, hidden, spread, layer, replace(prefix, record=record)))
-    return record[0]
-
-
-def _arguments(
-    model: LanguageModel, hidden: Tensor, positions: Int[Tensor, "prompt_row token"], layer: int, prefix: Prefix
-) -> dict[str, Any]:
-    """What every family's block takes; those that need less ignore the rest."""
-    positions = positions.to(hidden.device)
-    return {
-        "attention_mask": None,
-        "position_ids": positions,
-        "position_embeddings": model.rotary(layer, hidden, positions),
-        "use_cache": False,
-        "prefix": prefix,
-    }
-
-
-def attend_to_prefix(
-    module: nn.Module,
-    query: Float[Tensor, "prompt_row head query d_head"],
-    key: Float[Tensor, "prompt_row kv_head query d_head"],
-    value: Float[Tensor, "prompt_row kv_head query d_head"],
-    attention_mask: None,
-    *,
-    prefix: Prefix,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    sliding_window: int | None = None,
-    **_: object,
-) -> tuple[Float[Tensor, "prompt_row query head d_head"], None]:
-    """Attention of recomputed tokens over their prompt's unexpanded keys and values and their own row's.
-
-    All rows, queries and query heads of one prompt and key-value head share a single matrix product. transformers
-    calls it with the signature of its own attention functions.
-    """
-    if prefix.record is not None:
-        prefix.record.append((key, value))
-        return torch.zeros_like(query).transpose(1, 2), None
-    if prefix.own_keys is not None and prefix.own_values is not None:
-        key, value = torch.cat([prefix.own_keys, key], dim=2), torch.cat([prefix.own_values, value], dim=2)
-    n_prompts, n_kv, n_before, d_head = prefix.keys.shape
-    n_rows, n_queries, n_own = query.shape[0] // n_prompts, query.shape[2], key.shape[2]
-    scaling = d_head**-0.5 if scaling is None else scaling
-    sizes = {"row": n_rows, "query": n_queries}
-    q = rearrange(
-        query * scaling,
-        "(prompt row) (kv group) query d -> prompt kv (row group query) d",
-        prompt=n_prompts,
-        kv=n_kv,
-    )
-    k, v = (rearrange(x, "(prompt row) kv own d -> prompt kv row own d", prompt=n_prompts) for x in (key, value))
-    by_row = rearrange(q, "prompt kv (row gq) d -> prompt kv row gq d", row=n_rows)
-    scores = torch.cat(
-        [
-            rearrange(q @ prefix.keys.mT, "prompt kv (row gq) token -> prompt kv row gq token", row=n_rows),
-            # A batched product of single vectors is slower than their elementwise one.
-            (by_row * k).sum(-1, keepdim=True) if n_own == 1 else by_row @ k.mT,
-        ],
-        dim=-1,
-    )  # [prompt, kv, row, (group query), token + own]
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    seen = _seen(prefix, n_queries, sliding_window)
-    if seen is not None:
-        scores = rearrange(scores, "prompt kv row (group query) key -> prompt kv row group query key", query=n_queries)
-        scores = scores.masked_fill_(~seen[:, None, None, None], -torch.inf).flatten(3, 4)
-    weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-    before = rearrange(weights[..., :n_before], "prompt kv row gq token -> prompt kv (row gq) token") @ prefix.values
-    own = weights[..., n_before:] * v if n_own == 1 else weights[..., n_before:] @ v
-    mixed = rearrange(before, "prompt kv (row gq) d -> prompt kv row gq d", row=n_rows) + own
-    return rearrange(mixed, "prompt kv row (group query) d -> (prompt row) query (kv group) d", **sizes), None
-
-
-def _seen(prefix: Prefix, n_queries: int, window: int | None) -> Bool[Tensor, "prompt query key"] | None:
-    """Which earlier and own tokens each query sees; None where it sees them all."""
-    n_prompts, n_before = prefix.mask.shape
-    own, n_own = prefix.offsets, len(prefix.offsets)
-    if n_own == 1 and (window is None or n_before < window) and bool(prefix.mask.all()):
-        return None
-    before = torch.arange(-n_before, 0, device=own.device) + own[0]  # the prefix ends where the own tokens begin
-    offsets = torch.cat([before, own])
-    seen = torch.cat([torch.ones(n_own, n_before, dtype=torch.bool, device=own.device), prefix.seen], dim=1)
-    if window is not None:
-        seen = seen & (offsets > own[:, None] - window)
-    real = torch.cat([prefix.mask, prefix.mask.new_ones(n_prompts, n_own)], dim=1)
-    return seen[-n_queries:] & real[:, None]
-
-
-ALL_ATTENTION_FUNCTIONS.register("interp_prefix", attend_to_prefix)
-
-
-@contextmanager
-def _shared_prefix_attention(model: LanguageModel) -> Iterator[None]:
-    config = model.backbone.config
-    usual = config._attn_implementation
-    config._attn_implementation = "interp_prefix"
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual
+    """`Suffix.scores` of rows that all enter after one layer."""
+    return Suffix(model, captured, cache).scores({layer: rows}, edits)

@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Collection, Sequence
-from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Bool
 from interp.engine.capture import tokens_in_flight
 from interp.engine.passes import KeptPasses, Steered
 from interp.models.language_model import Encoded, LanguageModel
+from interp.resources import data_file
 
 
 class Cloze(NamedTuple):
@@ -25,7 +25,7 @@ class Cloze(NamedTuple):
 
 def load_cloze() -> list[Cloze]:
     """The bundled items, written for this project: agreement, everyday knowledge, opposites and categories."""
-    text = (files("interp") / "data" / "cloze.csv").read_text(encoding="utf-8")
+    text = data_file("cloze.csv").read_text(encoding="utf-8")
     return [Cloze(*row) for row in list(csv.reader(text.splitlines()))[1:]]
 
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +10,8 @@ from torch import Tensor
 
 from interp.engine.capture import tokens_in_flight
 from interp.engine.passes import KeptPasses, Steered
-from interp.errors import UserError
 from interp.models.language_model import Encoded, LanguageModel
 from interp.statistics import Estimate, from_draws, ratio_estimate
-from interp.texts.plain_documents import documents as documents_of
 
 Array = np.ndarray
 WINDOW = 256
@@ -33,24 +29,6 @@ class FluencyScore:
     perplexity_ratio: Estimate
     kl: Estimate
     """Mean KL(unsteered || steered) of the next-token distribution, nats per token."""
-
-
-def load_plain_text(path: str | None) -> list[str]:
-    """Documents of a plain-text file (see `interp.texts.plain_documents`); None: the bundled one.
-
-    Raises:
-        UserError: no such file, or no text in it.
-    """
-    file = Path(path) if path is not None else Path(str(files("interp") / "data" / "plain_text.txt"))
-    if not file.is_file():
-        raise UserError(f"No plain-text file {str(file)!r} (fluency.path); leave it out for the bundled one.")
-    try:
-        found = documents_of(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is not UTF-8 text; convert it first.") from None
-    if not found:
-        raise UserError(f"{file} holds no text.")
-    return found
 
 
 class PlainText:

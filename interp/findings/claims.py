@@ -93,7 +93,6 @@ _ORDER = (
     " share, corrected for the number of others (Bonferroni); undecided otherwise."
 )
 _BELOW_OTHERS = "yes: the interval of the ratio to the other emotions' geometric mean ends below 1; no: begins above 1."
-_GAIN = "Change against no steering on test texts, paired; the choice was made on other texts. "
 _ABOVE_ZERO = "yes: the interval lies above zero; no: it lies at or below zero; undecided otherwise."
 
 CLAIMS: tuple[Claim, ...] = (

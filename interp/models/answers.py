@@ -28,8 +28,8 @@ class Path(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Answer words as they continue a prompt.
+class LabelTokens:
+    """The label words as they continue a prompt.
 
     Where first tokens differ, a word's score is the logit of its first token. Otherwise every word is scored whole: the
     logit of its first token plus the log-probabilities of the others, each given those before it. The tokens that
@@ -46,7 +46,7 @@ class Answers:
     """Last token of the prompt that the words were taken behind; None where no prompt was given."""
 
     @classmethod
-    def of(cls, model: LanguageModel, words: Sequence[str], *, prompt: Prompt | None = None) -> "Answers":
+    def of(cls, model: LanguageModel, words: Sequence[str], *, prompt: Prompt | None = None) -> "LabelTokens":
         """Token ids of each word as it continues a prompt.
 
         Args:
@@ -60,18 +60,18 @@ class Answers:
         end = "" if prompt is None else str(prompt)
         continued = model.tokenization.continuations(end, words)
         ids = tuple(word.ids for word in continued)
-        for i, own in enumerate(ids):
-            if not own:
+        for i, tokens in enumerate(ids):
+            if not tokens:
                 raise UserError(f"{words[i]!r} has no token for {model.name}; choose another label.")
-            if own in ids[:i]:
-                other = words[ids.index(own)]
+            if tokens in ids[:i]:
+                other = words[ids.index(tokens)]
                 raise UserError(
                     f"{words[i]!r} and {other!r} have the same tokens for {model.name}: they cannot be told apart;"
                     " choose another label."
                 )
         if not ids:
             raise UserError("There must be at least one answer word.")
-        joined = [word for word, found in zip(words, continued, strict=True) if found.joined]
+        joined = [word for word, tokens in zip(words, continued, strict=True) if tokens.joined]
         if joined:
             warnings.warn(
                 f"The last token of the prompt changes when {joined[0]!r} follows ({model.name}): the word is scored"
@@ -83,7 +83,7 @@ class Answers:
         return cls(tuple(words), ids, model.device, last[0] if last else None)
 
     @classmethod
-    def after(cls, model: LanguageModel, prompt: Prompt | str, words: Sequence[str]) -> "Answers":
+    def after(cls, model: LanguageModel, prompt: Prompt | str, words: Sequence[str]) -> "LabelTokens":
         """Words, with a leading space where the prompt does not end in white space, behind a prompt of the run."""
         shown = model.framed(prompt)
         spelled = [word if word[:1].isspace() else answer_text(word, str(shown)) for word in words]
@@ -93,8 +93,8 @@ class Answers:
         """Warns where prompts end otherwise than the one that the words were taken behind, and the words change."""
         others = {e.ids[-1]: i for i, e in enumerate(encoded) if e.ids[-1] != self.last}
         for i in others.values() if self.last is not None else ():
-            found = model.tokenization.continuations(str(model.framed(prompts[i])), self.words)
-            if tuple(word.ids for word in found) != self.tokens:
+            continued = model.tokenization.continuations(str(model.framed(prompts[i])), self.words)
+            if tuple(word.ids for word in continued) != self.tokens:
                 warnings.warn(
                     f"Prompts do not end alike, and behind {str(prompts[i])[-20:]!r} the labels have other tokens than"
                     " behind the first prompt, whose tokens are scored. End the template in words of its own.",
@@ -140,17 +140,17 @@ class Answers:
         return len(self.nodes)
 
     @cached_property
-    def ids(self) -> Int[Tensor, " token"]:
+    def ids(self) -> Int[Tensor, " continuation"]:
         """The continuation tokens."""
         return torch.tensor([beginning[-1] for beginning in self.nodes], dtype=torch.long, device=self.device)
 
     @cached_property
-    def offsets(self) -> Int[Tensor, " token"]:
+    def offsets(self) -> Int[Tensor, " tail"]:
         """How far behind the answer position the answer position itself (0) and every continuation token stand."""
         return torch.tensor([0, *map(len, self.nodes)], device=self.device)
 
     @cached_property
-    def seen(self) -> Bool[Tensor, "query token"]:
+    def seen(self) -> Bool[Tensor, "tail tail"]:
         """Which of these tokens each of them attends to: the answer position, and its own words up to itself."""
         seen = torch.eye(1 + self.n_continued, dtype=torch.bool)
         seen[:, 0] = True
@@ -178,7 +178,7 @@ class Answers:
         )
 
     def score(
-        self, model: LanguageModel, residuals: Float[Tensor, "*row token d_model"]
+        self, model: LanguageModel, residuals: Float[Tensor, "*row tail d_model"]
     ) -> Float[Tensor, "*row answer"]:
         """Scores of the words from last-layer residuals of the answer position and the continuation tokens.
 
@@ -190,7 +190,7 @@ class Answers:
         steps, rows = self._steps, residuals.flatten(0, -3)
         most = max(1, LOGITS_AT_ONCE // len(model.head_weight))  # positions
         n_nodes = max(1, most // max(1, len(rows)))
-        found = []
+        read_out = []
         for start in range(1, 1 + self.n_continued, n_nodes):
             stop = min(start + n_nodes, 1 + self.n_continued)
             span = slice(bisect_left(steps.node, start), bisect_left(steps.node, stop))
@@ -198,9 +198,9 @@ class Answers:
             read = partial(_log_probabilities, model, node=node, following=steps.following[span])
             parts = rows[:, start:stop].split(max(1, most // (stop - start)))
             # Under gradients a part's logits are made anew on the way back rather than kept.
-            kept = torch.is_grad_enabled() and residuals.requires_grad
-            found.append(torch.cat([checkpoint(read, x, use_reentrant=False) if kept else read(x) for x in parts]))
-        taken = torch.cat(found, dim=1)[:, steps.taken]
+            anew = torch.is_grad_enabled() and residuals.requires_grad
+            read_out.append(torch.cat([checkpoint(read, x, use_reentrant=False) if anew else read(x) for x in parts]))
+        taken = torch.cat(read_out, dim=1)[:, steps.taken]
         return scores + torch.zeros_like(scores).flatten(0, -2).index_add(1, steps.word, taken).view_as(scores)
 
 
@@ -227,3 +227,7 @@ def _log_probabilities(
 ) -> Float[Tensor, "row step"]:
     """Log-probabilities, over the vocabulary, of the tokens that follow some nodes."""
     return model.unembed(residuals).float().log_softmax(-1)[:, node, following]
+
+
+Answers = LabelTokens
+"""The name it had before."""

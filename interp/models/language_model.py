@@ -1,15 +1,12 @@
 """A causal language model as the tool sees it: tokens in, residuals and answer logits out, edits in between."""
 
-import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from importlib.resources import files
+from functools import cached_property, partial
 from operator import attrgetter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,47 +14,26 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
+from interp.models.architectures import BlockPart, architecture_of
 from interp.models.placing import Placing
-from interp.models.tokenization import MARK, Tokenization
+from interp.models.tokenization import Tokenization
 from interp.texts.prompts import Prompt
 
 if TYPE_CHECKING:
     from interp.models.sources import ModelSource
 
-BUNDLED = ("tiny",)
-"""Models that ship, by name: `sae_checkpoints/NAME/model`."""
-BUNDLED_SAES = ("tiny", "smollm2-135m-instruct")
-"""Stacks of SAEs that ship, by the name of their model: `sae_checkpoints/NAME/saes`."""
-
-ARCHITECTURES: Mapping[str, tuple[str, str, str]] = {
-    "GPT2LMHeadModel": ("transformer", "h", "ln_f"),
-    "GPTNeoXForCausalLM": ("gpt_neox", "layers", "final_layer_norm"),
-    "LlamaForCausalLM": ("model", "layers", "norm"),
-    "MistralForCausalLM": ("model", "layers", "norm"),
-    "Qwen2ForCausalLM": ("model", "layers", "norm"),
-    "Qwen3ForCausalLM": ("model", "layers", "norm"),
-    "Gemma2ForCausalLM": ("model", "layers", "norm"),
-    "Gemma3ForCausalLM": ("model", "layers", "norm"),
-    "Gemma3ForConditionalGeneration": ("model.language_model", "layers", "norm"),
-}
-"""Supported architectures: where the backbone, its decoder blocks and its final norm hang."""
-
-MASKS_BY_TYPE = frozenset({"qwen2", "qwen3", "gemma2", "gemma3", "gemma3_text"})
-"""Model types whose backbones take one attention mask for each type of layer (full or sliding)."""
+Site = int | tuple[BlockPart, int]
+"""Where a pass can be seen and changed: the residual after a layer (-1: what enters the first), or, by name and layer,
+what one of its parts puts out: `("attention", 3)`."""
+S = TypeVar("S", bound=Site)
 
 Edit = Callable[[Float[Tensor, "example token d_model"]], Tensor | None]
-"""Sees the residual after a block; returns its replacement, or None to leave it."""
-
-
-def bundled_folder(name: str) -> Path:
-    """Where a bundled artefact lies: inside the installed wheel, or in the repository beside the package."""
-    inside = Path(str(files("interp"))) / "sae_checkpoints" / name
-    return inside if inside.exists() else Path(str(files("interp"))).parent / "sae_checkpoints" / name
+"""Sees what passes a site; returns its replacement, or None to leave it."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Left-padded token ids: the answer position is the last column of every row.
+    """A batch of token ids. Where not said otherwise it is padded on its left: the answer position is the last column.
 
     `mask` may begin earlier than `ids`: then it covers tokens whose keys and values are already cached.
     """
@@ -83,6 +59,7 @@ class LanguageModel:
 
     Attributes:
         hf: the Hugging Face module itself, raw weights, in eval mode.
+        architecture: where its parts hang.
         blocks: its decoder blocks; "the residual of layer i" is what `blocks[i]` returns (`resid_post`).
         d_hidden: width of the MLPs' hidden layer, the widest that a pass holds.
         device: where token ids go in and answers come out; blocks may be elsewhere (`device_of`).
@@ -99,15 +76,14 @@ class LanguageModel:
     def __init__(
         self, hf: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, identity: str, *, chat: bool = False
     ) -> None:
-        _refuse_unknown(hf)
-        backbone, blocks, norm = ARCHITECTURES[type(hf).__name__]
+        self.architecture = architecture_of(hf)
         self.hf = hf.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.name, self.identity = name, identity
-        self.backbone: Any = attrgetter(backbone)(hf)
+        self.backbone: Any = attrgetter(self.architecture.backbone)(hf)
         config = hf.config.get_text_config()
-        self.blocks: list[nn.Module] = list(getattr(self.backbone, blocks))
-        self.final_norm: nn.Module = getattr(self.backbone, norm)
+        self.blocks: list[nn.Module] = list(getattr(self.backbone, self.architecture.blocks))
+        self.final_norm: nn.Module = getattr(self.backbone, self.architecture.final_norm)
         head: Any = hf.get_output_embeddings()
         self.head_weight: Float[Tensor, "vocabulary d_model"] = head.weight
         self.head_bias: Float[Tensor, " vocabulary"] | None = getattr(head, "bias", None)
@@ -171,10 +147,7 @@ class LanguageModel:
     @property
     def frame(self) -> str | None:
         """What the chat template puts around every prompt; None where there is none. A date in it is today's."""
-        if not self.chat:
-            return None
-        frame = self.tokenization.frame()
-        return frame.before + MARK + frame.after
+        return self.tokenization.frame().shown if self.chat else None
 
     @property
     def end_ids(self) -> list[int]:
@@ -201,26 +174,54 @@ class LanguageModel:
     # -------------------------------------------------------------------------------- passes
 
     @contextmanager
-    def edited(self, edits: Mapping[int, Edit]) -> Iterator[None]:
-        """Every forward inside sees (and may replace) the residual after the given layers; -1: what enters the first.
+    def edited(self, edits: Mapping[S, Edit]) -> Iterator[None]:
+        """Every forward inside sees, and may replace, what passes the given sites.
 
         Raises:
             UserError: a layer the model does not have.
         """
         handles: list[Any] = []
         try:
-            for layer, edit in edits.items():
-                if layer == -1:
+            for site, edit in edits.items():
+                if site == -1:
                     handles.append(self.blocks[0].register_forward_pre_hook(_as_pre_hook(edit)))
-                    continue
-                if not 0 <= layer < self.n_layers:
-                    raise UserError(f"{self.name} has layers 0 to {self.n_layers - 1}; got layer {layer}.")
-                handles.append(self.blocks[layer].register_forward_hook(_as_hook(edit)))
+                else:
+                    handles.append(self.part(site).register_forward_hook(_as_hook(edit)))
             with self.placing.noted():
                 yield
         finally:
             for handle in handles:
                 handle.remove()
+
+    @contextmanager
+    def recorded(self, sites: Iterable[S], read: Callable[[Tensor], Tensor] | None = None) -> Iterator[dict[S, Tensor]]:
+        """By site, what passed it in the last forward inside, as edits around it left it.
+
+        Args:
+            read: what is kept of it; None: all, [example, token, d_model].
+
+        Raises:
+            UserError: a layer the model does not have.
+        """
+        seen: dict[S, Tensor] = {}
+
+        def keep(site: S, passing: Tensor) -> None:
+            seen[site] = passing if read is None else read(passing)
+
+        with self.edited({site: partial(keep, site) for site in sites}):
+            yield seen
+
+    def part(self, site: Site) -> nn.Module:
+        """The module whose output a site is.
+
+        Raises:
+            UserError: a layer the model does not have.
+        """
+        name, layer = (None, site) if isinstance(site, int) else site
+        if not 0 <= layer < self.n_layers:
+            raise UserError(f"{self.name} has layers 0 to {self.n_layers - 1}; got layer {layer}.")
+        block = self.blocks[layer]
+        return block if name is None else getattr(block, getattr(self.architecture, name))
 
     def prompted(self, width: int | None) -> AbstractContextManager[None]:
         """Passes inside belong to prompts of `width` columns (padding included); what follows them was generated.
@@ -238,11 +239,6 @@ class LanguageModel:
     def run(self, tokens: Tokens, **options: Any) -> None:
         """One pass through the blocks, without unembedding; `edited` is how one looks at it."""
         self.backbone(input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions, **options)
-
-    @property
-    def masks_by_type(self) -> bool:
-        """Whether an attention mask made by hand is given to the backbone once per type of layer."""
-        return self.backbone.config.model_type in MASKS_BY_TYPE
 
     def attention_mask(self, seen: Bool[Tensor, "example 1 query key"]) -> Tensor:
         """What each query attends to, as the attention in use takes it: boolean, or to be added to its scores."""
@@ -287,29 +283,32 @@ class LanguageModel:
             self.name, hf_model=clone, tokenizer=self.tokenizer, device=str(self.device), dtype=self.dtype
         )
 
+    @torch.no_grad()
     def verify(self) -> None:
-        """Fails unless every block's hook fires and our read-out equals the model's own logits.
+        """Fails unless every part is where `ARCHITECTURES` says and our read-out equals the model's own logits.
 
         Raises:
-            UserError: the module tree is not what `ARCHITECTURES` says.
+            UserError: the module tree is another one.
         """
-        tokens = self.pad(
-            self.encode(["A first short check.", "A second, somewhat longer check of the model."], chat=False)
-        )
-        seen: dict[int, Tensor] = {}
-
-        def note(layer: int) -> Edit:
-            return lambda x: seen.__setitem__(layer, x[:, -1])
-
-        watch = {layer: note(layer) for layer in range(self.n_layers)}
-        with torch.no_grad(), self.edited(watch):
+        texts = ["A first short check.", "A second, somewhat longer check of the model."]
+        tokens = self.pad(self.encode(texts, chat=False))
+        layers, last = range(self.n_layers), partial(torch.select, dim=1, index=-1)
+        parts = [(part, layer) for part in get_args(BlockPart) for layer in layers]
+        with self.recorded([-1, *layers], last) as residuals, self.recorded(parts, last) as outputs:
             theirs = self.hf(
                 input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions
             ).logits[:, -1]
-            ours = self.unembed(seen[self.n_layers - 1]) if len(seen) == self.n_layers else theirs + torch.inf
-        worst = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
-        if not worst < (1e-4 if self.dtype == torch.float32 else 3e-2):
+        for layer in layers:
+            fired = layer in residuals and all((part, layer) in outputs for part in get_args(BlockPart))
+            norm = "input_norm", layer
+            if not fired or self._apart(self.part(norm)(residuals[layer - 1].to(outputs[norm].device)), outputs[norm]):
+                raise UserError(f"{self.name}: layer {layer} is not built as those of other {type(self.hf).__name__}.")
+        if self._apart(self.unembed(residuals[self.n_layers - 1]), theirs):
             raise UserError(f"{self.name}: the residual of the last layer does not lead to the model's own logits.")
+
+    def _apart(self, ours: Float[Tensor, "row column"], theirs: Float[Tensor, "row column"]) -> bool:
+        worst = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
+        return not worst < (1e-4 if self.dtype == torch.float32 else 3e-2)
 
 
 def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
@@ -348,30 +347,3 @@ def _as_hook(edit: Edit) -> Callable:
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
     return hook
-
-
-def _refuse_unknown(hf: PreTrainedModel) -> None:
-    """Only modules known by name, and as transformers made them, are run.
-
-    Raises:
-        UserError: another architecture, or modules that TransformerLens has replaced.
-    """
-    kind = type(hf).__name__
-    if any("transformer_lens" in type(m).__module__ for m in hf.modules()):
-        raise UserError(
-            f"This {kind} has been wrapped by TransformerLens, which changes its modules in place;"
-            " load it anew with load_model and use `.bridge` for TransformerLens hooks."
-        )
-    if "Peft" in kind or any(type(m).__module__.startswith("peft.") for m in hf.modules()):
-        raise UserError(f"This {kind} is wrapped by an adapter; call merge_and_unload() and give what it returns.")
-    if kind not in ARCHITECTURES:
-        raise UserError(f"Architecture {kind} is not supported; supported: {', '.join(ARCHITECTURES)}.")
-
-
-def content_hash(paths: Sequence[Path]) -> str:
-    """sha256 over files, by name and content."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return f"sha256:{digest.hexdigest()[:16]}"

@@ -1,14 +1,10 @@
 """Models from where they are (`interp.models.sources`), checked before any long work."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -18,24 +14,20 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from interp.errors import UserError, nearest
+from interp.errors import UserError
 from interp.memory import free_memory, gigabytes, out_of_memory
+from interp.models.architectures import ARCHITECTURES
+from interp.models.chat import Chat, decide_chat
+from interp.models.devices import device_type, dtype_name
 from interp.models.gguf_files import quiet_transformers
-from interp.models.language_model import ARCHITECTURES, LanguageModel
-from interp.models.sources import Place, locate, prepare, source_of
-from interp.models.weights import check_folder, check_layers, identity_of_folder, refuse_code
+from interp.models.hub import explain_hub_error
+from interp.models.identity import identity_of
+from interp.models.language_model import LanguageModel
+from interp.models.sources import ModelPlace, locate, prepare, source_of
+from interp.models.tokenization import Tokenization
+from interp.models.weights import check_folder, check_layers, refuse_code
 
 Quantization = Literal["8bit", "4bit"]
-Chat = bool | Literal["auto"]
-BASE_MODEL = re.compile(r"[-_.](base|pt|pretrained)$", re.IGNORECASE)
-"""Names of base models, some of whose tokenizers carry a chat template all the same (Qwen3-8B-Base)."""
-
-
-class ChatDecision(NamedTuple):
-    """Whether prompts are put into the chat template, and why, in words for the record of a run."""
-
-    chat: bool
-    reason: str
 
 
 def load_model(
@@ -96,7 +88,7 @@ def load_model(
     _ensure_padding(name, tokenizer)
     _check_special_tokens(name, tokenizer, hf)
     decision = decide_chat(where, tokenizer, chat)
-    model = LanguageModel(hf, tokenizer, name, _identity(where), chat=decision.chat)
+    model = LanguageModel(hf, tokenizer, name, identity_of(where), chat=decision.chat)
     model.chat_reason = decision.reason
     model.source = source_of(where)
     model.verify()
@@ -116,21 +108,12 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def model_identity(name: str) -> str:
-    """Identity of a model from its files alone: what `load_model(name).identity` is, without loading the weights.
-
-    A hub id and its commit, or a content hash of the weights, config and tokenizer that are computed with.
-
-    Raises:
-        UserError: no such model, not reachable, or a damaged one.
-    """
-    where = prepare(name)
-    if where.folder is not None:
-        check_folder(where.folder)
-    elif not where.ready:
-        with _loading_errors(where):
-            hf_hub_download(name, "config.json")
-    return _identity(where)
+def chat_frame(name: str, chat: Chat) -> str | None:
+    """What `load_model(name, chat=chat).frame` is, from the tokenizer alone."""
+    where, tokenizer = prepare(name), load_tokenizer(name)
+    if not decide_chat(where, tokenizer, chat).chat:
+        return None
+    return Tokenization(tokenizer, name).frame().shown
 
 
 def model_source(name: str) -> str:
@@ -143,27 +126,6 @@ def model_source(name: str) -> str:
     if where.folder is not None and where.ready:
         check_folder(where.folder)
     return where.source
-
-
-def decide_chat(where: Place, tokenizer: PreTrainedTokenizerBase, chat: Chat) -> ChatDecision:
-    """Whether a model's prompts are put into its chat template: as asked for, or for instruction-tuned models.
-
-    `auto` goes by the tokenizer's template and the model's name; the name of a folder is its last part, or the hub id
-    where it is a snapshot in the hub's cache.
-    """
-    if chat != "auto":
-        return ChatDecision(chat, f"prompt.chat is {str(chat).lower()}")
-    if not getattr(tokenizer, "chat_template", None):
-        return ChatDecision(False, "auto: the tokenizer has no chat template")
-    name = _plain_name(where)
-    if found := BASE_MODEL.search(name):
-        return ChatDecision(False, f"auto: the name {name} ends in {found[1]!r}, as base models' do")
-    return ChatDecision(True, "auto: the tokenizer has a chat template")
-
-
-def chats(name: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a model is instruction-tuned, going by its chat template and its name."""
-    return decide_chat(Place(name, "hub", None, True), tokenizer, "auto").chat
 
 
 def parameter_bytes(config: PretrainedConfig, dtype: torch.dtype) -> int:
@@ -179,10 +141,8 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         UserError: not a device, or one that is not here.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.device(device)
+        place = torch.device(device_type("auto") if device == "auto" else device)
     except RuntimeError:
         raise UserError(f"Unknown device {device!r}; use auto, cpu, cuda or cuda:N.") from None
     if place.type not in ("cpu", "cuda", "mps"):
@@ -204,12 +164,8 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Raises:
         UserError: any other name.
     """
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if dtype not in known:
-        raise UserError(f"Unknown dtype {dtype!r}{nearest(dtype, ['auto', *known])}")
-    return known[dtype]
+    kind: torch.dtype = getattr(torch, dtype_name(dtype, device.type))
+    return kind
 
 
 def _placement(name: str, place: torch.device, device_map: str | None, quantization: str | None) -> dict[str, Any]:
@@ -300,19 +256,8 @@ def _check_special_tokens(name: str, tokenizer: PreTrainedTokenizerBase, hf: Any
             )
 
 
-def _plain_name(where: Place) -> str:
-    """A model's name without what depends on where its folder lies or how its path is written."""
-    if where.kind != "folder" or where.folder is None:
-        return where.name.rstrip("/")
-    folder = where.folder.absolute()
-    for part in (folder, *folder.parents):
-        if part.name.startswith("models--"):
-            return part.name.removeprefix("models--").replace("--", "/")
-    return folder.resolve().name if folder.name in ("", ".", "..") else folder.name
-
-
 @contextmanager
-def _loading_errors(where: Place) -> Iterator[None]:
+def _loading_errors(where: ModelPlace) -> Iterator[None]:
     """Failures of loading, each as one line that says what to do: all that can fail inside comes from the files."""
     try:
         yield
@@ -327,34 +272,3 @@ def _loading_errors(where: Place) -> Iterator[None]:
             raise UserError(explain_hub_error(where.name, error)) from None
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"Could not load {where.name!r}: {reason}") from None
-
-
-def explain_hub_error(name: str, error: BaseException) -> str:
-    """One line for what `from_pretrained` or a download raised."""
-    chain: list[BaseException] = []
-    at: BaseException | None = error
-    while at is not None and at not in chain:
-        chain.append(at)
-        at = at.__cause__ or at.__context__
-    if any(isinstance(e, GatedRepoError) for e in chain) or "gated repo" in str(error):
-        return (
-            f"{name} is gated: accept its licence at https://huggingface.co/{name} and log in"
-            " (`hf auth login`, or set HF_TOKEN)."
-        )
-    if any(isinstance(e, RepositoryNotFoundError) for e in chain):
-        return f"The Hugging Face hub has no {name!r} (or it is private: `hf auth login`); check the spelling."
-    if any(isinstance(e, LocalEntryNotFoundError | ConnectionError) for e in chain) or "connect" in str(error):
-        return (
-            f"{name} is not in the local cache and the Hugging Face hub cannot be reached; run `interp fetch` where"
-            " there is a network, or give a local folder."
-        )
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"Could not load {name!r}: {first_line}"
-
-
-def _identity(where: Place) -> str:
-    """Hub id and commit, or the content hash of a folder."""
-    if where.folder is not None:
-        return identity_of_folder(where.folder)
-    cached = try_to_load_from_cache(where.name, "config.json")
-    return f"{where.name}@{Path(cached).parent.name if isinstance(cached, str) else 'unknown'}"

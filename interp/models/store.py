@@ -112,6 +112,11 @@ def digest(paths: Sequence[Path], *, named: bool = False) -> str:
     return whole.hexdigest()
 
 
+def content_hash(paths: Sequence[Path]) -> str:
+    """Identity of files, by name and content."""
+    return f"sha256:{digest(paths, named=True)[:16]}"
+
+
 def accepted_terms() -> set[str]:
     """Names of the terms that the user of this cache has accepted."""
     try:

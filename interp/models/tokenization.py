@@ -27,6 +27,11 @@ class Frame(NamedTuple):
     trims: bool
     """Whether the template takes white space off the words' ends."""
 
+    @property
+    def shown(self) -> str:
+        """The frame in one line of text, with a mark for the words."""
+        return self.before + MARK + self.after
+
 
 class Continued(NamedTuple):
     """A word's tokens behind a prompt.

@@ -8,7 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from interp.errors import UserError
-from interp.models.store import digest
+from interp.models.store import content_hash
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIGS = ("config.json", "generation_config.json")
@@ -95,7 +95,7 @@ def identity_of_folder(folder: Path) -> str:
     if weights == [folder / WHOLE]:
         others = [file for file in others if file.name != INDEX]
     files = sorted({*weights, *others, *folder.glob("additional_chat_templates/*.jinja")})
-    return f"sha256:{digest(files, named=True)[:16]}"
+    return content_hash(files)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _tensor_names(path: Path) -> Iterator[str]:
     if not path.is_file():
         raise UserError(f"{path.parent} is half a checkpoint: {path.name} is missing; fetch it again.")
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:  # names alone, without torch
             yield from file.keys()
     except (SafetensorError, OSError) as error:
         raise UserError(

@@ -1,16 +1,15 @@
 """The token view of one text: as a page, and in the terminal."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float
 from rich.console import Group, RenderableType
 from rich.table import Table as Lines
 from rich.text import Text
 
+from interp.analysis.inspection import Inspection
 from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section
 from interp.report.looks import add_heat, colours, styled
 from interp.report.page import render
@@ -21,48 +20,6 @@ MOST_TOKENS = 120
 TERMINAL_TOKENS = 40
 BLOCKS = " ▁▂▃▄▅▆▇█"
 MOST_TEXT = 400
-
-
-@dataclass(frozen=True)
-class BehindAnswer:
-    """A feature that is active at the answer position, and what the answers are without it.
-
-    Attributes:
-        effect: fall of the answer's log-probability when the feature is removed, in nats; negative: it works against.
-        without: probabilities of the labels without it.
-        causal_for: emotions for which the run found it causal.
-    """
-
-    layer: int
-    feature: int
-    activation: float
-    effect: float
-    without: list[float]
-    causal_for: list[str]
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What `interp.run.inspecting.inspect` found.
-
-    Attributes:
-        evidence: probabilities of the labels if a layer's residual at a token were read out directly (logit lens).
-        probabilities: of the labels, by condition; `plain` is the model as it is.
-        cut: tokens of the text that did not fit the context.
-    """
-
-    text: str
-    labels: list[str]
-    tokens: list[str]
-    evidence: Float[np.ndarray, "layer token label"]
-    probabilities: Mapping[str, list[float]]
-    features: list[BehindAnswer]
-    cut: int
-
-    @property
-    def answer(self) -> str:
-        plain = self.probabilities["plain"]
-        return self.labels[plain.index(max(plain))]
 
 
 def inspection_page(found: Inspection, name: str) -> str:

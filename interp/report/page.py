@@ -2,7 +2,6 @@
 
 import json
 from functools import cache, singledispatch
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from interp.files.jsonable import jsonable
 from interp.report.contents import SCHEMA_VERSION, Page, PageFigure, PageTable
 from interp.report.looks import colours
 from interp.report.narrow import narrow_layout, width_needed
+from interp.resources import PACKAGE
 
 DIGITS = 5
 """Significant digits of a table's and a card's fractions."""
@@ -51,7 +51,7 @@ def _template() -> jinja2.Template:
 
 
 def _asset(name: str) -> str:
-    return (files("interp.report") / name).read_text(encoding="utf-8")
+    return (PACKAGE / "report" / name).read_text(encoding="utf-8")
 
 
 def embedded(value: Any) -> Markup:

@@ -12,7 +12,9 @@ from interp.files.folder import RunFolder
 from interp.memory import free_memory
 from interp.models.answers import LOGITS_AT_ONCE
 from interp.run.config import Config
+from interp.run.pipeline import STAGES
 from interp.run.session import Session
+from interp.run.stage import Speeds, Workload, costs
 
 SAMPLE = 16
 """Discover prompts on which speeds are measured."""
@@ -21,13 +23,6 @@ SHORT = 64
 """Continuation tokens of the answers at which speeds are measured on half as many prompts and rows."""
 PATIENCE = 2.0
 """Seconds after which a measurement is not repeated."""
-PHASES = 3
-"""Phases assumed where the estimate needs their number."""
-PASSES = 3 * 40 * 4
-"""Passes of one token (backward ones count double) over the fit examples that a fitted method takes: 40 steps, 3 folds
-and all examples."""
-STRENGTHS = 9 * 7
-"""Methods times strengths at which the test examples are answered."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +64,8 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     say("speed")
     few = _fewer(SAMPLE, session)
     texts = [e.text for role, e in session.examples if role == "discover"][:few]
-    per_prompt, per_row, per_encode, tokens = _speeds(session, texts)
-    labels = _labels(session, texts, per_prompt, tokens)
+    speeds, tokens = _speeds(session, texts)
+    labels = _labels(session, texts, speeds.per_prompt, tokens)
     largest = saes[saes.layers[-1]]
     sae_bytes = sum(p.numel() * p.element_size() for p in largest.parameters())
     facts = {
@@ -82,13 +77,14 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         "SAEs": f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(saes.layers[-1]):,} features",
         "examples": ", ".join(f"{n} {role}" for role, n in counts.items()),
     }
+    workload = Workload(config, speeds, layers=len(saes.layers), **counts)
     return Check(
         facts,
         model_bytes=sum(p.numel() * p.element_size() for p in model.hf.parameters()),
         sae_bytes=sae_bytes * min(saes.resident, len(saes.layers)),
         batch_bytes=_batch_bytes(session, tokens),
         free_bytes=free_memory(model.device),
-        stages=_estimates(config, counts, len(saes.layers), per_prompt, per_row, per_encode),
+        stages=[StageEstimate(name, seconds) for name, seconds in costs(STAGES, workload).items()],
     )
 
 
@@ -97,8 +93,8 @@ def _fewer(count: int, session: Session) -> int:
     return max(4, count * SHORT // (SHORT + session.answers.n_continued))
 
 
-def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, int]:
-    """Seconds per prompt captured, per edited row, per example and layer encoded; mean prompt length."""
+def _speeds(session: Session, texts: list[str]) -> tuple[Speeds, int]:
+    """How fast a few prompts are, and their mean length in tokens."""
     model, saes = session.model, session.saes
     prompts = session.prompts(texts)
     captured = capture(model, prompts, answers=session.labels, keep_cache=True)
@@ -112,7 +108,7 @@ def _speeds(session: Session, texts: list[str]) -> tuple[float, float, float, in
     per_prompt = _seconds(lambda: capture(model, prompts, answers=session.labels, keep_cache=True)) / len(prompts)
     per_encode = _seconds(lambda: saes.encode(layer, captured.residuals[layer])) / len(prompts)
     per_row = _seconds(lambda: edited_logits(model, few, captured, edits)) / len(flat)
-    return per_prompt, per_row, per_encode, sum(captured.n_tokens) // len(captured.n_tokens)
+    return Speeds(per_prompt, per_row, per_encode), sum(captured.n_tokens) // len(captured.n_tokens)
 
 
 def _labels(session: Session, texts: list[str], per_prompt: float, tokens: int) -> str | None:
@@ -145,28 +141,6 @@ def _seconds(work: Callable[[], object]) -> float:
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - start)
     return min(taken)
-
-
-def _estimates(
-    config: Config, counts: dict[str, int], n_layers: int, per_prompt: float, per_row: float, per_encode: float
-) -> list[StageEstimate]:
-    """Rough: the number of phases and of active candidates is not known before the run.
-
-    Every prompt is captured once; the evaluation asks its examples twice more, behind solved ones.
-    """
-    discover, fit, everything = counts["discover"], counts["fit"], sum(counts.values())
-    traced = discover * 2 * config.tracing.candidates * PHASES / 4  # about a quarter of the candidates are active
-    emotions = len(config.labels)
-    fitted = 3 if config.corpora.anchors else 1  # global; and gated, twice
-    return [
-        StageEstimate("capture", everything * per_prompt),
-        StageEstimate("features", 2 * everything * n_layers * per_encode),
-        StageEstimate("attribution and signals", discover * (2 + n_layers) * per_row),
-        StageEstimate("tracing", traced * per_row),
-        StageEstimate("causes", discover * 4 * emotions * per_row),
-        StageEstimate("steering", fit * fitted * PASSES * per_row),
-        StageEstimate("evaluation", counts["test"] * (2 * per_prompt + STRENGTHS * per_row)),
-    ]
 
 
 def _batch_bytes(session: Session, tokens: int) -> int:

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from huggingface_hub import HfApi, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from sae_lens import SAE
-from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-from interp.corpus_formats import BUNDLED_TEXTS
 from interp.errors import UserError
-from interp.models.language_model import BUNDLED_SAES
-from interp.models.loading import explain_hub_error, model_source
+from interp.models.hub import cached_file, explain_hub_error
+from interp.models.loading import model_source
 from interp.models.sources import locate, packaged_models, prepare, source_of
 from interp.models.weights import check_folder
+from interp.resources import BUNDLED_SAES
 from interp.run.config import Config, CorpusConfig
-from interp.saes.releases import choose_saes
+from interp.saes.releases import choose_saes, known_releases
+from interp.texts.corpora import BUNDLED_TEXTS
 from interp.texts.examples import load_corpus
 
 MODEL_FILES = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
@@ -48,7 +48,7 @@ def needs(config: Config) -> list[Need]:
     """
     out = [_model_need(config.model)]
     saes = config.saes
-    release = get_pretrained_saes_directory().get(saes.name)
+    release = known_releases().get(saes.name)
     if Path(saes.name).is_dir() or saes.name in BUNDLED_SAES:
         out.append(Need("SAEs", saes.name, "local"))
     elif release is not None:
@@ -161,6 +161,6 @@ def _corpora(config: Config) -> list[CorpusConfig]:
 
 def _where(repository: str, file: str) -> str:
     try:
-        return "cached" if isinstance(try_to_load_from_cache(repository, file), str) else "hub"
+        return "cached" if cached_file(repository, file) is not None else "hub"
     except ValueError:
         return "hub"

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from interp.analysis.inspection import BehindAnswer, Inspection
 from interp.engine import FeatureEdits, ablate_jointly, answer_gradients, answers_under, attribute, edited_logits
 from interp.engine.capture import Captured, capture
 from interp.errors import UserError
 from interp.files.folder import RunFolder
 from interp.files.stored import as_recorded
 from interp.models.language_model import token_pieces
-from interp.report.inspecting import BehindAnswer, Inspection
 from interp.run.config import config_of
 from interp.run.reading import RunFiles
 from interp.run.session import Session

@@ -1,134 +1,36 @@
-"""The stages of a run in order, and which of them must run again."""
+"""A run: its stages in order, and which of them must run again. Nothing is loaded to learn that none must."""
 
-import platform
-import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import reduce
+from importlib.util import find_spec
+from operator import attrgetter, getitem
 from pathlib import Path
-from typing import Any, NamedTuple
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
 
-from interp.engine.kept import remove_scratch
-from interp.errors import DamagedError, UserError
-from interp.evaluation.fluency import load_plain_text
+from interp.errors import DamagedError
 from interp.files.folder import RunFolder, claimed, fingerprint, out_of_space
 from interp.files.stored import UNREADABLE, files_below
-from interp.models.loading import resolve_device, resolve_dtype
-from interp.processors import one_thread_per_core
-from interp.report import write_report
-from interp.run.config import Config, local_paths
-from interp.run.session import Progress, Session, silent
-from interp.run.stages import (
-    baselines,
-    capture,
-    cards,
-    causes,
-    evaluate,
-    features,
-    learning,
-    side_effects,
-    signals,
-    steer,
-    trace,
-    why,
-)
-from interp.texts.prompts import resolve_template
+from interp.models.store import content_hash
+from interp.reporting import Progress, silent
+from interp.run.config import Config
+from interp.run.inputs import Inputs
+from interp.run.stage import Stage, declared_stages, in_order, with_what_follows
 
-PACKAGES = (
-    "interp",
-    "torch",
-    "transformers",
-    "transformer-lens",
-    "sae-lens",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "ruptures",
-)
+if TYPE_CHECKING:
+    from interp.run.session import Session
 
-
-@dataclass(frozen=True)
-class Stage:
-    """A step of a run: what it makes, from which earlier steps and which fields of the configuration."""
-
-    name: str
-    run: Callable[[Session], None]
-    outputs: list[str]
-    needs: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-
-
-SCORED = ("fluency", "resamples", "seed")
-
-STAGES = (
-    Stage("capture", capture.run, ["activations", "examples.parquet"], (), ("labels", "prompt", "seed")),
-    Stage("features", features.run_features, ["features"], ("capture",)),
-    Stage("selectivity", features.run_selectivity, ["selectivity.parquet"], ("features",)),
-    Stage("attribution", signals.run_attribution, ["attribution.npz"], ("features",), ("tracing.examples",)),
-    Stage(
-        "signals",
-        signals.run_signals,
-        ["signals.parquet", "signals_draws.npz"],
-        ("attribution",),
-        ("resamples", "seed"),
-    ),
-    Stage("phases", signals.run_phases, ["phases.json"], ("signals",)),
-    Stage(
-        "trace",
-        trace.run,
-        ["tracing", "effects.parquet", "concentration.parquet", "effects_by_example.parquet"],
-        ("phases",),
-        ("tracing", "resamples", "seed"),
-    ),
-    Stage(
-        "causes",
-        causes.run,
-        ["joint.parquet", "overshadowing.parquet", "insertion.parquet", "cofiring.parquet", "units/causes"],
-        ("trace",),
-        ("resamples", "seed"),
-    ),
-    Stage("baselines", baselines.run, ["baselines.parquet", "units/baselines"], ("capture",), ("resamples", "seed")),
-    Stage("why", why.run, ["why.parquet"], ("causes", "selectivity")),
-    Stage("cards", cards.run, ["cards.json"], ("trace",)),
-    Stage(
-        "steer",
-        steer.run,
-        ["steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"],
-        ("trace",),
-        ("steering.method", "steering.features", "steering.perplexity_budget", "steering.harm_budget", *SCORED),
-    ),
-    Stage(
-        "evaluate",
-        evaluate.run,
-        ["evaluation.parquet", "predictions.parquet", "units/evaluate"],
-        ("steer",),
-        ("steering.low_rank", *SCORED),
-    ),
-    Stage(
-        "side_effects",
-        side_effects.run,
-        ["dose.parquet", "side_effects.parquet", "units/side_effects"],
-        ("steer",),
-        SCORED,
-    ),
-    Stage(
-        "learning",
-        learning.run,
-        ["learning.parquet", "units/learning"],
-        ("steer",),
-        ("steering.learning_curve", "seed"),
-    ),
-)
-
-FEWEST = 2
-"""Discover examples without which no stage has anything to compare."""
-LAST_STAGE = {"trace": "cards", "steer": "learning", "run": "learning"}
-"""The stage with which each command ends (all of them write the report)."""
+STAGES = in_order(declared_stages())
+LEAVES_OUT = {"trace": "steer"}
+"""The stage that a command leaves out, with all that follow from it (all commands write the report)."""
+REPORT = "interp.report"
+"""The package whose `write_report` ends a run, by name: it stands above the stages, and is loaded when it is used."""
 
 
 @dataclass(frozen=True)
@@ -166,63 +68,67 @@ def run(
     path = Path(config.out) / config.name
     with claimed(path):
         folder = RunFolder.open(path, config.name)
-        remove_scratch(folder.path)
-        one_thread_per_core()
-        session = Session(config, folder, progress)
-        known = _identified(session)
-        prints = _fingerprints(session, known)
-        names = [s.name for s in STAGES]
-        wanted = STAGES[: names.index(LAST_STAGE[command]) + 1]
-        try:
-            done = _run_stages(session, wanted, prints, say)
-        finally:
-            session.close()
+        inputs = Inputs(config)
+        inputs.check()
+        left_out = with_what_follows(STAGES, LEAVES_OUT.get(command, ""))
+        wanted = [stage for stage in STAGES if stage.name not in left_out]
+        done = _run_stages(inputs, folder, wanted, progress, say)
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
-        report = write_report(folder.path)
+        report = _report(folder)
     return replace(done, report=report, seconds=time.perf_counter() - began)
 
 
 def _run_stages(
-    session: Session, stages: Sequence[Stage], prints: Mapping[str, str], say: Callable[[str], None]
+    inputs: Inputs, folder: RunFolder, stages: Sequence[Stage], progress: Progress, say: Callable[[str], None]
 ) -> Outcome:
     """Runs the stages that are not done, or whose files are not those they wrote, and all that comes after those.
 
     What a stage reads has thus been written, or found to be what was written, in this very run.
     """
-    folder = session.folder
     done = Outcome(folder.path, folder / "report.html", [], [], [], 0.0, [])
-    noted = False
+    prints = fingerprints(inputs, stages)
+    session: Session | None = None
     changed: set[str] = set()
-    for stage in stages:
-        print_, before = prints[stage.name], folder.outputs(stage.name)
-        anew = bool(changed.intersection(stage.needs))
-        current = folder.is_current(stage.name, print_)
-        broken = folder.broken(stage.name, stage.outputs) if current and not anew else []
-        if current and not broken and not anew:
-            done.skipped.append(stage.name)
-            continue
-        if not noted:
-            config = session.config
-            folder.note(name=config.name, date=_began(folder), config=config.as_dict(), **_facts(session))
-            noted = True
-        if broken:
-            say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
-            folder.discard(broken)
-            done.mended.append(stage.name)
-        if folder.begin(stage.name, print_, stage.outputs, anew=anew):
-            done.stale.append(stage.name)
-        say(stage.name)
-        start = time.perf_counter()
-        _run_one(session, stage, print_, say)
-        written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
-        done.ran.append(stage.name)
-        if anew or (broken and written != before):
-            changed.add(stage.name)
+    with ExitStack() as at_the_end:
+        for stage in stages:
+            print_, before = prints[stage.name], folder.outputs(stage.name)
+            anew = bool(changed.intersection(stage.needs))
+            current = folder.is_current(stage.name, print_)
+            broken = folder.broken(stage.name, stage.outputs) if current and not anew else []
+            if current and not broken and not anew:
+                done.skipped.append(stage.name)
+                continue
+            if session is None:
+                session = at_the_end.enter_context(closing(_session(inputs, folder, progress)))
+            if broken:
+                say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
+                folder.discard(broken)
+                done.mended.append(stage.name)
+            if folder.begin(stage.name, print_, stage.outputs, anew=anew):
+                done.stale.append(stage.name)
+            say(stage.name)
+            start = time.perf_counter()
+            _run_one(session, stage, print_, say)
+            written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
+            done.ran.append(stage.name)
+            if anew or (broken and written != before):
+                changed.add(stage.name)
     return done
 
 
-def _run_one(session: Session, stage: Stage, print_: str, say: Callable[[str], None]) -> None:
+def _session(inputs: Inputs, folder: RunFolder, progress: Progress) -> "Session":
+    """What the stages work with: torch, the model and the SAEs are loaded here, and the record says which they are."""
+    from interp.run.record import facts
+    from interp.run.session import Session
+
+    session = Session.going_on(inputs, folder, progress)
+    known, began = facts(session), folder.record.get("date") or str(datetime.now(UTC).date())
+    folder.note(name=inputs.config.name, date=began, config=inputs.config.as_dict(), **known)
+    return session
+
+
+def _run_one(session: "Session", stage: Stage, print_: str, say: Callable[[str], None]) -> None:
     """A stage goes on from what a killed run left; where that is damaged, it is removed and the stage begins anew."""
     folder = session.folder
     left = files_below(folder.path, stage.outputs)
@@ -236,121 +142,36 @@ def _run_one(session: Session, stage: Stage, print_: str, say: Callable[[str], N
         stage.run(session)
 
 
-def _began(folder: RunFolder) -> str:
-    """The day on which the run began (UTC), as its record says where it goes on."""
-    return str(folder.record.get("date") or datetime.now(UTC).date())
+def _report(folder: RunFolder) -> Path:
+    """The report, made again unless these very files were made into the one that is there, by this very code."""
+    print_ = _report_print(folder)
+    if not folder.is_current("report", print_) or folder.broken("report", ["report.html"]):
+        folder.begin("report", print_, [])
+        start = time.perf_counter()
+        resolve_name(f"{REPORT}:write_report")(folder.path)
+        folder.finish("report", print_, time.perf_counter() - start, ["report.html"])
+    return folder / "report.html"
+
+
+def _report_print(folder: RunFolder) -> str:
+    """A hash of what the report depends on: the record, but for timings and its own entry, and the code."""
+    finished = {name: entry.get("outputs") for name, entry in folder.record["stages"].items() if name != "report"}
+    config = {name: value for name, value in folder.record["config"].items() if name != "out"}
+    spec = find_spec(REPORT)
+    places = (spec.submodule_search_locations if spec is not None else None) or []
+    code = [path for place in places for path in sorted(Path(place).iterdir()) if path.is_file()]
+    return fingerprint([{**folder.record, "config": config, "stages": finished}, content_hash(code)])
+
+
+def fingerprints(inputs: Inputs, stages: Sequence[Stage]) -> dict[str, str]:
+    """Per stage, of stages in order, a hash of all that its files depend on."""
+    tree, prints = inputs.config.as_dict(), dict[str, str]()
+    for stage in stages:
+        own = {name: reduce(getitem, name.split("."), tree) for name in stage.fields}
+        sources = [attrgetter(name)(inputs) for name in stage.sources]
+        prints[stage.name] = fingerprint([own, [prints[name] for name in stage.needs], sources or None])
+    return prints
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-class Identities(NamedTuple):
-    """What the fingerprints say of model and SAEs."""
-
-    model: str
-    frame: str | bool
-    """The words of the chat template around a prompt, False where there are none."""
-    saes: str
-
-
-def _identified(session: Session) -> Identities:
-    """The one place where a run asks what model and SAEs it has; what the user named wrongly is refused before that."""
-    resolve_template(session.config.prompt.template)
-    load_plain_text(session.config.fluency.path)
-    few = sum(role == "discover" for role, _ in session.examples)
-    if few < FEWEST:
-        raise UserError(
-            f"corpora.discover holds {few} texts of the run's labels, and nothing can be found on fewer than {FEWEST};"
-            " raise its limit, or give another corpus or mapping."
-        )
-    return Identities(session.model.identity, session.model.frame or session.model.chat, session.saes.identity)
-
-
-def _fingerprints(session: Session, known: Identities) -> dict[str, str]:
-    """Per stage, a hash of all that its files depend on."""
-    config = session.config
-    tree = config.as_dict()
-    device = resolve_device(config.device)
-    sources = {
-        "capture": [
-            known.model,
-            str(device.type),
-            str(resolve_dtype(config.dtype, device)),
-            config.quantization,
-            known.frame,
-            [[role, e.id, e.text, e.gold] for role, e in session.examples],
-        ],
-        "features": [known.saes],
-        "steer": [
-            load_plain_text(config.fluency.path),
-            [[name, [e.text for e in examples]] for name, examples in session.anchors.items()],
-        ],
-    }
-    prints: dict[str, str] = {}
-    for stage in STAGES:
-        own = {name: _field(tree, name) for name in stage.fields}
-        prints[stage.name] = fingerprint([own, [prints[n] for n in stage.needs], sources.get(stage.name)])
-    return prints
-
-
-def _field(tree: dict[str, Any], dotted: str) -> Any:
-    for step in dotted.split("."):
-        tree = tree[step]
-    return tree
-
-
-def _facts(session: Session) -> dict[str, Any]:
-    """What `run.json` says of the run besides its configuration."""
-    model, saes = session.model, session.saes
-    return {
-        "working_directory": str(Path.cwd()),
-        "paths": local_paths(session.config),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "model": {
-            "name": session.config.model,
-            "identity": model.identity,
-            "n_layers": model.n_layers,
-            "d_model": model.d_model,
-            "device": str(model.device),
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "chat": model.chat,
-            **_source_of(model),
-            **({"frame": model.frame} if model.chat else {}),
-            "answers_scored_by": "whole words" if session.answers.whole else "first tokens",
-        },
-        "saes": {
-            "name": session.config.saes.name,
-            "identity": saes.identity,
-            "layers": saes.layers,
-            "neuronpedia": {k: s.neuronpedia for k, s in saes.sources.items() if s.neuronpedia},
-            "d_sae": [saes.d_sae(k) for k in saes.layers],
-        },
-        "git": _git_state(),
-    }
-
-
-def _source_of(model: Any) -> dict[str, Any]:
-    """Where a model comes from (file, quantisation, licence) and why it is framed as a chat, where it says so."""
-    found = {}
-    for name in ("source", "chat_reason"):
-        fact = getattr(model, name, None)
-        if fact is not None:
-            found[name] = asdict(fact) if is_dataclass(fact) and not isinstance(fact, type) else fact
-    return found
-
-
-def _git_state() -> dict[str, Any]:
-    """Commit of the code and whether it was changed since; empty where the code is no git checkout."""
-
-    def git(*words: str) -> str | None:
-        command: Sequence[str] = ("git", "-C", str(Path(__file__).parent), *words)
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    return {} if commit is None else {"commit": commit, "changed": bool(git("status", "--porcelain", "--", "."))}

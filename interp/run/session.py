@@ -1,11 +1,9 @@
 """What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
 
-import warnings
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,40 +12,32 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from interp.analysis.features import LayerFeatures, load_features
+from interp.analysis.labelled import LabelledExamples, seed_for
+from interp.analysis.together import NEUTRAL
 from interp.engine.ablation import Name, Read, ResidualEdit, answers_under_each
 from interp.engine.capture import Captured, SharedPrefix, batches, capture, shared_prefix, tokens_in_flight
-from interp.engine.kept import KeptBatch, KeptCaptures, Place, together
-from interp.errors import InterpWarning, UserError
-from interp.evaluation.fluency import PlainText, load_plain_text
+from interp.engine.kept import KeptBatch, KeptCaptures, Place, remove_scratch, together
+from interp.evaluation.fluency import PlainText
 from interp.files.folder import RunFolder
+from interp.files.units import Units
 from interp.models.answers import Answers
 from interp.models.language_model import Encoded, LanguageModel
 from interp.models.loading import load_model
-from interp.run.config import Config, CorpusConfig
-from interp.run.units import Units
+from interp.processors import one_thread_per_core
+from interp.reporting import Progress, silent
+from interp.run.inputs import Inputs
 from interp.saes.loading import load_saes
 from interp.saes.stack import SaeStack
-from interp.texts.corpus_names import CorpusNames, corpus_names
-from interp.texts.emotions import EKMAN
-from interp.texts.examples import Example, load_corpus
-from interp.texts.prompts import Prompt, build_prompts, choose_shots
+from interp.texts.examples import load_corpus
+from interp.texts.prompts import Prompt, build_prompts
 
 ROWS_PER_BATCH = 1024
 GROUP = 512
 """Examples per unit of the capture: a killed run loses at most these."""
 SERVED = 4
 """Kept prompts that are computed together on a CPU, in batches of a capture: passes of single tokens want many rows."""
-NEUTRAL = "neutral"
 SHORT_TEXT = 2_000
 """Tokens of plain text on which steerings are compared; the final figures are of all of it."""
-
-T = TypeVar("T")
-Progress = Callable[[Sequence[T], str, str], Iterable[T]]
-"""(items, description, unit) -> the same items, shown as a bar where somebody looks."""
-
-
-def silent(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
-    return items
 
 
 class _Batch(NamedTuple):
@@ -58,12 +48,20 @@ class _Batch(NamedTuple):
 
 
 @dataclass
-class Session:
-    """One run. The first access to `model`, `saes` or `examples` loads them."""
+class Session(Inputs):
+    """One run at work. The first access to `model` or `saes` loads them."""
 
-    config: Config
     folder: RunFolder
     progress: Progress = silent
+
+    @classmethod
+    def going_on(cls, inputs: Inputs, folder: RunFolder, progress: Progress) -> "Session":
+        """With what is known of the inputs already, in a folder from which a killed run may have left scratch."""
+        remove_scratch(folder.path)
+        one_thread_per_core()
+        session = cls(inputs.config, folder, progress)
+        vars(session).update(vars(inputs))  # what has been read is not read again
+        return session
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -80,77 +78,6 @@ class Session:
     @cached_property
     def saes(self) -> SaeStack:
         return load_saes(model=self.model, **asdict(self.config.saes))
-
-    @cached_property
-    def labels(self) -> list[str]:
-        return self.config.labels
-
-    @cached_property
-    def shots(self) -> list[Example]:
-        """Solved examples put before every prompt; they are taken out of the fit split."""
-        fit = self.load(self.config.corpora.fit, self.corpus_names.fit)
-        return choose_shots(fit, self.labels, self.config.prompt.shots, self.config.seed)
-
-    @cached_property
-    def corpus_names(self) -> CorpusNames:
-        """What the corpora are called in the run's tables; several entries of one name are told apart."""
-        return corpus_names(asdict(self.config.corpora))
-
-    @cached_property
-    def examples(self) -> list[tuple[str, Example]]:
-        """(role, example) of the whole run: discover, fit, then every test corpus."""
-        corpora, names = self.config.corpora, self.corpus_names
-        used = {s.id for s in self.shots}
-        out = [("discover", e) for e in self.load(corpora.discover, names.discover)]
-        out += [("fit", e) for e in self.load(corpora.fit, names.fit) if e.id not in used]
-        for corpus, name in zip(corpora.test, names.test, strict=True):
-            out += [("test", e) for e in self.load(corpus, name)]
-        self._check_labels(out)
-        return out
-
-    @cached_property
-    def anchors(self) -> dict[str, list[Example]]:
-        """By corpus, texts whose answers steering should leave alone."""
-        entries = zip(self.config.corpora.anchors, self.corpus_names.anchors, strict=True)
-        return {f"{name}/{c.split}": self.load(c, name) for c, name in entries}
-
-    def _check_labels(self, examples: Sequence[tuple[str, Example]]) -> None:
-        """A label that no corpus has is a mistake; one that only some corpora lack is worth a word."""
-        found = {e.gold for _, e in examples}
-        unknown = [label for label in self.labels if label not in found]
-        # A published label set that a corpus covers in part (ISEAR: five of Ekman's six) is no mistake.
-        if unknown and not set(self.labels) <= {*EKMAN, "neutral"}:
-            known = ", ".join(sorted(found))
-            raise UserError(
-                f"labels: no corpus of this run has an example of {unknown[0]!r} (they have: {known});"
-                " take it out of the labels, give the corpus a mapping, or raise its limit."
-            )
-        for role in ("discover", "fit", "test"):
-            present = {e.gold for r, e in examples if r == role}
-            lacking = [label for label in self.labels if label not in present]
-            if lacking:
-                text = f"The {role} examples hold no {', '.join(lacking)}: nothing can be said of it there."
-                warnings.warn(text, InterpWarning, stacklevel=2)
-
-    def load(self, corpus: CorpusConfig, shown: str | None = None) -> list[Example]:
-        """Its examples, under the name that the run's tables show."""
-        examples = load_corpus(
-            corpus.name,
-            split=corpus.split,
-            path=corpus.path,
-            labels=self.labels,
-            limit=corpus.limit,
-            seed=self.config.seed,
-            text_column=corpus.text_column,
-            label_column=corpus.label_column,
-            mapping=corpus.mapping,
-        )
-        if shown in (None, corpus.name):
-            return examples
-        return [
-            replace(e, corpus=shown, id=shown + e.id[len(e.corpus) :], group=shown + e.group[len(e.corpus) :])
-            for e in examples
-        ]
 
     def prompts(self, texts: Sequence[str]) -> list[Prompt]:
         return build_prompts(texts, self.labels, template=self.config.prompt.template, shots=self.shots)
@@ -279,6 +206,40 @@ class Session:
         held: dict[tuple[int, int], KeptBatch] = {}
         return together([self._place(text, held) for text in texts], self.answers, self.prefix)
 
+    def collect(
+        self,
+        asked: np.ndarray | Sequence[str],
+        of: Callable[[Captured, list[int]], Mapping[str, torch.Tensor]],
+        description: str,
+        *,
+        units: Units | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """What is read of many examples or texts, a batch at a time, as whole tensors in the order of `asked`.
+
+        Args:
+            asked: row numbers of examples, or texts.
+            of: from a capture with keys and values, and the places of its examples in `asked`: tensors by name, whose
+                first axis is the example.
+            units: where finished batches are kept, in float32.
+        """
+        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
+        out: dict[str, torch.Tensor] = {}
+        for k, chunk in enumerate(self.progress(self.chunks(texts), description, "batch")):
+
+            def read(chunk: list[int] = chunk) -> Mapping[str, torch.Tensor]:
+                return of(self.captured([texts[i] for i in chunk]), chunk)
+
+            def arrays(read: Callable[[], Mapping[str, torch.Tensor]] = read) -> dict[str, np.ndarray]:
+                return {name: values.float().cpu().numpy() for name, values in read().items()}
+
+            found: Mapping[str, Any] = read() if units is None else units.arrays(f"{description} {k:05d}", arrays)
+            for name, values in found.items():
+                part = torch.as_tensor(values)
+                if name not in out:
+                    out[name] = torch.empty(len(texts), *part.shape[1:], dtype=part.dtype)
+                out[name][chunk] = part.cpu()
+        return out
+
     def logits_under(
         self,
         asked: np.ndarray | Sequence[str],
@@ -296,24 +257,14 @@ class Session:
             units: where the finished batches are kept.
             read: other values than the answer logits (see `answers_under_each`).
         """
-        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
-        chunks = self.chunks(texts)
-        parts = []
-        for k, chunk in enumerate(self.progress(chunks, description, "batch")):
 
-            def make(chunk: Sequence[int] = chunk) -> dict[str, np.ndarray]:
-                captured = self.captured([texts[i] for i in chunk])
-                found = answers_under_each(self.model, captured, edits, read=read)
-                return {str(i): values.float().cpu().numpy() for i, values in enumerate(found.values())}
+        def logits(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
+            found = answers_under_each(self.model, captured, edits, read=read)
+            return {str(i): values.float() for i, values in enumerate(found.values())}
 
-            parts.append(make() if units is None else units.arrays(f"{description} {k:05d}", make))
-        order = np.concatenate([np.asarray(chunk, dtype=int) for chunk in chunks] or [np.zeros(0, int)])
-        out = {}
-        for i, name in enumerate(edits):
-            joined = np.concatenate([p[str(i)] for p in parts]) if parts else np.zeros((0, len(self.labels)))
-            out[name] = np.empty(joined.shape)
-            out[name][order] = joined
-        return out
+        found = self.collect(asked, logits, description, units=units)
+        nothing = torch.zeros(0, len(self.labels))
+        return {name: found.get(str(i), nothing).double().numpy() for i, name in enumerate(edits)}
 
     def close(self) -> None:
         """Lets go of kept captures; a scratch folder that they may have needed is removed."""
@@ -338,6 +289,18 @@ class Session:
         """Index of the gold emotion in `labels`."""
         number = {label: i for i, label in enumerate(self.labels)}
         return self.table["gold"].iloc[rows].map(number).to_numpy(dtype=int)
+
+    def traced_rows(self) -> np.ndarray:
+        """Row numbers of the discover examples that are traced: all, or the correctly answered ones."""
+        rows = self.role("discover")
+        table = self.table.iloc[rows]
+        right = (table["gold"] == table["predicted"]).to_numpy()
+        return rows[right] if self.config.tracing.examples == "correct" else rows
+
+    def labelled(self, rows: np.ndarray) -> LabelledExamples:
+        """Examples as the analyses see them."""
+        groups = self.table["group"].iloc[rows].to_numpy()
+        return LabelledExamples(self.labels, self.gold(rows), groups, rows, self.config.resamples, self.config.seed)
 
     def residuals(self, layer: int) -> torch.Tensor:
         """[example, d_model], as the model's dtype."""
@@ -365,8 +328,7 @@ class Session:
         return self.plain_text if short.n_tokens == self.plain_text.n_tokens else short
 
     def _plain_text(self, limit: int) -> PlainText:
-        documents = load_plain_text(self.config.fluency.path)
-        return PlainText(self.model, documents, layers=self.saes.layers, limit=limit)
+        return PlainText(self.model, self.plain_documents, layers=self.saes.layers, limit=limit)
 
     def units(self, stage: str) -> Units:
         """The finished units of a stage's work."""
@@ -374,4 +336,4 @@ class Session:
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the one in the config."""
-        return (self.config.seed * 1_000_003 + zlib.crc32(purpose.encode())) % 2**32
+        return seed_for(self.config.seed, purpose)

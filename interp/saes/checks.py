@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InterpWarning, UserError
-from interp.models.language_model import Edit, LanguageModel
+from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack, additive
 
 TEXTS = (
@@ -19,7 +19,6 @@ TEXTS = (
     "He laughed so hard that he had to sit down.",
 )
 WARN_FVU, REFUSE_FVU = 0.5, 1.0
-BASE = re.compile(r"[-_.](it|instruct|chat|pt|base)(?=$|[-_.])|^(google|meta-llama|qwen|eleutherai|openai-community)/")
 
 
 def check_saes(stack: SaeStack, model: LanguageModel, *, force: bool = False) -> dict[int, float]:
@@ -94,12 +93,21 @@ def _judge(stack: SaeStack, found: dict[int, float], force: bool) -> list[str]:
         f"{stack.name} reconstructs the residuals worse than their mean does (unexplained variance {listed(bad)}):"
         " wrong normalisation, wrong layer or wrong model."
     )
-    if bad and not force:
-        raise UserError(f"{text} Set saes.force: true to go on all the same.")
-    notes = [text] if bad else []
+    notes = _unless_forced(text, "Set saes.force: true to go on all the same.", force) if bad else []
     if poor:
         notes.append(f"{stack.name} leaves much of the residuals unexplained (FVU {listed(poor)}).")
     return notes
+
+
+def _unless_forced(text: str, advice: str, force: bool) -> list[str]:
+    """The text as a note.
+
+    Raises:
+        UserError: it is not to be gone on with.
+    """
+    if not force:
+        raise UserError(f"{text} {advice}")
+    return [text]
 
 
 def _check_hook(where: str, metadata: Any, layer: int, force: bool) -> list[str]:
@@ -113,9 +121,7 @@ def _check_hook(where: str, metadata: Any, layer: int, force: bool) -> list[str]
     if number is None or int(number[1]) - ("resid_pre" in hook) == layer:
         return []
     text = f"{where} says that it reads {hook!r}, which is another layer's residual."
-    if not force:
-        raise UserError(f"{text} Check the names of the folders, or set saes.force: true.")
-    return [text]
+    return _unless_forced(text, "Check the names of the folders, or set saes.force: true.", force)
 
 
 def _check_declared(where: str, metadata: Any, model: LanguageModel, force: bool) -> list[str]:
@@ -126,9 +132,7 @@ def _check_declared(where: str, metadata: Any, model: LanguageModel, force: bool
     theirs, ours = str(declared).lower().rsplit("/", 1)[-1], model.name.lower().rsplit("/", 1)[-1]
     if base_name(theirs) != base_name(ours):
         text = f"{where} is for {declared}, not for {model.name}."
-        if not force:
-            raise UserError(f"{text} Choose its own SAEs (`interp models`), or set saes.force: true.")
-        return [text]
+        return _unless_forced(text, "Choose its own SAEs (`interp models`), or set saes.force: true.", force)
     tuned = re.compile(r"[-_.](it|instruct|chat)\b")
     if bool(tuned.search(ours)) != bool(tuned.search(theirs)):
         return [f"The SAEs were trained on {declared}; {model.name} is another version of the same model."]
@@ -140,14 +144,10 @@ def _residuals(model: LanguageModel, stack: SaeStack) -> dict[int, Float[Tensor,
     """Residuals of all tokens but the first of a few sentences, for the layers that have an SAE."""
     tokens = model.pad(model.encode(TEXTS, chat=False))
     inside = tokens.mask & (tokens.positions > 0)
-    seen: dict[int, Tensor] = {}
-
-    def note(layer: int) -> Edit:
-        return lambda x: seen.__setitem__(layer, x[inside.to(x.device)])
-
-    with model.edited({layer: note(layer) for layer in stack.layers if layer < model.n_layers}):
+    layers = [layer for layer in stack.layers if layer < model.n_layers]
+    with model.recorded(layers, lambda x: x[inside.to(x.device)]) as residuals:
         model.run(tokens)
-    return seen
+    return residuals
 
 
 def _adds_bos(model: LanguageModel) -> bool:

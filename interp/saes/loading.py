@@ -1,6 +1,5 @@
 """SAE stacks from a bundled name, a folder or a release of SAELens' registry, checked before any long work."""
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -10,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import try_to_load_from_cache
 from sae_lens import SAE
 from safetensors import SafetensorError
 
-from interp.errors import UserError, nearest
+from interp.errors import UserError
 from interp.memory import free_memory
-from interp.models.language_model import BUNDLED_SAES, LanguageModel, bundled_folder, content_hash
-from interp.models.loading import explain_hub_error
+from interp.models.hub import explain_hub_error
+from interp.models.language_model import LanguageModel
 from interp.saes.checks import check_saes
-from interp.saes.folders import WEIGHTS, check_choice, choose_in_folder, declared_bos, described
-from interp.saes.releases import SaeChoice, choose_saes, get_pretrained_saes_directory, residual_releases
+from interp.saes.folders import FolderSae, declared_bos, described
+from interp.saes.identity import select_saes
+from interp.saes.releases import SaeChoice, known_releases
 from interp.saes.stack import SaeSource, SaeStack, warn_partial
 
 FEW = 2
@@ -54,18 +53,9 @@ def load_saes(
         UserError: no such folder or release, half a checkpoint, a layer that is not covered, or SAEs that do not belong
             on this model's residual stream.
     """
-    check_choice(layers, width, l0)
-    folder = bundled_folder(name) / "saes" if name in BUNDLED_SAES else Path(name)
-    if folder.is_dir():
-        sources, identity = _from_folder(folder, model, layers, width, l0)
-    elif name.startswith((".", "/", "~")) or name in BUNDLED_SAES:
-        raise UserError(f"No SAE folder {str(folder)!r}{nearest(name, BUNDLED_SAES)}")
-    elif name in get_pretrained_saes_directory():
-        sources, identity = _from_release(name, model, layers, width, l0)
-    else:
-        known = [*BUNDLED_SAES, *residual_releases()]
-        raise UserError(f"No SAE folder and no release {name!r} in SAELens' registry{nearest(name, known, n=3)}")
-    stack = SaeStack(sources, name, identity, resident=1)
+    selection = select_saes(name, layers=layers, width=width, l0=l0)
+    sources = {layer: _source(sae, str(model.device)) for layer, sae in selection.saes.items()}
+    stack = SaeStack(sources, name, selection.identity, resident=1)
     check_saes(stack, model, force=force)
     stack.resident = _most_resident(stack, model) if resident is None else max(1, resident)
     if layers is None:
@@ -80,56 +70,21 @@ def _most_resident(stack: SaeStack, model: LanguageModel) -> int:
     return len(stack.layers) if size * len(stack.layers) < free_memory(model.device) / 4 else FEW
 
 
-# ---------------------------------------------------------------------------------- releases
-
-
-def _from_release(
-    release: str, model: LanguageModel, layers: Sequence[int] | None, width: str | int | None, l0: float | str | None
-) -> tuple[dict[int, SaeSource], str]:
-    chosen = choose_saes(release, layers=layers, width=width, l0=l0)
-    entry = get_pretrained_saes_directory()[release]
-    options = (entry.config_overrides or {}).get("model_from_pretrained_kwargs", {})
+def _source(sae: FolderSae | SaeChoice, device: str) -> SaeSource:
+    if isinstance(sae, FolderSae):
+        return SaeSource(partial(_read_folder, sae.path, device))
+    options = (known_releases()[sae.release].config_overrides or {}).get("model_from_pretrained_kwargs", {})
     centred = isinstance(options, dict) and bool(options.get("center_writing_weights"))
-    sources = {
-        layer: SaeSource(partial(_read_release, choice, str(model.device)), centred, choice.neuronpedia)
-        for layer, choice in chosen.items()
-    }
-    ids = "+".join(c.sae_id for c in chosen.values())
-    return sources, f"{release}@{_revision(entry.repo_id)}:{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
+    return SaeSource(partial(_read_release, sae, device), centred, sae.neuronpedia)
 
 
 def _read_release(choice: SaeChoice, device: str) -> SAE:
     try:
         sae = SAE.from_pretrained(choice.release, choice.sae_id, device=device, dtype="float32")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        repository = get_pretrained_saes_directory()[choice.release].repo_id
+        repository = known_releases()[choice.release].repo_id
         raise UserError(explain_hub_error(repository, error)) from None
     return sae.requires_grad_(False)
-
-
-def _revision(repository: str) -> str:
-    """Commit of the cached snapshot, as far as the cache tells."""
-    for probe in ("README.md", "config.json", ".gitattributes"):
-        cached = try_to_load_from_cache(repository, probe)
-        if isinstance(cached, str):
-            return Path(cached).parent.name
-    return "main"
-
-
-# ---------------------------------------------------------------------------------- folders
-
-
-def _from_folder(
-    folder: Path, model: LanguageModel, layers: Sequence[int] | None, width: str | int | None, l0: float | str | None
-) -> tuple[dict[int, SaeSource], str]:
-    chosen = choose_in_folder(folder, layers=layers, width=width, l0=l0)
-    sources = {k: SaeSource(partial(_read_folder, sae.path, str(model.device))) for k, sae in chosen.items()}
-    files = [
-        f
-        for sae in chosen.values()
-        for f in ([sae.path] if sae.path.is_file() else [sae.path / "cfg.json", sae.path / WEIGHTS])
-    ]
-    return sources, content_hash(files)
 
 
 UNREADABLE = (

@@ -4,10 +4,12 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup, get_pretrained_saes_directory
+from typing import TYPE_CHECKING
 
 from interp.errors import InterpWarning, UserError, nearest
+
+if TYPE_CHECKING:
+    from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup
 
 USUAL_L0 = 100
 """Canonical Gemma Scope SAEs are those nearest to this L0; so is the choice where nothing was asked for."""
@@ -36,9 +38,16 @@ class SaeChoice:
     neuronpedia: str | None
 
 
-def residual_releases() -> dict[str, PretrainedSAELookup]:
+def known_releases() -> "dict[str, PretrainedSAELookup]":
+    """The registry, which needs torch."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    return get_pretrained_saes_directory()
+
+
+def residual_releases() -> "dict[str, PretrainedSAELookup]":
     """The registry's releases that have SAEs on the residual stream between blocks."""
-    return {name: entry for name, entry in get_pretrained_saes_directory().items() if residual_choices(entry)}
+    return {name: entry for name, entry in known_releases().items() if residual_choices(entry)}
 
 
 def choose_saes(
@@ -54,7 +63,7 @@ def choose_saes(
     Raises:
         UserError: an unknown release, one without residual SAEs, a layer or a width that it does not have.
     """
-    entry = get_pretrained_saes_directory().get(release)
+    entry = known_releases().get(release)
     if entry is None:
         raise UserError(f"No SAE release {release!r} in SAELens' registry{nearest(release, residual_releases(), n=3)}")
     found = residual_choices(entry)
@@ -104,7 +113,7 @@ def spans(layers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
 
 
-def residual_choices(entry: PretrainedSAELookup) -> list[SaeChoice]:
+def residual_choices(entry: "PretrainedSAELookup") -> list[SaeChoice]:
     """The SAEs of a release that read the residual stream between blocks."""
     out = []
     for sae_id, path in entry.saes_map.items():
@@ -131,7 +140,7 @@ def _width(words: str) -> int | None:
     return parse_width(match[1] or match[2])
 
 
-def _l0(entry: PretrainedSAELookup, sae_id: str) -> float | str | None:
+def _l0(entry: "PretrainedSAELookup", sae_id: str) -> float | str | None:
     if match := re.search(r"average_l0_(\d+)", sae_id):
         return float(match[1])
     if match := re.search(r"l0_(small|medium|big)", sae_id):

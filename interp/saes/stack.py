@@ -46,7 +46,7 @@ class SaeStack:
         Args:
             resident: most SAEs in memory at once, the least recently used going first; None: all.
         """
-        self.sources = {k: s if isinstance(s, SaeSource) else _given(s) for k, s in sorted(saes.items())}
+        self.sources = {k: s if isinstance(s, SaeSource) else SaeSource(_giving(s)) for k, s in sorted(saes.items())}
         self.name, self.identity = name, identity
         self.resident = len(self.sources) if resident is None else max(1, resident)
         self._loaded: OrderedDict[int, SAE] = OrderedDict()
@@ -128,13 +128,14 @@ class SaeStack:
 
     def restricted(self, features: Mapping[int, Sequence[int]]) -> "RestrictedSaes":
         """A stack of these features alone, all in memory: each layer's SAE is read once, and may be dropped."""
-        parts, places = {}, {}
-        for layer, wanted in features.items():
-            kept = torch.unique(self.check_features(layer, wanted)).to(self[layer].W_dec.device)
-            parts[layer], whole = _slice(self[layer], kept)
-            parts[layer] = SaeSource(_giving(parts[layer]), self.sources[layer].centred)
+        sources: dict[int, SaeSource] = {}
+        places: dict[int, Tensor | None] = {}
+        for layer, indices in features.items():
+            kept = torch.unique(self.check_features(layer, indices)).to(self.device(layer))
+            sae, whole = _slice(self[layer], kept)
+            sources[layer] = SaeSource(_giving(sae), self.sources[layer].centred)
             places[layer] = None if whole else kept
-        return RestrictedSaes(parts, self.name, self.identity, places, {k: self.d_sae(k) for k in features})
+        return RestrictedSaes(sources, self.name, self.identity, places, {k: self.d_sae(k) for k in features})
 
     def neuronpedia_url(self, layer: int, feature: int) -> str | None:
         """The feature's page, where its SAE has one."""
@@ -165,17 +166,17 @@ class RestrictedSaes(SaeStack):
     def encode_features(
         self, layer: int, residuals: Float[Tensor, "*row d_model"], features: Int[Tensor, " feature"]
     ) -> Float[Tensor, "*row feature"]:
-        return self.encode(layer, residuals)[..., self._at(layer, features)]
+        return self.encode(layer, residuals)[..., self._places_of(layer, features)]
 
     def directions(
         self, layer: int, features: Int[Tensor, "*index"] | Sequence[int] | slice = slice(None)
     ) -> Float[Tensor, "*index d_model"]:
-        return super().directions(layer, features if isinstance(features, slice) else self._at(layer, features))
+        return super().directions(layer, features if isinstance(features, slice) else self._places_of(layer, features))
 
-    def _at(self, layer: int, features: Int[Tensor, "*index"] | Sequence[int]) -> Int[Tensor, "*index"]:
+    def _places_of(self, layer: int, features: Int[Tensor, "*index"] | Sequence[int]) -> Int[Tensor, "*index"]:
         kept = self._places[layer]
-        wanted = torch.as_tensor(features, device=self[layer].W_dec.device)
-        return wanted if kept is None else torch.searchsorted(kept, wanted)
+        indices = torch.as_tensor(features, device=self.device(layer))
+        return indices if kept is None else torch.searchsorted(kept, indices)
 
 
 def additive(sae: SAE, x: Float[Tensor, "row d_model"], directions: Float[Tensor, "d_sae d_model"]) -> bool:
@@ -187,10 +188,6 @@ def additive(sae: SAE, x: Float[Tensor, "row d_model"], directions: Float[Tensor
         halved = sae.decode(acts / 2)
     gap = (whole - halved - (acts * scale / 2) @ directions).abs().max() / whole.abs().max().clamp(min=1)
     return bool(gap < 1e-3)
-
-
-def _given(sae: SAE) -> SaeSource:
-    return SaeSource(_giving(sae))
 
 
 def _giving(sae: SAE) -> Callable[[], SAE]:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from sklearn.model_selection import StratifiedKFold
 
 from interp.evaluation.recognition import paired_gains
+from interp.files.units import Remember, afresh
 from interp.models.language_model import LanguageModel
-from interp.run.units import Remember, afresh
 from interp.saes.stack import SaeStack
 from interp.statistics import Estimate, confusion_draws, macro_f1, recalls
 from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, SteeredFeature, answers, answers_each, fit, gains_on

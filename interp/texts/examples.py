@@ -6,11 +6,11 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InterpWarning, UserError, nearest
+from interp.resources import data_file
 from interp.texts import emotions
 from interp.texts.corpora import BUNDLED_TEXTS, CORPORA
 from interp.texts.corpora.base import SPLIT_ALIASES, Corpus, Row
@@ -261,7 +261,7 @@ def _from_files(name: str, corpus: Corpus, path: Path, problems: Problems) -> It
 
 def _from_hub(name: str, corpus: Corpus) -> Iterator[Row]:
     if name in BUNDLED_TEXTS:
-        yield from corpus.read(Path(str(files("interp") / "data" / BUNDLED_TEXTS[name])), Problems())
+        yield from corpus.read(data_file(BUNDLED_TEXTS[name]), Problems())
         return
     if corpus.hub is None:
         raise UserError(

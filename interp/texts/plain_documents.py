@@ -2,6 +2,10 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
+
+from interp.errors import UserError
+from interp.resources import data_file
 
 END = "<|endoftext|>"
 TITLE = re.compile(r"(?:\A|(?<=\n)) = (?!= )[^\n]*[^\n=] = *\n *\n")
@@ -20,3 +24,21 @@ def documents(text: str) -> list[str]:
     else:
         parts = re.split(r"\n[ \t\r]*\n", text)
     return [part.strip() for part in parts if part.strip()]
+
+
+def load_plain_text(path: str | None) -> list[str]:
+    """Documents of a plain-text file; None: the bundled one.
+
+    Raises:
+        UserError: no such file, or no text in it.
+    """
+    file = Path(path) if path is not None else data_file("plain_text.txt")
+    if not file.is_file():
+        raise UserError(f"No plain-text file {str(file)!r} (fluency.path); leave it out for the bundled one.")
+    try:
+        found = documents(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not UTF-8 text; convert it first.") from None
+    if not found:
+        raise UserError(f"{file} holds no text.")
+    return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from interp.errors import UserError
 from interp.files.folder import read_json
 from interp.models.language_model import LanguageModel
 from interp.models.loading import load_model
+from interp.resources import data_file
 from interp.run.config import CorpusConfig
 from interp.saes.loading import load_saes
 from interp.saes.stack import SaeStack
@@ -91,7 +91,7 @@ def _reading(
     Raises:
         UserError: a number that makes no sense.
     """
-    bundled = str(files("interp") / "data" / "plain_text.txt")
+    bundled = str(data_file("plain_text.txt"))
     parts = [PlainConfig(path) for path in plain or [bundled]]
     corpora = [CorpusConfig("vignettes", "test")] if prompts is None else list(prompts)
     try:

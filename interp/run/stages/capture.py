@@ -8,11 +8,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from interp.engine.capture import Captured
 from interp.files.folder import write_rows, writing
 from interp.run import tables
 from interp.run.session import GROUP, Session
+from interp.run.stage import stage
 
 
+@stage(
+    "capture",
+    writes=("activations", "examples.parquet"),
+    fields=("labels", "prompt", "seed"),
+    sources=("model_identity", "device", "dtype", "config.quantization", "frame", "labelled_texts"),
+    cost=lambda work: work.examples * work.speeds.per_prompt,
+)
 def run(session: Session) -> None:
     """Writes `activations/layer_XX.safetensors` (with example ids) and `examples.parquet`."""
     folder, model = session.folder, session.model
@@ -44,21 +53,18 @@ def _holds(path: Path, ids: list[str]) -> bool:
 
 
 def _captured(session: Session, texts: list[str]) -> dict[str, torch.Tensor]:
-    """What the pass over some texts found, a few of them at a time; the session keeps their keys and values."""
-    parts, order = [], []
-    for chunk, found in session.cached_texts(texts, "capture"):
-        order += chunk.tolist()
-        parts.append(
-            {
-                "residuals": found.residuals.cpu().transpose(0, 1),
-                "log_probs": found.answer_log_probabilities.cpu(),
-                "n_tokens": torch.tensor(found.n_tokens),
-                "cut": torch.tensor(found.cut),
-            }
-        )
-    back = torch.tensor(order).argsort()
-    whole = {name: torch.cat([p[name] for p in parts])[back] for name in parts[0]}
-    return whole | {"residuals": whole["residuals"].transpose(0, 1).contiguous()}
+    """What the pass over some texts found; the session keeps their keys and values."""
+
+    def read(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
+        return {
+            "residuals": captured.residuals.transpose(0, 1),
+            "log_probs": captured.answer_log_probabilities,
+            "n_tokens": torch.tensor(captured.n_tokens),
+            "cut": torch.tensor(captured.cut),
+        }
+
+    found = session.collect(texts, read, "capture")
+    return found | {"residuals": found["residuals"].transpose(0, 1).contiguous()}
 
 
 def _read(shard: Path, name: str, index: int | slice = slice(None)) -> torch.Tensor:
@@ -71,20 +77,13 @@ def _table(session: Session, shards: list[Path]) -> pd.DataFrame:
     log_probs, n_tokens, cut = (
         np.concatenate([_read(s, name).numpy() for s in shards]) for name in ("log_probs", "n_tokens", "cut")
     )
-    examples = [e for _, e in session.examples]
-    table = pd.DataFrame(
-        {
-            "id": [e.id for e in examples],
-            "corpus": [e.corpus for e in examples],
-            "role": [role for role, _ in session.examples],
-            "split": [e.split for e in examples],
-            "text": [e.text for e in examples],
-            "gold": [e.gold for e in examples],
-            "predicted": np.asarray(session.labels, dtype=object)[log_probs.argmax(1)],
-            "group": [e.group for e in examples],
-            "keyword_free": pd.array([e.keyword_free for e in examples], dtype="boolean"),
-            "n_tokens": n_tokens,
-            "cut": cut,
-        }
+    roles, examples = zip(*session.examples, strict=True)
+    names = ("id", "corpus", "split", "text", "gold", "group")
+    return pd.DataFrame({name: [getattr(e, name) for e in examples] for name in names}).assign(
+        role=list(roles),
+        predicted=np.asarray(session.labels, dtype=object)[log_probs.argmax(1)],
+        keyword_free=pd.array([e.keyword_free for e in examples], dtype="boolean"),
+        n_tokens=n_tokens,
+        cut=cut,
+        **{f"logp_{label}": log_probs[:, i] for i, label in enumerate(session.labels)},
     )
-    return table.assign(**{f"logp_{label}": log_probs[:, i] for i, label in enumerate(session.labels)})

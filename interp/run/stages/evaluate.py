@@ -17,11 +17,12 @@ from interp.engine.capture import capture
 from interp.engine.prefixes import last_residuals
 from interp.errors import InterpWarning
 from interp.evaluation.recognition import calibration_scores, paired_gains, recognition_scores
+from interp.files.units import Units
 from interp.run import tables
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.steer import FOLDER, language_quality, steering_quality
 from interp.run.stages.tuning import tuned
-from interp.run.units import Units
 from interp.statistics import Estimate, resample_weights
 from interp.steering.steering import Steering
 from interp.texts.examples import Example
@@ -39,6 +40,14 @@ PROMPTS = ("unsteered", *(f"few_shot_{n}" for n in SHOTS))
 Array = np.ndarray
 
 
+@stage(
+    "evaluate",
+    reads=("examples.parquet", "activations", "steering.safetensors", "steering.json", "steerings"),
+    writes=("evaluation.parquet", "predictions.parquet", "units/evaluate"),
+    fields=("steering.low_rank", "fluency", "resamples", "seed"),
+    # asked twice more, behind solved examples; and under nine methods at seven strengths
+    cost=lambda work: work.test * (2 * work.speeds.per_prompt + 9 * 7 * work.speeds.per_row),
+)
 def run(session: Session) -> None:
     """Writes `evaluation.parquet` and `predictions.parquet`."""
     units = session.units("evaluate")

@@ -8,11 +8,12 @@ import pandas as pd
 import torch
 
 from interp.evaluation.recognition import paired_gains
+from interp.files.units import Units
 from interp.run import tables
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.rivals import fitted_vector_plan
 from interp.run.stages.steer import causal_features, fit_data, remembered
-from interp.run.units import Units
 from interp.statistics import from_draws, resample_weights
 from interp.steering.choosing import gated_plans, global_plans
 from interp.steering.fit import FitData, Plan, Rows, fit
@@ -22,6 +23,12 @@ STEPS = 20
 COLUMNS = ["method", "corpus", "examples", "value", "ci_low", "ci_high", "draws", "n"]
 
 
+@stage(
+    "learning",
+    reads=("examples.parquet", "effects.parquet", "steering.json"),  # whose settings and anchors it shares
+    writes=("learning.parquet", "units/learning"),
+    fields=("steering.learning_curve", "seed"),
+)
 def run(session: Session) -> None:
     """Writes `learning.parquet`: change of macro-F1 on the test corpora by method and number of labelled examples.
 

@@ -11,11 +11,12 @@ from interp.engine.ablation import Read
 from interp.evaluation.ability import ClozeTest, load_cloze
 from interp.evaluation.fluency import LOGITS_ON_CPU
 from interp.evaluation.recognition import paired_gains
+from interp.files.units import Units
 from interp.run import tables
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.evaluate import load_steerings
 from interp.run.stages.steer import steering_quality
-from interp.run.units import Units
 from interp.statistics import Estimate, mean_estimate, resample_weights
 from interp.steering.steering import Steering
 from interp.texts.examples import load_corpus
@@ -27,6 +28,12 @@ VALIDITY_PROMPTS = 200
 Array = np.ndarray
 
 
+@stage(
+    "side_effects",
+    reads=("examples.parquet", "steering.safetensors", "steering.json", "steerings"),
+    writes=("dose.parquet", "side_effects.parquet", "units/side_effects"),
+    fields=("fluency", "resamples", "seed"),
+)
 def run(session: Session) -> None:
     """Writes `dose.parquet` (corpus, method, strength) and `side_effects.parquet` (method, metric)."""
     steerings = load_steerings(session)

@@ -11,10 +11,11 @@ import torch
 from interp.analysis import effect_rows
 from interp.engine.capture import Captured
 from interp.evaluation.recognition import paired_gains
+from interp.files.units import Units
 from interp.run import tables
 from interp.run.session import Session
+from interp.run.stage import stage
 from interp.run.stages.rivals import rivals
-from interp.run.units import Units
 from interp.statistics import Estimate, resample_weights
 from interp.steering.choosing import (
     Trial,
@@ -34,6 +35,23 @@ FOLDER = "steerings"
 """Where the best setting of every method and every rival are kept, a folder each."""
 
 
+@stage(
+    "steer",
+    reads=("examples.parquet", "activations", "effects.parquet"),
+    writes=("steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"),
+    fields=(
+        "steering.method",
+        "steering.features",
+        "steering.perplexity_budget",
+        "steering.harm_budget",
+        "fluency",
+        "resamples",
+        "seed",
+    ),
+    sources=("plain_documents", "anchor_texts"),
+    # global, and gated twice; 40 steps, 3 folds and all examples; a backward pass counts double
+    cost=lambda work: work.fit * (3 if work.config.corpora.anchors else 1) * 3 * 40 * 4 * work.speeds.per_row,
+)
 def run(session: Session) -> None:
     """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
     units = session.units("steer")

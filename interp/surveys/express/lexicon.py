@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float
 
 from interp.errors import UserError
 from interp.files.folder import fingerprint
+from interp.resources import data_file
 from interp.surveys.express.inflection import inflections, stem
 from interp.surveys.express.tables import Problems, read_records
 
@@ -104,7 +104,7 @@ def load_lexicon(path: str | Path | None = None) -> Lexicon:
         UserError: no such file, a missing dimension, a value outside 0-1, a word listed twice with different values.
     """
     if path is None:
-        path = Path(str(files("interp") / "data" / f"{BUNDLED_LEXICON}.csv"))
+        path = data_file(f"{BUNDLED_LEXICON}.csv")
     elif str(path) == "plutchik":
         from interp.surveys.express.plutchik import wheel_lexicon
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
+from interp.resources import data_file
 from interp.surveys.express.answers import MASK, row_problem
 from interp.surveys.express.parsing import parse_labels
 from interp.surveys.express.tables import Problems, read_records
@@ -43,7 +43,7 @@ def load_segments(source: str | Path | None = None) -> tuple[list[Segment], Prob
     """
     problems = Problems()
     if source is None:
-        source = Path(str(files("interp") / "data" / "express_segments.csv"))
+        source = data_file("express_segments.csv")
     records = _hub_records() if str(source) == "hub" else read_records(Path(source), COLUMNS, problems)
     segments: list[Segment] = []
     seen: set[str] = set()

@@ -17,7 +17,7 @@ from interp.engine.capture import Captured, capture
 from interp.errors import UserError
 from interp.files.folder import write_json, write_table
 from interp.models.language_model import LanguageModel
-from interp.run.session import Progress, silent
+from interp.reporting import Progress, silent
 from interp.saes.stack import SaeStack
 from interp.statistics import Estimate, mean_estimate, resample_weights
 from interp.steering.steering import Gains, Steering

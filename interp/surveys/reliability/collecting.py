@@ -10,7 +10,7 @@ import pandas as pd
 
 from interp.errors import UserError
 from interp.files.folder import RunFolder, fingerprint
-from interp.run.session import Progress, silent
+from interp.reporting import Progress, silent
 from interp.surveys.reliability.answering import Answered
 from interp.surveys.reliability.variations import Asked
 

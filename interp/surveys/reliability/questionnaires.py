@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from interp.errors import UserError
+from interp.resources import data_file
 from interp.surveys.reliability.problems import Problem, unread
 from interp.texts.records import Problems, read
 
@@ -59,7 +59,7 @@ def load_questionnaire(path: str | Path | None = None) -> Questionnaire:
     Raises:
         UserError: no such file, not a table, no statement column, or no usable row.
     """
-    bundled = Path(str(files("interp") / "data" / "questionnaire.csv"))
+    bundled = data_file("questionnaire.csv")
     source = bundled if path is None else Path(path)
     table, problems = _read(source)
     items: list[Item] = []

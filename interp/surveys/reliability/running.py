@@ -12,7 +12,7 @@ from interp.engine.ablation import ResidualEdit
 from interp.errors import UserError
 from interp.files.folder import claimed, fingerprint, write_json, write_table
 from interp.models.language_model import LanguageModel
-from interp.run.session import Progress, silent
+from interp.reporting import Progress, silent
 from interp.surveys.reliability.answering import Positions, answer, chat, generated_answer
 from interp.surveys.reliability.collecting import (
     LOG,

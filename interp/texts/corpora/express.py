@@ -11,10 +11,10 @@ Licence: see the authors; `express-small`, 88 segments in its format written for
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from interp.resources import data_file
 from interp.texts.corpora.base import Corpus, HubSource, Row, released, words
 from interp.texts.records import Problems, cells_of, read
 
@@ -42,7 +42,7 @@ def _row(record: Mapping[str, Any], number: str = "") -> Row:
 def _dominant() -> dict[str, str]:
     """Emotion words that ship, with the one basic emotion that is strongest in each; ties are left out."""
     strongest = {}
-    table = Path(str(files("interp") / "data" / "emotion_words.csv"))
+    table = data_file("emotion_words.csv")
     for record in read(table, ("word", *PLUTCHIK)):
         r = record.cells
         values = {emotion: float(r[emotion]) for emotion in PLUTCHIK}
