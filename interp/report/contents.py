@@ -71,7 +71,12 @@ class PageTable:
     def of(cls, frame: pd.DataFrame, columns: "Columns", *, name: str, title: str, note: str) -> "PageTable":
         """A row per row of a data frame; what is missing is null."""
         plain = frame.astype(object).where(frame.notna(), None)
-        cells = [plain[key if isinstance(key, str) else list(key)].to_numpy().tolist() for key in columns]
+        cells = [
+            plain[key].tolist()
+            if isinstance(key, str)
+            else [None if cell[0] is None else cell for cell in plain[list(key)].to_numpy().tolist()]
+            for key in columns
+        ]
         return cls(name, title, list(columns.values()), list(zip(*cells, strict=True)), note)
 
 

@@ -152,7 +152,7 @@ function table(box) {
   }
   function download() {
     const quote = v => /[",\n]/.test(v) ? `"${v.replaceAll('"', '""')}"` : v;
-    const wide = (v, c) => c.kind === "interval" ? (v ? v.slice(0, 3) : ["", "", ""]) : c.kind === "feature" ? v : [v === null ? "" : v];
+    const wide = (v, c) => c.kind === "interval" ? (v ? v.slice(0, 3).map(x => x ?? "") : ["", "", ""]) : c.kind === "feature" ? v : [v === null ? "" : v];
     const names = c => c.kind === "interval" ? [c.title, c.title + " low", c.title + " high"] : c.kind === "feature" ? ["layer", "feature"] : [c.title];
     const lines = [columns.flatMap(names), ...ordered().map(r => r.flatMap((v, i) => wide(v, columns[i])))];
     const text = lines.map(l => l.map(v => quote(String(v))).join(",")).join("\n") + "\n";
