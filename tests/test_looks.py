@@ -63,7 +63,10 @@ def test_bars_bands_and_cells():
     assert list(figure.data[0].x) == [0, 1, 1, 0] and list(figure.data[0].y) == [3.0, 2.5, 1.0, 0.5]
     figure = go.Figure()
     add_heat(figure, pd.DataFrame([[0.5, 0.001], [np.nan, 1]], index=["a", "b"], columns=["c", "d"]), "%{z}")
-    assert figure.data[0].text == (("50%", ""), ("", "100%")) and figure.data[0].x == ("c", "d")
+    assert [list(line) for line in figure.data[0].text] == [["50%", ""], ["", "100%"]] and list(figure.data[0].x) == [
+        "c",
+        "d",
+    ]
 
 
 def test_a_figure_without_axes_has_a_narrow_layout_too():

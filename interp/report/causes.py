@@ -156,8 +156,8 @@ def together(moved: pd.DataFrame, inserted: pd.DataFrame, labels: Sequence[str])
     if removed:
         change = moved.pivot(index="emotion", columns="answer", values="effect").reindex(index=removed, columns=labels)
         most = float(np.nanmax(np.abs(change.to_numpy())))
-        look = {"form": "{:+.2f}", "least": 0, "limits": (-most, most), "scale": DIVERGING}
-        add_heat(figure, change, CELL, **look, row=1, col=1)
+        limits = (-most, most)
+        add_heat(figure, change, CELL, form="{:+.2f}", least=0, limits=limits, scale=DIVERGING, row=1, col=1)
     causal = inserted[~inserted["control"].astype(bool)]
     sources = [label for label in labels if label in set(causal["emotion"])]
     if sources:

@@ -179,7 +179,7 @@ def _why(run: RunFiles) -> PageTable | None:
 
 def emotions_compared(why: pd.DataFrame, keys: list[str]) -> PageTable:
     """What there is to say of an emotion in one run, or in several: `keys` name a row."""
-    columns: Columns = {key: PageColumn(key) for key in keys} | {k: column for k, column in WHY.items() if k in why}
+    columns: Columns = {**{key: PageColumn(key) for key in keys}, **{k: c for k, c in WHY.items() if k in why}}
     note = (
         'Discover examples. Effects in nats of the gold answer\'s log-probability. "Removed together": all causal'
         ' features at once (at most 32); "follow": share of texts answered otherwise before whose answer becomes the'
