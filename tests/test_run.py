@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -410,7 +411,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     def full(path, table):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(trace, "write_table", full)
+    monkeypatch.setattr(trace, "tables", SimpleNamespace(write=full))
     monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml"), "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()

@@ -85,10 +85,11 @@ def test_a_table_without_a_row_has_its_columns_and_types(tmp_path, name):
 
 
 def test_values_may_be_missing_only_where_the_schema_says_so(tmp_path):
-    lines = [{"layer": 0, "nearest": None, "stable": None, "lexical": x, "p_nearest": np.nan} for x in (None, True)]
+    lines = [{"layer": 0, "nearest": None, "stable": None, "lexical": x, "p_nearest": None} for x in (None, True)]
     store(tmp_path, "selectivity", lines)
     back = tables.read(tmp_path / "selectivity.parquet")
     assert back["lexical"].tolist() == [None, True] and back["nearest"].isna().all()
+    assert back["p_nearest"].dtype == float and back["p_nearest"].isna().all()
 
 
 # ------------------------------------------------------------------------------------------- the data

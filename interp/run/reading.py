@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class RunFiles:
         if not isinstance(record["name"], str):
             raise DamagedError(self.folder / "run.json", "no name in it")
         if older := earlier_layout(record):
-            warnings.warn(f"{self.folder}: {older}", InterpWarning, stacklevel=2)
+            _note(f"{self.folder}: {older}")
         return record
 
     @property
@@ -98,6 +98,12 @@ class RunFiles:
         """By layer and feature, the emotions that a feature is causal for."""
         by_feature = self.causal_features().groupby(["layer", "feature"])["emotion"]
         return {(int(layer), int(feature)): list(emotions) for (layer, feature), emotions in by_feature}
+
+
+@cache
+def _note(sentence: str) -> None:
+    """Once, however often a command reads a run."""
+    warnings.warn(sentence, InterpWarning, stacklevel=3)
 
 
 def earlier_layout(record: dict[str, Any]) -> str:

@@ -165,7 +165,7 @@ def empty(name: str) -> "pd.DataFrame":
 
 
 def checked(schema: FileSchema, table: "pd.DataFrame") -> "pd.DataFrame":
-    """The same table with its columns in the schema's order, whole numbers made floats where the schema says so.
+    """The same table with its columns in the schema's order, floats also where all are whole numbers or missing.
 
     Raises:
         SchemaError: a column that is unknown, missing, or of another kind.
@@ -179,7 +179,7 @@ def checked(schema: FileSchema, table: "pd.DataFrame") -> "pd.DataFrame":
     for name, column in columns.items():
         kind = infer_dtype(table[name], skipna=True)
         _check(schema, name, column, OF_PANDAS.get(kind, kind), lacking=bool(table[name].isna().any()))
-    floats = {n: float for n, c in columns.items() if c.kind == "float" and table[n].dtype.kind in "iu"}
+    floats = {n: float for n, c in columns.items() if c.kind == "float" and table[n].dtype.kind != "f"}
     return table[list(columns)].astype(floats)
 
 
@@ -209,11 +209,11 @@ def check_json(schema: FileSchema, value: Any) -> None:
 
 
 def _check(schema: FileSchema, name: str, column: ColumnSchema, kind: str, lacking: bool = False) -> None:
-    """Refuses values of another kind (whole numbers are floats, too) and missing ones where none may be."""
-    fits = {column.kind} | ({"int"} if column.kind == "float" else set())
-    if column.missing:
-        fits |= {"nothing"} | ({"float"} if column.kind == "int" else set())
-    if kind not in fits or (lacking and not column.missing and column.kind != "float"):
+    """Refuses values of another kind, and missing ones where none may be; a float may be NaN or a whole number."""
+    missing = column.missing or column.kind == "float"
+    fits = {column.kind} | ({"nothing"} if missing else set())
+    fits |= {"float": {"int"}, "int": {"float"} if missing else set()}.get(column.kind, set())
+    if kind not in fits or (lacking and not missing):
         given = f"{kind} with missing values" if lacking else kind
         raise SchemaError(f"{schema.name}, {name}: {column.kind} expected, {given} given.")
 
