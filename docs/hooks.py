@@ -22,16 +22,15 @@ USAGE = re.compile(r"^Usage: (interp .+)$", re.MULTILINE)
 CODE = re.compile(r"`([^`]+)`")
 TABLE = "<!-- fields of the config -->"
 PICTURE, STAGES_TABLE = "<!-- picture of the packages -->", "<!-- stages of a run -->"
+RUN_FILES = "<!-- files of a run -->"
+COLUMNS = re.compile(r"<!-- (?:columns|arrays|keys) of (\S+) -->")
 WORDS = {
     "config.quantization": "quantization",
     "frame": "chat frame",
     "sae_identity": "SAEs",
     "model_identity": "model",
 }
-
-
-RUN_FILES = "<!-- files of a run -->"
-COLUMNS = re.compile(r"<!-- (?:columns|arrays|keys) of (\S+) -->")
+"""What sources of stages are called, where it is not their name."""
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:

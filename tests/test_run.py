@@ -189,7 +189,6 @@ def test_a_finished_run_learns_from_files_alone_that_nothing_is_to_be_done(world
     """Neither the model nor the SAEs are loaded, nor what would load or draw them."""
     code = """
 import sys
-from dataclasses import replace
 from interp.run import pipeline
 from interp.run.config import load_config
 

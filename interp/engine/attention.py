@@ -76,14 +76,14 @@ def attend_to_prefix(
     All rows, queries and query heads of one prompt and key-value head share a single matrix product. transformers
     calls it with the signature of its own attention functions.
     """
-    n_prompts, _, n_before, d_head = prefix.keys.shape
+    n_prompts, n_kv, n_before, d_head = prefix.keys.shape
     n_rows, n_queries, n_recomputed = len(query) // n_prompts, query.shape[2], key.shape[2]
     query = query * (d_head**-0.5 if scaling is None else scaling)
     q = rearrange(
         query,
         "(prompt row) (kv group) query d -> prompt kv (row group query) d",
         prompt=n_prompts,
-        kv=key.shape[1],
+        kv=n_kv,
     )
     k, v = (rearrange(x, "(prompt row) kv key d -> prompt kv row key d", prompt=n_prompts) for x in (key, value))
     by_row = rearrange(q, "prompt kv (row gq) d -> prompt kv row gq d", row=n_rows)

@@ -89,7 +89,7 @@ def _kept(captured: Captured, cache: PromptCache, prefix: SharedPrefix | None) -
         lengths=lengths,
         cut=torch.tensor(captured.cut)[cache.examples],
         behind=behind,
-        continued=cache.continued,
+        continued=list(cache.continued),
         keys=[x[:, :, own].clone() for x in cache.keys.values()],
         values=[x[:, :, own].clone() for x in cache.values.values()],
     )
@@ -153,14 +153,18 @@ def together(places: Sequence[Place], answers: LabelTokens, prefix: SharedPrefix
         for x, (batch, rows, columns) in zip(parts, groups, strict=True):
             n = min(x.shape[2], width - n_shared * batch.behind)
             out[rows.to(out.device), :, width - n :] = x[columns.to(x.device), :, x.shape[2] - n :]
-        for start, rows in begun.items() if shared is not None else ():
-            out[torch.tensor(rows, device=out.device), :, start : start + n_shared] = shared
+        if shared is not None:
+            for start, members in begun.items():
+                out[torch.tensor(members, device=out.device), :, start : start + n_shared] = shared
         return out
+
+    nothing: Sequence[Tensor | None] = [None] * len(layers)
+    keys, values = (nothing, nothing) if prefix is None else (prefix.keys, prefix.values)
 
     cache = PromptCache(
         examples=list(range(len(places))),
-        keys={k: padded([batch.keys[k] for batch in batches], prefix and prefix.keys[k]) for k in layers},
-        values={k: padded([batch.values[k] for batch in batches], prefix and prefix.values[k]) for k in layers},
+        keys={k: padded([batch.keys[k] for batch in batches], keys[k]) for k in layers},
+        values={k: padded([batch.values[k] for batch in batches], values[k]) for k in layers},
         mask=torch.arange(width, device=lengths.device) >= width - lengths[:, None],
         position=lengths - 1,
         embedded=gathered([batch.embedded for batch in batches]),

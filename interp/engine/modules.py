@@ -32,7 +32,7 @@ def module_outputs(
 @torch.no_grad()
 def residuals_with(
     model: LanguageModel, captured: Captured, *, layer: int, values: Mapping[Part, Sequence[Float[Tensor, " d_model"]]]
-) -> dict[Part, Float[Tensor, "example value d_model"]]:
+) -> dict[Part, Float[Tensor, "example _ d_model"]]:
     """Residuals after a layer, at the answer position, with its attention's or its MLP's output replaced.
 
     In layers with a norm behind the module (Gemma), what that norm makes of the value is added to the residual.
@@ -73,7 +73,7 @@ class _Passed(NamedTuple):
     """Unedited outputs of modules, and residuals after the layer under each edit."""
 
     outputs: dict[Part, Float[Tensor, "example d_model"]]
-    residuals: dict[Part, Float[Tensor, "example value d_model"]]
+    residuals: dict[Part, Float[Tensor, "example _ d_model"]]
 
 
 def _run(model: LanguageModel, captured: Captured, layer: int, values: Mapping[Part, Sequence[Tensor]]) -> _Passed:

@@ -29,12 +29,13 @@ class KeptPasses:
     @cached_property
     def _unsteered(self) -> list[dict[int, Residual]]:
         """By batch and layer, the last layer included."""
-        return [self._seen(tokens, {*self.layers, self.model.n_layers - 1}) for tokens in self.batches]
+        layers = {*self.layers, self.model.n_layers - 1}
+        return [residuals_after(self.model, tokens, layers) for tokens in self.batches]
 
     @property
     def unsteered(self) -> list[Residual]:
         """By batch, residuals after the last layer."""
-        return [seen[self.model.n_layers - 1] for seen in self._unsteered]
+        return [residuals[self.model.n_layers - 1] for residuals in self._unsteered]
 
     def under(self, steered: Steered, lowest: int | None = None) -> Iterator[Residual]:
         """By batch, residuals after the last layer inside `steered()`.
@@ -51,14 +52,16 @@ class KeptPasses:
         for tokens, kept in zip(self.batches, self._unsteered, strict=True):
             start = starting_after(self.model, below[-1], kept[below[-1]]) if below else nullcontext()
             with start, steered():
-                found = self._seen(tokens, {last})[last]
-            yield found
+                steered_residual = residuals_after(self.model, tokens, [last])[last]
+            yield steered_residual
 
-    @torch.no_grad()
-    def _seen(self, tokens: Tokens, layers: Collection[int]) -> dict[int, Residual]:
-        with self.model.recorded(layers) as residuals:
-            self.model.run(tokens, use_cache=False)
-        return residuals
+
+@torch.no_grad()
+def residuals_after(model: LanguageModel, tokens: Tokens, layers: Collection[int]) -> dict[int, Residual]:
+    """Residuals after some layers at all positions, from one pass."""
+    with model.recorded(layers) as residuals:
+        model.run(tokens, use_cache=False)
+    return residuals
 
 
 @contextmanager

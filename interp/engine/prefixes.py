@@ -6,7 +6,7 @@ once and attends to the keys and values that the branches above it left behind.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -211,39 +211,41 @@ class ContinuedLayer(DynamicLayer):
         return self.before
 
 
+class NextTokens(NamedTuple):
+    """Log-probabilities of each sequence's wanted next tokens, and its likeliest next token."""
+
+    wanted: list[Float[Tensor, " _"]]
+    likeliest: Int[Tensor, " sequence"]
+
+
 def next_tokens(
     model: LanguageModel,
     sequences: Sequence[list[int]],
-    wanted: Sequence[Int[Tensor, " token"]],
+    wanted: Sequence[Int[Tensor, " _"]],
     *,
     share_prefixes: bool = True,
     tokens_per_batch: int = TOKENS_PER_BATCH,
     edits: Mapping[int, ResidualEdit] | None = None,
     edited: Sequence[range] | None = None,
-) -> tuple[list[Float[Tensor, " token"]], Int[Tensor, " sequence"]]:
-    """Log-probabilities of each sequence's wanted next tokens, and its likeliest next token.
+) -> NextTokens:
+    """What comes next after each sequence.
 
     Args:
         wanted: token ids per sequence.
         share_prefixes, tokens_per_batch, edits, edited: see `last_residuals`.
     """
-    found: list[Tensor] = [torch.empty(0)] * len(sequences)
+    of_wanted: list[Tensor] = [torch.empty(0)] * len(sequences)
     likeliest = torch.empty(len(sequences), dtype=torch.long)
     rows = max(1, 2**21 // len(model.head_weight))  # a slice of full logits stays below 8 MB, which is fastest
     residuals = last_residuals(
-        model,
-        sequences,
-        share_prefixes=share_prefixes,
-        tokens_per_batch=tokens_per_batch,
-        edits=edits,
-        edited=edited,
+        model, sequences, share_prefixes=share_prefixes, tokens_per_batch=tokens_per_batch, edits=edits, edited=edited
     )
-    with torch.no_grad():
-        for numbers, residual in residuals:
-            for start in range(0, len(numbers), rows):
-                part = numbers[start : start + rows]
+    for numbers, residual in residuals:
+        for start in range(0, len(numbers), rows):
+            members = numbers[start : start + rows]
+            with torch.no_grad():
                 log_probabilities = model.unembed(residual[start : start + rows]).float().log_softmax(-1)
-                likeliest[part] = log_probabilities.argmax(-1).cpu()
-                for row, number in enumerate(part):
-                    found[number] = log_probabilities[row, wanted[number].to(model.device)].cpu()
-    return found, likeliest
+            likeliest[members] = log_probabilities.argmax(-1).cpu()
+            for row, number in enumerate(members):
+                of_wanted[number] = log_probabilities[row, wanted[number].to(model.device)].cpu()
+    return NextTokens(of_wanted, likeliest)

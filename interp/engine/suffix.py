@@ -130,7 +130,7 @@ class Suffix:
         prefix = self._prefix(layer, self.cache.mask.shape[1] - 1, answers.offsets, answers.seen)
         positions = (self.cache.position[:, None] + answers.offsets).repeat_interleave(n_rows, 0)
         flat = rearrange(tail, "prompt row token d -> (prompt row) token d")
-        flat = self._block(flat, layer, positions, prefix)
+        flat = self._call_block(flat, layer, positions, prefix)
         return rearrange(flat, "(prompt row) token d -> prompt row token d", row=n_rows)
 
     def scores_from(self, rows: Float[Tensor, "row span d_model"], after: int) -> Float[Tensor, "row answer"]:
@@ -152,7 +152,7 @@ class Suffix:
                 past = DynamicCache()
                 self._fill(past, tail[:, :-n_answers], layer, positions[:, :-n_answers], prefix)
                 tail, positions = tail[:, -n_answers:], positions[:, -n_answers:]
-            tail = self._block(tail, layer, positions, prefix, past)
+            tail = self._call_block(tail, layer, positions, prefix, past)
         return answers.score(self.model, tail[:, -n_answers:].to(self.model.device))
 
     def _prefix(
@@ -167,7 +167,7 @@ class Suffix:
         keys, values = self.cache.keys[layer][:, :, :start], self.cache.values[layer][:, :, :start]
         return Prefix(keys, values, self.cache.mask[:, :start].to(device), offsets.to(device), seen.to(device))
 
-    def _block(
+    def _call_block(
         self,
         hidden: Float[Tensor, "prompt_row query d_model"],
         layer: int,

@@ -109,13 +109,14 @@ def costs(stages: Sequence[Stage], work: Workload) -> dict[str, float]:
 
 def declared_stages(folder: Path = FOLDER) -> list[Stage]:
     """What the modules of a folder declare, read without loading them, in no order."""
-    found = []
-    for path in sorted(folder.glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
-                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == stage.__name__:
-                    found.append(_read(call, f"interp.run.stages.{path.stem}", node.name))
-    return found
+    return [
+        _read(call, f"interp.run.stages.{path.stem}", node.name)
+        for path in sorted(folder.glob("*.py"))
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+        for call in node.decorator_list
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == stage.__name__
+    ]
 
 
 def _read(call: ast.Call, module: str, function: str) -> Stage:

@@ -2,31 +2,25 @@
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.engine.passes import starting_after
+from interp.engine.passes import residuals_after, starting_after
 from interp.models.language_model import LanguageModel, Tokens
 
 Residual = Float[Tensor, "text token d_model"]
 
 
-@torch.no_grad()
 def residuals(model: LanguageModel, tokens: Tokens, layers: list[int]) -> dict[int, Residual]:
     """Residuals of these layers, and of the last one, at all positions."""
-    with model.recorded({*layers, model.n_layers - 1}) as found:
-        model.run(tokens, use_cache=False)
-    return found
+    return residuals_after(model, tokens, {*layers, model.n_layers - 1})
 
 
-@torch.no_grad()
 def last_residual(model: LanguageModel, tokens: Tokens, layer: int, replaced: Residual) -> Residual:
     """The last layer's residual if that of `layer` were `replaced`; blocks up to `layer` are passed over."""
     last = model.n_layers - 1
-    with starting_after(model, layer, replaced), model.recorded([last]) as found:
-        model.run(tokens, use_cache=False)
-    return found[last]
+    with starting_after(model, layer, replaced):
+        return residuals_after(model, tokens, [last])[last]
 
 
 def body(tokens: Tokens) -> Bool[Tensor, "text token"]:
