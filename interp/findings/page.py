@@ -313,21 +313,25 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return table_of_words([head, ["---"] * len(head), *rows])
 
 
+def _estimate_json(e: Estimate) -> dict[str, Any]:
+    return {"value": e.value, "low": e.low, "high": e.high, "n": e.n}
+
+
 def _emotion_json(e: EmotionFindings) -> dict[str, Any]:
     spread = {"effective_number": e.spread.effective, "strongest": e.spread.strongest, "summed": e.spread.summed}
     spread |= {f"share_top_{k}": e.spread.top[k] for k in TOP}
     return {
         "emotion": e.emotion,
         "n": e.n,
-        "recall": e.recall._asdict(),
+        "recall": _estimate_json(e.recall),
         "n_causal": e.n_causal,
         "n_traced": e.n_traced,
-        **{name: estimate._asdict() for name, estimate in spread.items()},
+        **{name: _estimate_json(estimate) for name, estimate in spread.items()},
         "most_diffuse": e.most_diffuse.probability,
         "weakest": e.weakest.probability,
         "taken_for": e.taken_for or None,
-        "taken_for_share": e.taken_for_share._asdict(),
-        "fires_elsewhere": e.fires_elsewhere._asdict(),
+        "taken_for_share": _estimate_json(e.taken_for_share),
+        "fires_elsewhere": _estimate_json(e.fires_elsewhere),
     }
 
 
