@@ -22,7 +22,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
 
-from interp.statistics import LEVEL, confusion_draws, from_draws, macro_f1, resample_weights
+from interp.statistics import LEVEL, Bootstrap, confusion_draws, from_draws, macro_f1
 
 Array = np.ndarray
 RESULTS = Path(__file__).parent / "results"
@@ -143,15 +143,15 @@ def simulate(case: Case, n: int, simulations: int, seed: int) -> list[Coverage]:
     intervals: dict[str, list[tuple[float, float]]] = {method: [] for method in METHODS}
     for k in range(simulations):
         if k % BATCH == 0:
-            weights = resample_weights(groups.tolist(), RESAMPLES, int(rng.integers(2**31)))
+            weights = Bootstrap(groups.tolist(), RESAMPLES, int(rng.integers(2**31))).weights
             full = rng.multinomial(units, np.full(units, 1 / units), RESAMPLES).astype(np.float32)[:, member]
         data = case.draw(rng, n)
         value = float(case.statistic(data, np.ones((1, n), np.float32))[0])
         tool = from_draws(value, case.statistic(data, weights), n)
-        intervals["interp"].append((tool.low, tool.high))
+        intervals["interp"].append((tool.ci_low, tool.ci_high))
         draws = case.statistic(data, full)
         plain = from_draws(value, draws, n)
-        intervals["percentile"].append((plain.low, plain.high))
+        intervals["percentile"].append((plain.ci_low, plain.ci_high))
         intervals["expanded percentile"].append(tuple(np.quantile(draws, (tail, 1 - tail))))
         intervals["BCa"].append(bca(value, draws, case.statistic(data, left_out)))
     return [_covered(case, n, method, np.array(found)) for method, found in intervals.items()]

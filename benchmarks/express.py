@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from interp.surveys.express.answers import Answers
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import DIMENSIONS, Lexicon
 from interp.surveys.express.parsing import format_answer
 from interp.surveys.express.scoring import HEADLINE, score
-from interp.surveys.express.tables import Problems
+from interp.texts.records import Problems
 
 ROWS, LEXICON_WORDS, LABELS = 33_679, 16_019, 251
 NAIVE_ROWS = 500
 OUT = Path(__file__).parent / "results" / "express"
 
 
-def synthetic(rows: int, seed: int = 0) -> tuple[Answers, Lexicon]:
+def synthetic(rows: int, seed: int = 0) -> tuple[AnswerSheet, Lexicon]:
     """Made-up words in the corpus' proportions: half the lexicon all zeros, one to four masks, 1 % broken answers."""
     rng = np.random.default_rng(seed)
     words = tuple(f"word{i}" for i in range(LEXICON_WORDS))
@@ -31,11 +31,11 @@ def synthetic(rows: int, seed: int = 0) -> tuple[Answers, Lexicon]:
     ids = [str(i) for i in range(rows)]
     posts = [str(i) for i in rng.integers(0, rows // 2, rows)]
     context = rng.integers(100, 450, rows).astype(float)
-    made = Answers(list(range(2, rows + 2)), ids, posts, labels, outputs, context, Problems())
+    made = AnswerSheet(list(range(2, rows + 2)), ids, posts, labels, outputs, context, Problems())
     return made, Lexicon(words, vectors.astype(float), "synthetic", "synthetic")
 
 
-def naive_scores(answers: Answers, lexicon: Lexicon) -> dict[str, float]:
+def naive_scores(answers: AnswerSheet, lexicon: Lexicon) -> dict[str, float]:
     """The five scores as one writes them down at first: a search of the table for every word of every row."""
     table = pd.DataFrame(lexicon.vectors, columns=list(DIMENSIONS)).assign(word=lexicon.words)
 

@@ -40,17 +40,17 @@ from statsmodels.stats.proportion import proportion_confint
 
 from interp.analysis.selectivity import Q_LEVEL
 from interp.engine import answers_under
-from interp.evaluation.recognition import paired_gains
+from interp.evaluation.recognition import paired_improvements
 from interp.files.folder import RunFolder, read_json
 from interp.models.language_model import LanguageModel
 from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig
 from interp.run.session import Session
 from interp.run.stages import attribution, capture, features, phases, selectivity, signals, steer, trace
+from interp.run.steerings import fit_data
 from interp.saes.stack import SaeStack
-from interp.statistics import resample_weights
-from interp.steering.choosing import amplified, targeted
-from interp.steering.fit import SteeredFeature
-from interp.steering.steering import Steering
+from interp.statistics import Bootstrap
+from interp.steering.steering import SteeredFeature, Steering
+from interp.steering.trials import amplified, targeted
 from tests.planted import FILLERS, LABELS, Planted, build_planted
 
 RESULTS = Path(__file__).parent / "results"
@@ -152,10 +152,10 @@ def _gains(session: Session, effects: pd.DataFrame) -> dict[str, tuple[float, fl
     own = effects[~effects["control"] & (effects["role"] == "discover")].nlargest(10, "effect")
     own = own.drop_duplicates(["layer", "feature"])
     chosen_from = [SteeredFeature(r.layer, r.feature, r.emotion, r.effect) for r in own.itertuples()]
-    data = steer.fit_data(session)
-    trials = amplified(session.model, session.saes, data, chosen_from)
-    trials += targeted(session.model, session.saes, data, chosen_from, session.labels)
-    chosen = max(trials, key=lambda t: t.macro_f1).make(session.model, session.saes, data)
+    data = fit_data(session)
+    trials = amplified(data, chosen_from)
+    trials += targeted(data, chosen_from)
+    chosen = max(trials, key=lambda t: t.macro_f1).make(data)
     rows = session.role("test")
     place = {row: i for i, row in enumerate(rows)}
     before, after = (np.zeros(len(rows), dtype=int) for _ in range(2))
@@ -163,9 +163,9 @@ def _gains(session: Session, effects: pd.DataFrame) -> dict[str, tuple[float, fl
         at = [place[row] for row in chunk]
         before[at] = captured.answer_logits.argmax(-1).numpy()
         after[at] = answers_under(session.model, captured, chosen.edits(session.saes)).argmax(-1).numpy()
-    weights = resample_weights(range(len(rows)), session.config.resamples, session.seed("test"))
-    gains = paired_gains(session.gold(rows), before, after, session.labels, weights)
-    return {name: (e.value, e.low, e.high) for name, e in gains.items() if name.endswith("gain")}
+    bootstrap = Bootstrap(range(len(rows)), session.config.resamples, session.seed("test"))
+    changes = paired_improvements(session.gold(rows), before, after, session.labels, bootstrap)
+    return {name: (e.value, e.ci_low, e.ci_high) for name, e in changes.items() if name.endswith("gain")}
 
 
 def _filler_texts(n: int, seed: int) -> list[str]:

@@ -13,7 +13,7 @@ from interp.engine.prefixes import grow
 from interp.surveys.reliability.answering import answer
 from interp.surveys.reliability.collecting import AT_ONCE
 from interp.surveys.reliability.running import emotions, questions
-from interp.surveys.reliability.variations import Asked, resolve_personas
+from interp.surveys.reliability.variations import VariedPrompt, resolve_personas
 
 PROMPTS = 3465
 RELEASED = Path(__file__).parents[2] / "shared" / "data" / "model-personas" / "all_truefalse_short_changeline.json"
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results" / "reliability"
 REPEATS = 3
 
 
-def released_or_repeated() -> tuple[str, list[Asked]]:
+def released_or_repeated() -> tuple[str, list[VariedPrompt]]:
     """Model-Personas' prompts where they are; else the bundled questionnaire under every persona, repeated."""
     if RELEASED.exists():
         return "Model-Personas", list(questions(RELEASED).asked)
@@ -29,14 +29,14 @@ def released_or_repeated() -> tuple[str, list[Asked]]:
     return "bundled questionnaire, repeated", (own * (PROMPTS // len(own) + 1))[:PROMPTS]
 
 
-def worlds() -> dict[str, list[Asked]]:
+def worlds() -> dict[str, list[VariedPrompt]]:
     name, first = released_or_repeated()
     own = list(questions(None, personas=resolve_personas(["all"])).asked)
     vignettes = list(emotions("vignettes", load_corpus("vignettes", split="test", limit=60)).asked)
     return {name: first, "bundled questionnaire, all variations": own, "vignettes, all label orders": vignettes}
 
 
-def work(model: LanguageModel, asked: Sequence[Asked], *, share_prefixes: bool) -> tuple[float, float]:
+def work(model: LanguageModel, asked: Sequence[VariedPrompt], *, share_prefixes: bool) -> tuple[float, float]:
     """Wall and processor seconds for all prompts, in the batches of a run."""
     order = sorted(asked, key=lambda a: str(a.prompt))
     wall, processor = time.perf_counter(), time.process_time()
@@ -45,7 +45,7 @@ def work(model: LanguageModel, asked: Sequence[Asked], *, share_prefixes: bool) 
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def tokens(model: LanguageModel, asked: Sequence[Asked]) -> tuple[int, int]:
+def tokens(model: LanguageModel, asked: Sequence[VariedPrompt]) -> tuple[int, int]:
     """Prompt tokens, and those left once shared prefixes count once, in the batches of a run."""
     order = sorted(asked, key=lambda a: str(a.prompt))
     ids = [e.ids for e in model.encode([a.prompt for a in order])]

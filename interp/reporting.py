@@ -19,12 +19,12 @@ class Reporter(NamedTuple):
 
     Attributes:
         say: takes one line.
-        advance: takes what is going on, how many bytes are done, and how many there are in all (0: not known); equal
-            numbers end it.
+        advance: takes what is going on, how much is done, and how much there is in all (0: not known), in bytes unless
+            a unit is given; equal numbers end it.
     """
 
     say: Callable[[str], None] = lambda line: None
-    advance: Callable[[str, int, int], None] = lambda what, done, total: None
+    advance: Callable[..., None] = lambda what, done, total, unit="B": None
 
 
 _reporter: ContextVar[Reporter] = ContextVar("reporter", default=Reporter())  # noqa: B039 (immutable)
@@ -45,15 +45,33 @@ def reporting(listener: Reporter) -> Iterator[None]:
         _reporter.reset(token)
 
 
+def counted(items: Iterable[T], what: str, unit: str, *, total: int = 0, done: int = 0) -> Iterator[T]:
+    """The same items; whoever listens is told of each when it is done with.
+
+    Args:
+        total: how many there are in all, 0 where that is not known.
+        done: how many of them were there before.
+    """
+    advance = reporter().advance
+    if done < total:
+        advance(what, done, total, unit)
+    for item in items:
+        yield item
+        done += 1
+        advance(what, done, total, unit)
+    if done and not total:
+        advance(what, done, done, unit)
+
+
 def terminal_reporter(say: Callable[[str], None]) -> Reporter:
     """Lines as they come, and a bar for what takes longer than half a second, where standard error is a terminal."""
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}
 
-    def advance(what: str, done: int, total: int) -> None:
+    def advance(what: str, done: int, total: int, unit: str = "B") -> None:
         if what not in bars:
-            options = {"unit": "B", "unit_scale": True, "leave": False, "delay": 0.5, "dynamic_ncols": True}
+            options = {"unit": unit, "unit_scale": unit == "B", "leave": False, "delay": 0.5, "dynamic_ncols": True}
             bars[what] = tqdm(desc=f"  {what}", total=total or None, disable=None, **options)
         bars[what].update(done - bars[what].n)
         if done >= total > 0:

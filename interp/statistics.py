@@ -5,47 +5,200 @@ a source: a resample is a vector of whole-number weights, so that any weighted s
 matrix product.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm
-from scipy.stats import t as student
-from statsmodels.stats.contingency_tables import mcnemar as _mcnemar
+
+from interp.defaults import RESAMPLES
 
 Array = np.ndarray
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    Matrix: TypeAlias = np.ndarray | csr_array
 LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A number with its 95 % interval and the number of examples behind it."""
+    """A number with its 95 % interval (NaN: not known) and the number of examples behind it."""
 
     value: float
-    low: float
-    high: float
+    ci_low: float
+    ci_high: float
     n: int
 
+    @property
+    def low(self) -> float:
+        return self.ci_low
 
-def resample_weights(groups: Sequence[object], resamples: int, seed: int) -> Float[Array, "resample example"]:
-    """How often each example occurs in each bootstrap resample of its groups.
+    @property
+    def high(self) -> float:
+        return self.ci_high
 
-    A resample is smaller than the sample by as much as makes the percentile interval of a normal mean as wide as
-    Student's: full-size resamples of few groups give intervals that are too narrow (Hesterberg 2015, section 5.3).
+    def row(self, value: str = "value") -> dict[str, Any]:
+        """The columns that stand for it in a table.
+
+        Args:
+            value: what the number itself is called there.
+        """
+        return {value: self.value, "ci_low": self.ci_low, "ci_high": self.ci_high, "n": self.n}
+
+
+class Estimates(NamedTuple):
+    """The same of several columns at once."""
+
+    value: Float[Array, " column"]
+    ci_low: Float[Array, " column"]
+    ci_high: Float[Array, " column"]
+
+
+Measure = Callable[[Float[Array, "resample example"]], Float[Array, " resample"]]
+"""A statistic of examples that count as often as their weights say, for several sets of weights at once."""
+
+
+class Bootstrap:
+    """Resamples of some examples, drawn once and shared by all their statistics, so that differences are paired.
+
+    Whole groups are drawn. A resample is smaller than the sample by as much as makes the percentile interval of a
+    normal mean as wide as Student's: full-size resamples of few groups give intervals that are too narrow
+    (Hesterberg 2015, section 5.3). Resamples in which a statistic is not defined are left out of its interval.
+
+    Attributes:
+        member: [example], the group of each.
+        group_weights: [resample, group], how often each group occurs in each resample.
     """
-    _, member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    n_groups = int(member.max()) + 1
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(_resample_size(n_groups), np.full(n_groups, 1 / n_groups), size=resamples)
-    return drawn.astype(np.float32)[:, member]
+
+    def __init__(self, groups: Sequence[object], resamples: int = RESAMPLES, seed: int = 0) -> None:
+        """
+        Args:
+            groups: the source of each example.
+            resamples: how many; 0 gives no intervals.
+        """
+        unique, self.member = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        self.n, n_groups = len(self.member), len(unique)
+        self.group_weights = np.zeros((0, 0), np.float32)
+        if n_groups:
+            rng, share = np.random.default_rng(seed), np.full(n_groups, 1 / n_groups)
+            self.group_weights = rng.multinomial(_resample_size(n_groups), share, resamples).astype(np.float32)
+
+    @cached_property
+    def weights(self) -> Float[Array, "resample example"]:
+        """How often each example occurs in each resample."""
+        return self.group_weights[:, self.member]
+
+    def estimate(self, value: float, draws: Float[Array, " resample"], n: int | None = None) -> Estimate:
+        """A statistic with the interval of its resampled values.
+
+        Args:
+            n: the examples behind it, where they are not all.
+        """
+        return from_draws(value, draws, self.n if n is None else n)
+
+    def statistic(self, measure: Measure, n: int | None = None) -> Estimate:
+        """Any weighted statistic of the examples."""
+        return self.estimate(measure(np.ones((1, self.n), np.float32))[0], measure(self.weights), n)
+
+    def change(self, measure: Callable[[Any, Array], Array], before: Any, after: Any) -> Estimate:
+        """What a statistic is of one thing less what it is of another, on the same resamples.
+
+        Args:
+            measure: (what is measured, weights) -> its values, as in `statistic`.
+        """
+        return self.statistic(lambda weights: measure(after, weights) - measure(before, weights))
+
+    def mean(self, values: Float[Array, " example"]) -> Estimate:
+        """The mean over examples."""
+        return mean_estimate(values, self.weights)
+
+    def means(self, values: Float[Array, "example column"]) -> Estimates:
+        """The mean of every column."""
+        return mean_estimates(values, self.weights)
+
+    def ratio(self, numerator: Float[Array, " example"], denominator: Float[Array, " example"]) -> Estimate:
+        """sum(numerator) / sum(denominator), both resampled together."""
+        return ratio_estimate(numerator, denominator, self.weights)
+
+    def ratios(self, numerator: "Matrix", denominator: "Matrix") -> Estimates:
+        """The same of every column of matrices [example, column], dense or sparse; NaN where nothing divides.
+
+        Examples are summed by group first, so that a large corpus needs no matrix of resamples by examples.
+        """
+        value = self._ratio_of_sums(numerator, denominator)
+        return Estimates(value, *_bounds(self.ratio_draws(numerator, denominator)))
+
+    def ratio_changes(self, before: Sequence["Matrix"], after: Sequence["Matrix"]) -> Estimates:
+        """What `ratios` are of one (numerator, denominator) less what they are of another, on the same resamples."""
+        value = self._ratio_of_sums(*after) - self._ratio_of_sums(*before)
+        return Estimates(value, *_bounds(self.ratio_draws(*after) - self.ratio_draws(*before)))
+
+    def ratio_draws(self, numerator: "Matrix", denominator: "Matrix") -> Float[Array, "resample column"]:
+        """`ratios` in every resample."""
+        top, bottom = (self.group_weights @ (self._by_group @ part) for part in (numerator, denominator))
+        return _divided(top, bottom)
+
+    @staticmethod
+    def _ratio_of_sums(numerator: "Matrix", denominator: "Matrix") -> Float[Array, " column"]:
+        return _divided(*(np.asarray(part.sum(0), dtype=float) for part in (numerator, denominator)))
+
+    @cached_property
+    def _by_group(self) -> "csr_array":
+        """[group, example], which sums the examples of each group."""
+        from scipy.sparse import csr_array
+
+        places = (self.member, np.arange(self.n))
+        return csr_array((np.ones(self.n), places), shape=(self.group_weights.shape[1], self.n))
+
+
+def numbered(groups: Sequence[object]) -> list[int]:
+    """Each example's group as a number, in the order of the groups' names: the names themselves play no part then."""
+    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].tolist()
 
 
 def _resample_size(n_groups: int) -> int:
     """(n - 1) (z / t)^2, at least 1: the variance of a resampled mean is then (t / z)^2 times s^2 / n."""
+    from scipy.stats import norm
+    from scipy.stats import t as student
+
     if n_groups < 2:
         return 1
     _, upper = _tails()
     return max(1, round((n_groups - 1) * float(norm.ppf(upper) / student.ppf(upper, n_groups - 1)) ** 2))
+
+
+def from_draws(value: float, draws: Float[Array, " resample"], n: int) -> Estimate:
+    """A statistic with the percentile interval of its resampled values; those that are not defined are left out."""
+    low, high = _bounds(draws[~np.isnan(draws)])
+    return Estimate(float(value), float(low), float(high), n)
+
+
+def _bounds(draws: Float[Array, "resample ..."]) -> tuple[Array, Array]:
+    """Percentiles over resamples, of those that are defined; NaN where none is."""
+    low, high = np.full((2, *draws.shape[1:]), np.nan)
+    if not np.isnan(draws).any():
+        return tuple(np.quantile(draws, _tails(), axis=0)) if len(draws) else (low, high)
+    known = ~np.isnan(draws).all(0)
+    if known.any():
+        low[known], high[known] = np.nanquantile(draws[:, known], _tails(), axis=0)
+    return low, high
+
+
+def _divided(numerator: Array, denominator: Array) -> Array:
+    """NaN where the denominator is zero."""
+    nothing = np.full(numerator.shape, np.nan, np.result_type(numerator, denominator, np.float32))
+    return np.divide(numerator, denominator, out=nothing, where=denominator != 0)
+
+
+# What follows takes a bootstrap's weights by themselves.
+
+
+def resample_weights(
+    groups: Sequence[object], resamples: int = RESAMPLES, seed: int = 0
+) -> Float[Array, "resample example"]:
+    """`Bootstrap(...).weights`."""
+    return Bootstrap(groups, resamples, seed).weights
 
 
 def mean_estimate(values: Float[Array, " example"], weights: Float[Array, "resample example"]) -> Estimate:
@@ -54,13 +207,10 @@ def mean_estimate(values: Float[Array, " example"], weights: Float[Array, "resam
     return from_draws(float(np.mean(values)), draws, len(values))
 
 
-def mean_estimates(
-    values: Float[Array, "example column"], weights: Float[Array, "resample example"]
-) -> tuple[Float[Array, " column"], Float[Array, " column"], Float[Array, " column"]]:
-    """(mean, low, high) of every column."""
+def mean_estimates(values: Float[Array, "example column"], weights: Float[Array, "resample example"]) -> Estimates:
+    """The mean of every column with its bootstrap interval."""
     draws = weights @ values.astype(np.float32) / weights.sum(1, keepdims=True)
-    low, high = np.quantile(draws, _tails(), axis=0)
-    return values.mean(0), low, high
+    return Estimates(values.mean(0), *_bounds(draws))
 
 
 def ratio_estimate(
@@ -69,13 +219,8 @@ def ratio_estimate(
     weights: Float[Array, "resample example"],
 ) -> Estimate:
     """sum(numerator) / sum(denominator), both resampled together."""
-    draws = (weights @ numerator) / (weights @ denominator)
-    return from_draws(float(numerator.sum() / denominator.sum()), draws, len(numerator))
-
-
-def from_draws(value: float, draws: Float[Array, " resample"], n: int) -> Estimate:
-    low, high = np.quantile(draws, _tails())
-    return Estimate(float(value), float(low), float(high), n)
+    value = _divided(numerator.sum(keepdims=True), denominator.sum(keepdims=True))[0]
+    return from_draws(value, _divided(weights @ numerator, weights @ denominator), len(numerator))
 
 
 def confusion_draws(
@@ -112,8 +257,10 @@ def macro_f1(confusion: Float[Array, "*draw gold predicted"]) -> Float[Array, "*
 
 def mcnemar(right_a: Array, right_b: Array) -> float:
     """Exact p of the hypothesis that two methods err equally often on the same examples (McNemar 1947)."""
+    from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
+
     table = [[int((x & y).sum()) for y in (right_b, ~right_b)] for x in (right_a, ~right_a)]
-    return float(_mcnemar(table, exact=True).pvalue)
+    return float(exact_mcnemar(table, exact=True).pvalue)
 
 
 def _tails() -> tuple[float, float]:

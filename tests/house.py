@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "interp"
 ORDER = (
-    ("errors",),
+    ("defaults", "errors"),
     ("terminal", "reporting", "processors", "memory", "resources", "statistics"),
     ("files",),
     ("texts",),
@@ -23,8 +23,8 @@ ORDER = (
     ("cli",),
 )
 """What stands in a line may import from the lines above it, and from itself."""
-OLD_NAMES = ("_moved", "corpus_formats")
-"""Modules that only stand for names of earlier versions."""
+OLD_NAMES = ("_moved",)
+"""Modules that only know names of earlier versions."""
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 

@@ -6,7 +6,7 @@ Each gives exit code 2 and at most three lines; none of it gets as far as loadin
 import inspect
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,7 @@ import pytest
 from interp.cli import express, reliability
 from interp.cli import main as cli
 from interp.cli import saes as saes_cli
-from interp.files.scalars import alternatives
+from interp.files.scalars import alternatives, hints_of
 from interp.models import loading
 from interp.run import pipeline
 from interp.run.config import Config
@@ -84,7 +84,12 @@ def command_inputs() -> Iterator[tuple[str, ...]]:
         for name, parameter in inspect.signature(function).parameters.items():
             kinds = alternatives(hints[name])
             flag = f"--{name.strip('_').replace('_', '-')}"
-            if parameter.kind is parameter.KEYWORD_ONLY:
+            if is_dataclass(kinds[0]):  # its fields are the flags
+                own = hints_of(kinds[0])
+                options |= {f"--{f.name.replace('_', '-')}": alternatives(own[f.name]) for f in fields(kinds[0])}
+                needed = [f.name for f in fields(kinds[0]) if f.default is MISSING and f.default_factory is MISSING]
+                given += [word for field in needed for word in (f"--{field}", "nowhere/at/all")]
+            elif parameter.kind is parameter.KEYWORD_ONLY:
                 options[flag] = kinds
                 if parameter.default is parameter.empty:
                     given += [flag, "nowhere/at/all"]

@@ -69,7 +69,9 @@ def test_an_emotion_without_examples_has_no_row_and_nothing_keeps_its_columns():
 def test_rows_may_have_numbers_of_their_own():
     named = LabelledExamples(LABELS, np.array([0, 0, 1]), np.arange(3), rows=np.array([70, 20, 30]))
     measured = pd.DataFrame({"row": [20, 30, 20], "layer": 3, "feature": [CAUSE, CAUSE, 99], "effect": [1.0, 2.0, 9.0]})
-    np.testing.assert_array_equal(dense(measured, "effect", candidates()[:2], named), [[0, 0], [1, 0], [2, 0]])
+    np.testing.assert_array_equal(dense(measured, ["effect"], candidates()[:2], named), [[[0, 0], [1, 0], [2, 0]]])
+    some = named.only(np.array([2, 0]))
+    np.testing.assert_array_equal(dense(measured, ["effect"], candidates()[:2], some), [[[2, 0], [0, 0]]])
 
 
 # ---------------------------------------------------------------------------------------- specificity
@@ -125,4 +127,4 @@ def test_a_mean_is_resampled_by_groups_and_every_purpose_has_its_seed():
     assert narrow["effect"] == wide["effect"] == 0.5 and narrow["n"] == 40
     assert wide["ci_high"] - wide["ci_low"] > 1.5 * (narrow["ci_high"] - narrow["ci_low"])
     assert seed_for(0, "x") != seed_for(0, "y") != seed_for(1, "y")
-    assert not np.array_equal(apart.weights(np.arange(40), "x"), apart.weights(np.arange(40), "y"))
+    assert not np.array_equal(*(apart.bootstrap(np.arange(40), x).weights for x in "xy"))

@@ -11,14 +11,14 @@ import pytest
 
 from interp import UserError
 from interp.cli.main import app
-from interp.surveys.express.answers import Answers, read_answers
+from interp.statistics import Bootstrap
+from interp.surveys.express.answers import AnswerSheet, read_answers
 from interp.surveys.express.inflection import inflections, stem
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, Lexicon, load_lexicon
 from interp.surveys.express.parsing import format_answer, parse_answer, parse_labels
-from interp.surveys.express.plutchik import DYADS, INTENSITIES, WHEEL, degree, name_blend, opposite, wheel_distance
-from interp.surveys.express.resampling import Resampler
+from interp.surveys.express.plutchik import DYADS, INTENSITIES, WHEEL, wheel_distance
 from interp.surveys.express.scoring import HEADLINE, Scores, score
-from interp.surveys.express.tables import Problems
+from interp.texts.records import Problems
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "express"
 
@@ -180,12 +180,12 @@ def test_intervals_resample_posts(tmp_path, lexicon):
 def test_resampler_is_a_weighted_ratio():
     rng = np.random.default_rng(0)
     top, bottom = rng.random((6, 2)), rng.random((6, 2)) + 1
-    resampler = Resampler(["a", "a", "b", "c", "c", "c"], 50, seed=3)
-    draws = resampler.draws(top, bottom)
-    for weights, draw in zip(resampler.weights, draws, strict=True):
+    bootstrap = Bootstrap(["a", "a", "b", "c", "c", "c"], 50, seed=3)
+    draws = bootstrap.ratio_draws(top, bottom)
+    for weights, draw in zip(bootstrap.group_weights, draws, strict=True):
         w = weights[[0, 0, 1, 2, 2, 2]]
         np.testing.assert_allclose(draw, (w @ top) / (w @ bottom), rtol=1e-6)
-    assert len(set(resampler.weights.sum(1))) == 1
+    assert len(set(bootstrap.group_weights.sum(1))) == 1
 
 
 @pytest.mark.shared
@@ -294,10 +294,6 @@ def test_neighbours_come_last(lexicon):
     assert found.vectors[1, DIMENSIONS.index("fear")] == 1
 
 
-def test_dominant_emotion(lexicon):
-    assert lexicon.dominant(["happy", "furious", "numb", "blixed", "angrily"]) == ["joy", None, None, None, "anger"]
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -329,25 +325,14 @@ def test_lexicon_that_is_not_utf8(tmp_path):
 def test_the_wheel():
     assert len({w for levels in INTENSITIES.values() for w in levels}) == 24 and len(DYADS) == 24
     assert sorted(WHEEL) == sorted(BASIC) == sorted(INTENSITIES)
-    assert {degree(d) for d in list(DYADS)[:8]} == {1}
-    assert {degree(d) for d in list(DYADS)[8:16]} == {2}
-    assert {degree(d) for d in list(DYADS)[16:]} == {3}
+    steps = wheel_distance(*np.array([[BASIC.index(part) for part in pair] for pair in DYADS.values()]).T)
+    assert steps.tolist() == [1] * 8 + [2] * 8 + [3] * 8  # primary, secondary and tertiary dyads
     assert len({frozenset(pair) for pair in DYADS.values()}) == 24
-    assert opposite("joy") == "sadness" and opposite("fear") == "anger" and opposite("trust") == "disgust"
+    for one, other in (("joy", "sadness"), ("fear", "anger"), ("trust", "disgust")):
+        assert wheel_distance(np.array(BASIC.index(one)), np.array(BASIC.index(other))) == 4
     emotions = np.arange(8)
     apart = wheel_distance(emotions[:, None], emotions)
     assert (apart == apart.T).all() and apart.max() == 4 and (np.diag(apart) == 0).all()
-
-
-def test_blends_have_names():
-    def vector(**values):
-        return np.array([values.get(name, 0.0) for name in BASIC])
-
-    assert name_blend(vector(joy=1, trust=0.5)) == "love"
-    assert name_blend(vector(joy=1)) == "joy"
-    assert name_blend(vector(joy=1, trust=0.5, fear=0.5)) is None
-    assert name_blend(vector(joy=1, sadness=1)) is None  # opposites have no dyad
-    assert name_blend(vector()) is None
 
 
 def test_wheel_as_a_lexicon(tmp_path):
@@ -427,8 +412,8 @@ def test_json_lines_are_read_too(tmp_path, lexicon):
     good = {"number_of_labels": 1, "labels": "['happy']", "output": "['happy']"}
     path.write_text("\n".join([json.dumps(good), "{broken", json.dumps({"labels": "['x']"}), json.dumps(good)]))
     answers = read_answers(path)
-    assert isinstance(answers, Answers) and answers.rows == [1, 4]
-    assert answers.problems.total == 2
+    assert isinstance(answers, AnswerSheet) and answers.rows == [1, 4]
+    assert len(answers.problems) == 2
 
 
 def shell(*arguments: str) -> subprocess.CompletedProcess:

@@ -14,17 +14,16 @@ from conftest import SHAPE
 from test_express import command
 
 from interp import UserError
+from interp.engine.words import Continuation, ending_tokens, word_trees
 from interp.models.language_model import LanguageModel
 from interp.surveys.express import asking
 from interp.surveys.express.answers import read_answers
 from interp.surveys.express.asking import Question, ask
-from interp.surveys.express.choosing import Continuation, ending_tokens, word_trees
-from interp.surveys.express.generating import ListClosed
-from interp.surveys.express.lexicon import Lexicon
-from interp.surveys.express.neighbours import embedding_neighbours
+from interp.surveys.express.lexicon import Lexicon, embedding_neighbours
 from interp.surveys.express.prompting import Style, build_prompt, choose_shots, fit
-from interp.surveys.express.running import Options, run_express
+from interp.surveys.express.running import ExpressOptions, run_express
 from interp.surveys.express.segments import Segment
+from interp.surveys.generating import ListClosed
 
 
 def brute_force(model: LanguageModel, prompt: str, word: str) -> float:
@@ -165,7 +164,7 @@ def test_limit_and_shots_are_drawn_with_the_seed(tmp_path, base):
     assert len(asked) == 3 and not asked & {s.id for s in SEGMENTS if s.post == shot.post}
     more = ask(base, SEGMENTS, replace(question, limit=5), tmp_path / "a")
     assert (more.resumed, more.new) == (3, 2)
-    with pytest.raises(UserError, match="holds answers with seed 5, not 6"):
+    with pytest.raises(UserError, match=r"holds answers of another run \(seed: 5, now 6\)"):
         ask(base, SEGMENTS, replace(question, seed=6), tmp_path / "a")
     with pytest.raises(UserError, match="leaves nothing to ask"):
         ask(base, SEGMENTS, replace(question, shots=4), tmp_path / "b")
@@ -200,7 +199,7 @@ def test_what_is_done_to_the_model_meanwhile(tmp_path, base):
     [
         ({"mode": "choose", "chain_of_thought": True}, "needs --mode open"),
         ({"limit": 0}, "--limit must be at least 1"),
-        ({"shots": -1}, "--shots must be 0 or more"),
+        ({"shots": -1}, "--shots must be at least 0"),
         ({"chat": True}, "has no chat template"),
         ({"words": "words.txt"}, "--words is for --mode choose"),
         ({"segments": "nowhere.csv"}, "No file"),
@@ -208,7 +207,7 @@ def test_what_is_done_to_the_model_meanwhile(tmp_path, base):
 )
 def test_options_that_are_refused(tmp_path, base, options, message):
     with pytest.raises(UserError, match=message):
-        run_express(Options(model="long", out=tmp_path / "out", **options), model=base)
+        run_express(ExpressOptions(model="long", out=tmp_path / "out", **options), model=base)
 
 
 def test_embedding_neighbours(base):
@@ -228,7 +227,7 @@ def saved(tmp_path_factory, instruct) -> Path:
 
 @pytest.mark.parametrize("options", [{"mode": "choose"}, {"chain_of_thought": True, "shots": 2}])
 def test_whole_runs_on_an_instruction_model(tmp_path, saved, options):
-    done = run_express(Options(model=str(saved), out=tmp_path / "out", limit=4, resamples=50, **options))
+    done = run_express(ExpressOptions(model=str(saved), out=tmp_path / "out", limit=4, resamples=50, **options))
     assert json.loads((done.folder / "express.json").read_text())["chat"] is True
     assert done.scores.section("scores").loc["VRate", "n"] == 4
 

@@ -13,7 +13,7 @@ from interp.surveys.express import building
 from interp.surveys.express.building import build, count_words, cut
 from interp.surveys.express.lexicon import load_lexicon
 from interp.surveys.express.masking import Masker, load_words, mask
-from interp.surveys.express.segments import as_record, fill, load_segments
+from interp.surveys.express.segments import Segment, as_record, load_segments
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "express"
 
@@ -26,9 +26,15 @@ def masker() -> Masker:
 # ------------------------------------------------------------------------------------ segments
 
 
+def fill(segment: Segment, words: tuple[str, ...]) -> str:
+    """The text with its masks replaced by `words`, in order."""
+    parts = segment.text.split("<mask>")
+    return "".join(part + word for part, word in zip(parts, (*words, ""), strict=True))
+
+
 def test_the_segments_that_ship():
     found, problems = load_segments()
-    assert len(found) >= 80 and problems.total == 0
+    assert len(found) >= 80 and not problems
     assert {len(s.labels) for s in found} == {1, 2, 3, 4}
     lexicon = load_lexicon()
     assert len(lexicon.words) >= 120
@@ -42,7 +48,7 @@ def test_segments_survive_a_file(tmp_path):
     found, _ = load_segments()
     pd.DataFrame([as_record(s) for s in found]).to_csv(tmp_path / "s.csv", index=False)
     again, problems = load_segments(tmp_path / "s.csv")
-    assert again == found and problems.total == 0
+    assert again == found and not problems
 
 
 def test_segments_that_cannot_be_used_are_named(tmp_path):
@@ -81,7 +87,7 @@ def test_the_hub_corpus_through_datasets(monkeypatch):
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict({"train": table}))
     found, problems = load_segments("hub")
-    assert [(s.id, s.post, s.labels) for s in found] == [("5", "9", ("happy",))] and problems.total == 1
+    assert [(s.id, s.post, s.labels) for s in found] == [("5", "9", ("happy",))] and len(problems) == 1
     monkeypatch.setattr(
         datasets, "load_dataset", lambda name: datasets.DatasetDict({"train": table.remove_columns("labels")})
     )
@@ -99,7 +105,7 @@ def test_the_hub_corpus_through_datasets(monkeypatch):
 @pytest.mark.shared
 def test_the_authors_rows_are_segments():
     found, problems = load_segments(DATA / "gpt_4o_first_800_rows.csv")
-    assert len(found) == 800 and problems.total == 0 and len({s.post for s in found}) == 448
+    assert len(found) == 800 and not problems and len({s.post for s in found}) == 448
 
 
 # ------------------------------------------------------------------------------------ masking
@@ -224,7 +230,7 @@ def test_build_writes_the_corpus_format(tmp_path, masker):
         "holds <mask> already": [17],
     }
     found, problems = load_segments(tmp_path / "s.csv")
-    assert len(found) == 12 and problems.total == 0
+    assert len(found) == 12 and not problems
     assert found[0].id == "t0-0" and found[0].post == "t0" and '"quotes"' in found[0].text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["posts.csv", "s.csv"]
     with pytest.raises(UserError, match="exists already"):

@@ -8,8 +8,7 @@ import torch
 from interp import load_model
 from interp.errors import UserError
 from interp.steering import Steering
-from interp.surveys.express.running import Options
-from interp.surveys.express.steered import run_steered
+from interp.surveys.express.running import ExpressOptions, run_express
 
 
 def test_the_steered_model_is_asked_the_same_and_compared(tmp_path):
@@ -21,15 +20,16 @@ def test_the_steered_model_is_asked_the_same_and_compared(tmp_path):
         provenance={"model": {"identity": model.identity}},
     )
     push.save(tmp_path / "push")
-    options = Options("tiny", mode="choose", limit=8, out=tmp_path / "run", resamples=100)
-    plain, steered, page = run_steered(options, tmp_path / "push", model=model)
-    answers = [(f / "answers.csv").read_text() for f in (plain.folder, steered.folder)]
+    where = {"out": tmp_path / "run", "steering": tmp_path / "push"}
+    options = ExpressOptions("tiny", mode="choose", limit=8, resamples=100, **where)
+    steered = run_express(options, model=model)
+    answers = [(run.folder / "answers.csv").read_text() for run in (steered.unsteered, steered)]
     assert answers[0] != answers[1] and len(answers[0].splitlines()) == len(answers[1].splitlines()) >= 8
     assert json.loads((steered.folder / "scores.json").read_text())["VRate"] == 1
-    assert "push" in page.read_text()
+    assert "push" in steered.page.read_text()
 
 
 def test_a_steering_that_is_none_is_one_line(tmp_path):
     Steering("none").save(tmp_path)
     with pytest.raises(UserError, match="leaves the model alone"):
-        run_steered(Options("tiny"), tmp_path)
+        run_express(ExpressOptions("tiny", steering=tmp_path))

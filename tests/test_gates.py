@@ -7,11 +7,12 @@ from test_engine import LABELS, PROMPTS
 from interp import capture
 from interp.engine import answers_under
 from interp.saes.stack import SaeStack
-from interp.statistics import resample_weights
+from interp.statistics import Bootstrap
 from interp.steering import Gains, Gate, Steering
-from interp.steering.choosing import Trial, cross_validated, folds, gated_plans, nested, score, tried
-from interp.steering.fit import FitData, Plan, Rows, answers, fit
+from interp.steering.choosing import nested
+from interp.steering.fit import FitData, Plan, answers, fit
 from interp.steering.gates import OPEN_ELSEWHERE, fit_gate
+from interp.steering.trials import Trial, cross_validated, folds, gated_plans, score, tried
 
 
 def two_kinds(n: int = 200, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,17 +57,17 @@ def test_the_gate_multiplies_gains_and_vector(llama, stack):
     torch.testing.assert_close(steered, x + open_by[:, None] * added)
 
 
-def fit_data(llama, anchors: bool = True) -> FitData:
+def fit_data(llama, stack, anchors: bool = True) -> FitData:
     wanted = capture(llama, PROMPTS * 6, answers=LABELS, keep_cache=True)
     others = capture(llama, [p.replace("Text", "Note") for p in PROMPTS * 4], answers=LABELS, keep_cache=True)
     gold = torch.arange(30) % 5
-    return FitData([(wanted, gold)], 6, list(range(30)), {"others": [others]} if anchors else {})
+    return FitData(llama, stack, LABELS, [(wanted, gold)], list(range(30)), {"others": [others]} if anchors else {})
 
 
 def test_a_strength_of_zero_is_the_identity_and_one_is_the_steering(llama, stack):
-    data = fit_data(llama)
+    data = fit_data(llama, stack)
     plan = Plan("gated", "test", vectors=[1, 2], gated=True, pull=0.0)
-    steering = fit(llama, stack, data, plan, Rows.whole(data), 15)
+    steering = fit(data, plan, steps=15)
     captured = data.wanted[0]
     nothing = answers_under(llama, captured, steering.scaled(0).edits(stack))
     torch.testing.assert_close(nothing, captured.answer_logits, atol=1e-4, rtol=0)
@@ -80,9 +81,9 @@ def test_anchors_hold_a_vector_back(llama, stack):
     plan = Plan("vector", "test", vectors=[2], pull=0.0)
     moved = {}
     for anchored in (True, False):
-        data = fit_data(llama, anchored)
-        steering = fit(llama, stack, data, plan, Rows.whole(data), 25)
-        others = fit_data(llama).anchors["others"]
+        data = fit_data(llama, stack, anchored)
+        steering = fit(data, plan, steps=25)
+        others = fit_data(llama, stack).anchors["others"]
         before = others[0].answer_logits.log_softmax(-1)
         after = answers(llama, others, steering.edits(stack)).log_softmax(-1)
         moved[anchored] = (before.exp() * (before - after)).sum(-1).mean().item()
@@ -91,17 +92,17 @@ def test_anchors_hold_a_vector_back(llama, stack):
 
 def test_what_is_compared_was_fitted_on_other_examples(llama, stack):
     """Each example's answer is that of a fit on the other folds, gates and anchors included."""
-    data = fit_data(llama)
+    data = fit_data(llama, stack)
     plan = Plan("gated", "test", vectors=[1, 2], gated=True, pull=0.0)
-    trial = next(iter(cross_validated(llama, stack, data, [plan], seed=0)))
+    trial = next(iter(cross_validated(data, [plan], seed=0)))
     seen = []
     for train, test in folds(data, seed=0):
         assert not set(train.examples.tolist()) & set(test.examples.tolist())
         assert not set(train.anchors.tolist()) & set(test.anchors.tolist())
         wrong = data.gold.clone()
         wrong[test.examples] = (wrong[test.examples] + 1) % 5  # what is held out must not matter
-        blind = FitData([(data.wanted[0], wrong)], 6, anchors=data.anchors)
-        steering = fit(llama, stack, blind, plan, train, trial.steps)
+        blind = FitData(llama, stack, LABELS, [(data.wanted[0], wrong)], anchors=data.anchors)
+        steering = fit(blind, plan, train, trial.steps)
         guesses = answers(llama, data.wanted, steering.edits(stack)).argmax(-1).numpy()
         assert (guesses[test.examples] == trial.answers[test.examples]).all()
         seen += test.examples.tolist()
@@ -112,26 +113,26 @@ def test_choosing_among_noise_brings_nothing(llama):
     """Of 40 trials with random answers one always looks better; the nested estimate does not fall for it."""
     rng = np.random.default_rng(0)
     gold = np.arange(120) % 6
-    data = FitData([(None, torch.from_numpy(gold))], 6, list(range(120)))  # only gold and groups are looked at
-    weights = resample_weights(data.groups, 300, 0)
+    data = FitData(None, None, LABELS, [(None, torch.from_numpy(gold))], list(range(120)))  # only gold and groups count
+    bootstrap = Bootstrap(data.groups, 300, 0)
     nested_gains, best_gains = [], []
     for _ in range(12):
         drawn = [rng.integers(0, 6, 120) for _ in range(41)]
         trials = [Trial("random", "x", guess, score(data, guess)) for guess in drawn]
-        nested_gains.append(nested(data, trials, LABELS, weights, 0).value)
+        nested_gains.append(nested(data, trials, bootstrap, 0).value)
         best_gains.append(max(t.macro_f1 for t in trials[1:]) - trials[0].macro_f1)
     assert np.mean(best_gains) > 0.05
     assert abs(np.mean(nested_gains)) < 0.03
 
 
 def test_harm_is_the_share_of_changed_anchor_answers(llama, stack):
-    data = fit_data(llama)
-    assert tried(llama, stack, data, Steering("none"), "unsteered").changed == 0
+    data = fit_data(llama, stack)
+    assert tried(data, Steering("none"), "unsteered").changed == 0
     push = Steering("push", vectors={3: 50 * torch.randn(32, generator=torch.Generator().manual_seed(0))})
     others = data.anchors["others"]
     before = others[0].answer_logits.argmax(-1)
     after = answers(llama, others, push.edits(stack)).argmax(-1)
-    assert tried(llama, stack, data, push, "x").changed == (before != after).float().mean().item() > 0
+    assert tried(data, push, "x").changed == (before != after).float().mean().item() > 0
 
 
 def test_gated_layers_are_those_that_have_an_sae(stack):

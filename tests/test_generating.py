@@ -138,8 +138,7 @@ def test_a_bridge_is_steered_where_the_prompt_ends(llama, stack, tmp_path, posit
 
 def test_a_layer_with_a_vector_alone_needs_no_sae(llama, tmp_path):
     """Reliability and EXPRESS load what a steering reads, and no more."""
-    from interp.surveys.reliability.running import Settings
-    from interp.surveys.reliability.steered import settings_of
+    from interp.surveys.steered_twin import steered_twin
 
     build_sae(seed=1).save_model(str(tmp_path / "saes" / "layer_01"))
     made = own()
@@ -149,5 +148,5 @@ def test_a_layer_with_a_vector_alone_needs_no_sae(llama, tmp_path):
     }
     gains = {1: made.gains[1]}
     Steering("test", gains, {1: torch.ones(32), 3: torch.ones(32)}, positions="answer", provenance=facts).save(tmp_path)
-    found = settings_of(tmp_path, llama, Settings())
-    assert set(found.edits) == {1, 3} and found.positions == "answer" and found.state.endswith("at answer")
+    twin = steered_twin(tmp_path, lambda: llama)
+    assert set(twin.edits) == {1, 3} and twin.steering.positions == "answer" and twin.state.endswith("at answer")

@@ -10,7 +10,7 @@ from interp import UserError, capture
 from interp.steering import Steering
 from interp.steering.export import export, loaded
 from interp.steering.generating import stream
-from interp.steering.steering import WHERE
+from interp.steering.positions import WHERE
 
 LAYER, NEW = 1, 6
 FAMILIES = ["llama", "gpt2", "gemma3"]

@@ -1,15 +1,15 @@
 """Prompts behind a shared beginning, and captures kept for a whole run: what a plain pass finds."""
 
-import numpy as np
 import pytest
 import torch
 
 from interp.engine import ablate_jointly, answers_under, answers_under_each, removal
 from interp.engine.capture import capture, shared_prefix
-from interp.engine.kept import KeptBatch, KeptCaptures, Place, together
+from interp.engine.kept import KeptBatch, KeptCaptures, KeptPrompt, together
 from interp.evaluation.ability import ClozeTest, load_cloze
 from interp.evaluation.fluency import PlainText
 from interp.models.language_model import Encoded
+from interp.statistics import Bootstrap
 from interp.steering.steering import Steering
 
 TEXTS = [
@@ -49,7 +49,7 @@ def test_a_shared_prefix_changes_nothing(any_model, answers):
 def test_plain_text_from_the_lowest_steered_layer_on_is_what_whole_passes_give(any_model):
     """Against log-probabilities of whole passes over whole logits, one window at a time."""
     documents = [" ".join(TEXTS), "My friend found the cat behind the wall. " * 3]
-    weights = np.ones((2, len(documents)), np.float32)
+    bootstrap = Bootstrap(range(len(documents)), 2)
     vector = torch.randn(any_model.d_model, generator=torch.Generator().manual_seed(0))
     steering = Steering("test", vectors={2: 2 * vector})
 
@@ -71,12 +71,12 @@ def test_plain_text_from_the_lowest_steered_layer_on_is_what_whole_passes_give(a
     for layers in ([], [0, 1], [2]):
         text = PlainText(any_model, documents, layers=layers)
         n = text.n_tokens - len(documents)
-        found = text.under(lambda: steering.applied(any_model, positions="all"), weights, lowest=2)
+        found = text.under(lambda: steering.applied(any_model, positions="all"), bootstrap, lowest=2)
         assert found.perplexity == pytest.approx(float((losses[0] / n).exp()), rel=1e-4)
         assert found.perplexity_ratio.value == pytest.approx(float(((losses[1] - losses[0]) / n).exp()), rel=1e-4)
         assert found.kl.value == pytest.approx(float(losses[2] / n), rel=1e-3) and found.kl.n == n
     assert all("forward" not in vars(block) for block in any_model.blocks)
-    nothing = text.under(lambda: Steering("none").applied(any_model), weights, lowest=any_model.n_layers)
+    nothing = text.under(lambda: Steering("none").applied(any_model), bootstrap, lowest=any_model.n_layers)
     assert nothing.perplexity_ratio.value == 1 and nothing.kl.value == pytest.approx(0, abs=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_kept_captures_are_put_together_as_if_captured_together(any_model, tmp_p
             kept.put((0, b), batch)
             found = kept.get((0, b))
             assert (found is None) == (room == "none")
-            places |= {i: Place(found or batch, column) for column, i in enumerate(members)}
+            places |= {i: KeptPrompt(found or batch, column) for column, i in enumerate(members)}
         assert any(tmp_path.iterdir()) == (room == "disk")
         chosen = [3, 1, 0]
         joined = together([places[i] for i in chosen], captured.answers, prefix)

@@ -17,7 +17,7 @@ from interp.surveys.reliability.emotion_variations import (
     label_orders,
 )
 from interp.surveys.reliability.measures import agreement, cronbachs_alpha, fleiss, split_half
-from interp.surveys.reliability.scoring import Reliability, gains, score
+from interp.surveys.reliability.scoring import Reliability, score
 from interp.surveys.reliability.variations import expand, one_at_a_time, resolve_personas
 from interp.texts.examples import Example
 
@@ -104,19 +104,6 @@ def test_groups_and_variations_are_scored_alone():
     assert values(found)["format_sensitivity"] == pytest.approx(8 / 36 / 2)
 
 
-def test_gains_are_paired_by_question():
-    def table(agrees) -> pd.DataFrame:
-        asked = expand(items(8), one_at_a_time())
-        rows = [(a.facts, agrees(int(a.facts["question"][2:]), a.facts)) for a in asked]
-        return pd.DataFrame([{**facts, "p_agree": p, "p_disagree": 0.98 - p, "top": True} for facts, p in rows])
-
-    blind = table(lambda i, facts: 0.9 if i % 2 else 0.08)
-    half = table(lambda i, facts: 0.9 if (i % 2 == 1) == (facts["negation"] == "none" or i >= 4) else 0.08)
-    found = gains(blind, half[half["question"] != "q:7"], **QUICK)
-    assert found["negation_direct"].value == pytest.approx(4 / 7) and found["negation_direct"].n == 7
-    assert found["negation_direct"].low > 0 and found["order"].value == found["order"].high == 0
-
-
 # ------------------------------------------------------------------------------------- figures by hand
 
 
@@ -163,7 +150,7 @@ def emotions_scored(chooses, n: int = 8):
     for a in asked:
         listed = [LABELS[i] for i in orders[a.facts["order"]]]
         chosen = chooses(a.facts["gold"], listed, a.facts)
-        rows.append(collecting.Row([0.7 if label == chosen else 0.1 for label in LABELS], True, "first token", 0))
+        rows.append(collecting.AnswerRow([0.7 if label == chosen else 0.1 for label in LABELS], True, "first token", 0))
     return score_emotions(emotion_table(asked, rows, LABELS), LABELS, orders, **QUICK)
 
 

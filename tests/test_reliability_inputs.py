@@ -13,7 +13,6 @@ from answerers import QUICK, items
 from interp import UserError
 from interp.cli import main as cli
 from interp.errors import InterpWarning
-from interp.surveys.reliability import problems
 from interp.surveys.reliability.logged import read_logged
 from interp.surveys.reliability.questionnaires import load_questionnaire
 from interp.surveys.reliability.running import questions
@@ -71,7 +70,7 @@ def test_bad_rows_of_a_questionnaire_are_named_and_counted(tmp_path):
     )
     found = load_questionnaire(path)
     assert [i.question for i in found.items] == ["a", "b", "d"] and found.items[0].statement == "It rains."
-    assert problems.count(found.problems) == {
+    assert found.problems.counts() == {
         "duplicate prompts with different text": 1,
         "repeated statements": 1,
         "rows without a statement": 1,
@@ -83,7 +82,7 @@ def test_bad_rows_of_a_questionnaire_are_named_and_counted(tmp_path):
     table = pd.DataFrame([{**a.facts, "p_agree": 0.9, "p_disagree": 0.1, "top": True} for a in asked.asked])
     assert score(table, **QUICK).skipped == {"negation_direct": 2}
     with pytest.warns(InterpWarning, match=r"mine.csv: statements without a direct negation: 2. row 2 \(b\)"):
-        problems.warn(found.problems)
+        found.problems.warn()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +154,7 @@ def test_bad_probabilities_are_named_with_their_row_and_left_out(tmp_path, row, 
     table, found = read_logged(*files)
     assert len(table) == 3 and [(p.kind, p.row) for p in found] == [(kind, 4)]
     with pytest.warns(InterpWarning, match=words):
-        problems.warn(found)
+        found.warn()
     result = score(table, problems=found, **QUICK).as_dict()
     assert result["problems"]["counts"] == {kind: 1} and result["problems"]["rows"][0]["row"] == 4
 
@@ -171,7 +170,7 @@ def test_15b_a_spelling_that_was_not_logged_is_less_likely_than_those_that_were(
     table, found = read_logged(*write_logged(tmp_path, cells))
     assert table["p_agree"].tolist() == [0.4, 0.6, 0.0] and table["p_disagree"].tolist() == [0.3, 0.0, 0.2]
     assert table["top"].tolist() == [True, True, False]
-    assert problems.count(found) == {"missing probabilities": 1, "options that were not logged": 2}
+    assert found.counts() == {"missing probabilities": 1, "options that were not logged": 2}
     named = {p.row: str(p) for p in found}
     assert "'false' is not among the spellings" in named[2] and "'true' is not among" in named[3]
     assert "the row is left out" in named[4]
@@ -184,7 +183,7 @@ def test_rows_and_prompts_that_do_not_meet_are_named(tmp_path):
     twice = [{"text": "A other?", "prompt_id": "A"}, {"text": "B?", "prompt_id": "B"}]
     table, found = read_logged(*write_logged(tmp_path, [*GOOD[:3], stray, GOOD[0], ["A?", 0.9, 0, 0, None]], twice))
     assert len(table) == 3
-    assert problems.count(found) == {
+    assert found.counts() == {
         "duplicate prompts with different text": 1,
         "prompts without a row": 1,
         "repeated prompts": 1,

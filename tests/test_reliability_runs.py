@@ -24,7 +24,7 @@ from interp.surveys.reliability.emotion_variations import (
     label_orders,
 )
 from interp.surveys.reliability.running import Emotions, Questions, Settings, run
-from interp.surveys.reliability.variations import Asked, expand, one_at_a_time, resolve_personas
+from interp.surveys.reliability.variations import VariedPrompt, expand, one_at_a_time, resolve_personas
 from interp.texts.examples import Example
 from interp.texts.prompts import Prompt
 
@@ -71,7 +71,7 @@ def test_the_tree_computes_what_is_shared_once():
 
 
 def test_an_option_is_its_likeliest_spelling(llama):
-    asked = [Asked(f"The dog ran down the {w}. Emotion:", ("fear", "joy"), {}) for w in ("street", "rain")]
+    asked = [VariedPrompt(f"The dog ran down the {w}. Emotion:", ("fear", "joy"), {}) for w in ("street", "rain")]
     tokens = option_tokens(llama, ("fear", "joy"))
     assert tokens.distinct and not set(tokens.first[0]) & set(tokens.first[1])
     found = answer(llama, asked)
@@ -84,7 +84,10 @@ def test_an_option_is_its_likeliest_spelling(llama):
 def test_options_that_begin_alike_are_scored_whole(llama):
     options = ("rainstorm", "rainfall")
     assert not option_tokens(llama, options).distinct
-    asked = [Asked("The letter came in the morning, with", options, {}), Asked("A dog. Emotion:", ("fear", "joy"), {})]
+    asked = [
+        VariedPrompt("The letter came in the morning, with", options, {}),
+        VariedPrompt("A dog. Emotion:", ("fear", "joy"), {}),
+    ]
     found = answer(llama, asked)
     assert found.method == ["whole answer", "first token"]
     prompt = llama.tokenizer(asked[0].prompt)["input_ids"]
@@ -98,7 +101,7 @@ def test_options_that_begin_alike_are_scored_whole(llama):
 
 
 def test_long_texts_are_cut_and_counted(llama):
-    asked = [Asked(Prompt("Text: ", "rain and rain " * 200, "\nEmotion:"), ("joy", "fear"), {})]
+    asked = [VariedPrompt(Prompt("Text: ", "rain and rain " * 200, "\nEmotion:"), ("joy", "fear"), {})]
     assert answer(llama, asked).cut[0] > 0
 
 
@@ -124,7 +127,7 @@ def test_disagree_is_not_read_as_agree():
 
 
 def test_generated_answers(llama):
-    asked = [Asked("Is it?", ("true", "false"), {}), Asked("Well?", ("true", "false"), {})]
+    asked = [VariedPrompt("Is it?", ("true", "false"), {}), VariedPrompt("Well?", ("true", "false"), {})]
     found = generated_answer(lambda prompts: ["False" if p == "Is it?" else "Hm" for p in prompts], asked)
     assert [p.tolist() for p in found.probabilities] == [[0, 1], [0, 0]] and found.top.tolist() == [True, False]
     with pytest.raises(UserError, match="2 prompts got 1"):
@@ -160,8 +163,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(llama, small, tmp_pat
         collect(small.asked, dying, log)
     with log.open("a") as file:
         file.write('["half a li')
-    done = collecting.read_log(log)
-    assert len(done) == 16
+    assert len(log.read_text().splitlines()) == 16 + 1
     (log.parent / "run.json").write_bytes((tmp_path / "whole" / "run.json").read_bytes())
     again = run(llama, log.parent, asked=small, settings=settings)
     for name in ("answers.parquet", "scores.parquet", "scores.json", collecting.LOG):
@@ -174,7 +176,7 @@ def test_runs_of_other_models_do_not_mix(llama, models_by_family, small, tmp_pat
     run(llama, tmp_path / "r", asked=small, settings=Settings(resamples=100))
     with pytest.raises(UserError, match="answers of another run"):
         run(models_by_family["gpt2"], tmp_path / "r", asked=small)
-    with pytest.raises(UserError, match=r"state: unsteered, now steered"):
+    with pytest.raises(UserError, match=r"state: 'unsteered', now 'steered'"):
         run(llama, tmp_path / "r", asked=small, settings=Settings(state="steered"))
     with pytest.raises(UserError, match="Nothing to ask"):
         run(llama, tmp_path / "s")
@@ -201,7 +203,7 @@ def test_the_table_of_a_run_is_tidy(llama, small, tmp_path):
     assert not table.duplicated(["question", "wording", "order", "negation", "format", "persona"]).any()
     scores = json.loads((tmp_path / "r" / "scores.json").read_text())
     assert scores["agree"] == outcome.questionnaire.measures["agree"].value
-    assert set(questionnaire_table(small.asked[:1], [collecting.Row([0.5, 0.2], True, "x", 0)])) == set(table)
+    assert set(questionnaire_table(small.asked[:1], [collecting.AnswerRow([0.5, 0.2], True, "x", 0)])) == set(table)
 
 
 def test_emotions_and_comparison_on_a_page(llama, models_by_family, small, tmp_path):

@@ -1,10 +1,12 @@
 """A steered model is asked the same questions, and compared question by question."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from answerers import items
 from conftest import build_sae
 from test_engine import LABELS
 
@@ -16,7 +18,9 @@ from interp.errors import UserError
 from interp.saes.stack import SaeStack
 from interp.steering import Gains, Steering
 from interp.surveys.reliability.running import Settings, emotions, questions, run
-from interp.surveys.reliability.steered import settings_of, write_changes
+from interp.surveys.reliability.steered import write_changes
+from interp.surveys.reliability.variations import expand, one_at_a_time
+from interp.surveys.steered_twin import steered_twin
 from interp.texts.examples import Example
 from interp.texts.prompts import build_prompts
 
@@ -53,7 +57,7 @@ def test_changes_are_paired_by_question(llama, stack, tmp_path):
     before = run(llama, tmp_path, asked=asked, emotional=emotional, settings=plain)
     push = Settings(resamples=100, state="pushed", edits=steering(llama).edits(stack))
     after = run(llama, tmp_path / "steered", asked=asked, emotional=emotional, settings=push)
-    changes = write_changes(before, after, plain).set_index("measure")
+    changes = write_changes(before.folder, after.folder, resamples=100).set_index("measure")
     for measure, share in before.emotions.measures.items():
         if measure in ("accuracy", "flip_rate"):
             assert changes.loc[measure, "before"] == pytest.approx(share.value)
@@ -65,23 +69,46 @@ def test_changes_are_paired_by_question(llama, stack, tmp_path):
     assert (p[0] - p[1]).abs().to_numpy().max() > 1e-3
 
 
+def test_changes_by_hand(tmp_path):
+    """Blind to negation before; afterwards half of the questions are not, one of which only one table holds."""
+
+    def save(folder: Path, agrees, asked) -> Path:
+        rows = [(a.facts, agrees(int(a.facts["question"][2:]), a.facts)) for a in asked]
+        folder.mkdir()
+        table = pd.DataFrame([{**facts, "p_agree": p, "p_disagree": 0.98 - p, "top": True} for facts, p in rows])
+        table.to_parquet(folder / "answers.parquet")
+        return folder
+
+    asked = list(expand(items(8), one_at_a_time()))
+    blind = save(tmp_path / "blind", lambda i, facts: 0.9 if i % 2 else 0.08, asked)
+    half = save(
+        tmp_path / "half",
+        lambda i, facts: 0.9 if (i % 2 == 1) == (facts["negation"] == "none" or i >= 4) else 0.08,
+        [a for a in asked if a.facts["question"] != "q:7"],
+    )
+    changes = write_changes(blind, half, resamples=100).set_index("measure")
+    negation, order = changes.loc["negation_direct"], changes.loc["order"]
+    assert negation["change"] == pytest.approx(4 / 7) and negation["n"] == 7 and negation["ci_low"] > 0
+    assert order["change"] == order["ci_high"] == 0
+
+
 def test_no_steering_changes_nothing(llama, tmp_path):
     asked = questions(limit=3)
     plain = Settings(resamples=100)
     before = run(llama, tmp_path, asked=asked, settings=plain)
     after = run(llama, tmp_path / "again", asked=asked, settings=plain)
-    changes = write_changes(before, after, plain)
+    changes = write_changes(before.folder, after.folder, resamples=100)
     assert (changes["change"] == 0).all() and (changes["n"] > 0).all()
 
 
 def test_a_steering_that_is_none_or_of_another_model_is_one_line(llama, tmp_path):
     Steering("none").save(tmp_path / "none")
     with pytest.raises(UserError, match="leaves the model alone"):
-        settings_of(tmp_path / "none", llama, Settings())
+        steered_twin(tmp_path / "none", lambda: llama)
     foreign = Steering("x", vectors={0: torch.ones(32)}, provenance={"model": {"identity": "sha256:other"}})
     foreign.save(tmp_path / "foreign")
     with pytest.raises(UserError, match="made for model"):
-        settings_of(tmp_path / "foreign", llama, Settings())
+        steered_twin(tmp_path / "foreign", lambda: llama)
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):

@@ -25,7 +25,7 @@ from interp.files.units import Units
 from interp.run import pipeline, tables
 from interp.run.config import load_config
 from interp.run.session import Session
-from interp.run.stages.steer import remembered
+from interp.run.steerings import remembered
 from interp.steering.steering import Steering
 
 LABELS = ["anger", "fear", "joy"]

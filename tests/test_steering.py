@@ -6,6 +6,8 @@ import warnings
 import pytest
 import torch
 from conftest import build_sae
+from hypothesis import given
+from hypothesis import strategies as st
 from test_engine import LABELS, PROMPTS
 
 from interp import capture
@@ -14,9 +16,9 @@ from interp.errors import UserError
 from interp.evaluation.fluency import fluency
 from interp.saes.checks import check_saes
 from interp.saes.stack import SaeStack
-from interp.statistics import resample_weights
-from interp.steering import Gains, Steering
-from interp.steering.fit import FitData, Plan, Rows, SteeredFeature, fit
+from interp.statistics import Bootstrap
+from interp.steering import Gains, SteeredFeature, Steering
+from interp.steering.fit import FitData, Plan, fit
 
 
 def some_gains(gain: float, layers=(1, 2)) -> dict[int, Gains]:
@@ -72,6 +74,53 @@ def test_save_and_load(tmp_path, llama, stack):
     assert torch.equal(one, other)
 
 
+@given(st.lists(st.floats(0.1, 8), min_size=1, max_size=5), st.floats(-2, 2), st.floats(-2, 2))
+def test_strengths_multiply(multipliers, first, second):
+    """Scaled twice is scaled by the product; 0 leaves every gain at one and every vector at zero, 1 changes nothing."""
+    gains = {3: Gains(torch.arange(len(multipliers)), torch.tensor(multipliers, dtype=torch.float64))}
+    steering = Steering("made", gains, {1: torch.tensor(multipliers, dtype=torch.float64)})
+
+    def numbers(scaled: Steering) -> torch.Tensor:
+        return torch.cat([scaled.gains[3].gains, scaled.vectors[1]])
+
+    twice, once = steering.scaled(first).scaled(second), steering.scaled(first * second)
+    torch.testing.assert_close(numbers(twice), numbers(once))
+    ones, zeros = torch.ones(len(multipliers)).double(), torch.zeros(len(multipliers)).double()
+    torch.testing.assert_close(numbers(steering.scaled(0)), torch.cat([ones, zeros]))
+    torch.testing.assert_close(numbers(steering.scaled(1)), numbers(steering))
+
+
+def test_what_gained_features_are_causal_for_survives(tmp_path):
+    known = [SteeredFeature(1, 8, "joy", 0.25), SteeredFeature(2, 3, "fear", 1.5)]
+    Steering("targeted", some_gains(2.5), causal=known).save(tmp_path)
+    assert Steering.load(tmp_path).causal == known and Steering.load(tmp_path).scaled(0.5).causal == known
+    facts = json.loads((tmp_path / "steering.json").read_text())
+    assert facts.pop("causal")[0] == {"layer": 1, "feature": 8, "emotion": "joy", "effect": 0.25}
+    (tmp_path / "steering.json").write_text(json.dumps(facts))  # as versions wrote it that did not keep them
+    back = Steering.load(tmp_path)
+    assert back.causal == [] and torch.equal(back.gains[1].gains, some_gains(2.5)[1].gains)
+
+
+def test_a_fit_and_what_comes_of_it_are_one_formula(llama, stack):
+    """The last step's edit, gates, gains and vectors together, is that of the steering that is kept."""
+    captured = capture(llama, PROMPTS * 4, answers=LABELS, keep_cache=True)
+    others = capture(llama, [p.replace("Text", "Note") for p in PROMPTS * 4], answers=LABELS, keep_cache=True)
+    data = FitData(llama, stack, LABELS, [(captured, torch.arange(20) % 6)], anchors={"others": [others]})
+    features = [SteeredFeature(1, f, "joy", 1.0) for f in (3, 8)]
+    logits = {}
+
+    def note(step, examples, anchors):
+        logits["examples"], logits["anchors"] = examples, anchors
+
+    steering = fit(data, Plan("gated", "x", features, [1, 2], gated=True, pull=0.0), steps=10, note=note)
+    assert steering.gates.keys() == steering.vectors.keys() == {1, 2} and steering.gains.keys() == {1}
+    assert steering.causal == features
+    for name, texts in (("examples", captured), ("anchors", others)):
+        again = answers_under(llama, texts, steering.edits(stack))
+        torch.testing.assert_close(again, logits[name], atol=1e-4, rtol=0)
+    assert (logits["examples"] - captured.answer_logits).abs().max() > 0.01
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -97,7 +146,7 @@ def test_a_steering_of_another_model_is_refused(llama, stack):
 
 def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(llama, stack):
     captured = capture(llama, PROMPTS * 4, answers=LABELS, keep_cache=True)
-    data = FitData([(captured, torch.arange(20) % 6)], 6)
+    data = FitData(llama, stack, LABELS, [(captured, torch.arange(20) % 6)])
     top = stack.encode(1, captured.residuals[1]).sum(0).topk(6).indices.tolist()
     features = [SteeredFeature(1, f, "joy", 1.0) for f in top]
     losses = []
@@ -106,9 +155,7 @@ def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(lla
         losses.append(torch.nn.functional.cross_entropy(logits, data.gold).item())
 
     def gains(pull: float, note=None) -> torch.Tensor:
-        return (
-            fit(llama, stack, data, Plan("global", "x", features, pull=pull), Rows.whole(data), 20, note).gains[1].gains
-        )
+        return fit(data, Plan("global", "x", features, pull=pull), steps=20, note=note).gains[1].gains
 
     free, held = gains(0.0, note), gains(100.0)
     assert losses[-1] < losses[0]
@@ -117,11 +164,11 @@ def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(lla
 
 def test_fluency_of_no_steering_is_one_and_of_a_wild_one_is_not(llama, stack):
     documents = ["The dog ran down the street in the rain.", "A letter came in the morning. " * 3]
-    weights = resample_weights(range(2), 100, 0)
-    plain = fluency(llama, documents, lambda: Steering("none").applied(llama, stack), weights)
+    bootstrap = Bootstrap(range(2), 100, 0)
+    plain = fluency(llama, documents, lambda: Steering("none").applied(llama, stack), bootstrap)
     assert plain.perplexity_ratio.value == pytest.approx(1, abs=1e-6) and plain.kl.value == pytest.approx(0, abs=1e-6)
     wild = Steering("test", vectors={1: torch.randn(32) * 20})
-    steered = fluency(llama, documents, lambda: wild.applied(llama, stack), weights)
+    steered = fluency(llama, documents, lambda: wild.applied(llama, stack), bootstrap)
     assert steered.kl.value > 0.05 and steered.perplexity == pytest.approx(plain.perplexity)
 
 

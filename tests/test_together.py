@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.analysis.baselines import Ablation, baseline_effects, emotion_directions, mean_differences, probe_weights
 from interp.analysis.emotions_compared import EmotionTables, emotions_compared
 from interp.analysis.labelled import LabelledExamples
 from interp.analysis.together import (
@@ -97,34 +96,6 @@ def test_features_that_fire_on_texts_of_others():
     assert found.loc[("fear", "joy"), "share"] == 1 and found.loc[("fear", "joy"), "common"] == 1
     assert found.loc[("fear", "joy"), "n_features"] == 1 and ("joy", "fear") not in found.index  # nothing but common
     assert found.loc[("joy", "anger"), "share"] == 0
-
-
-# ---------------------------------------------------------------------------------------- the field's ablations
-
-
-def test_directions_point_to_the_emotion_that_was_planted():
-    rng = np.random.default_rng(0)
-    axes = np.eye(8)[:3]
-    residuals = rng.normal(size=(60, 8)) + 6 * axes[EXAMPLES.gold]
-    found = emotion_directions(residuals, EXAMPLES.gold, 4, seed=0)  # the fourth emotion has no examples
-    for name in ("mean difference direction", "probe direction"):
-        units, centre = found[name]
-        assert (units[:3] @ axes.T).argmax(1).tolist() == [0, 1, 2] and not units[3].any()
-        np.testing.assert_allclose(np.linalg.norm(units[:3], axis=1), 1)
-        np.testing.assert_allclose(centre, residuals.mean(0))
-    assert not np.allclose(found["random direction"].units, found["probe direction"].units)
-
-
-def test_directions_of_a_single_emotion_are_none():
-    one = np.zeros(5, int)
-    assert not mean_differences(np.ones((5, 2)), one, 2).any() and not probe_weights(np.ones((5, 2)), one, 2).any()
-
-
-def test_baselines_are_means_by_emotion_in_order_of_layers():
-    falls = {Ablation(10, "mlp, zero"): 1.0 * EXAMPLES.gold, Ablation(2, "mlp, zero"): np.zeros(3 * EACH)}
-    table = baseline_effects(falls, EXAMPLES)
-    assert table["layer"].tolist() == [2, 10] * 3 and table["emotion"].tolist() == np.repeat(LABELS, 2).tolist()
-    assert table.loc[table["layer"] == 10, "effect"].tolist() == [0, 1, 2] and set(table["n"]) == {EACH}
 
 
 # ---------------------------------------------------------------------------------------- emotions side by side

@@ -12,17 +12,17 @@ from conftest import SENTENCES, WORDS, build_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from interp import UserError, capture, load_model
+from interp.engine.words import Continuation, Trees, ending_tokens
 from interp.errors import InterpWarning
 from interp.models.answers import Answers
 from interp.models.language_model import LanguageModel
 from interp.steering import Steering
 from interp.steering.generating import stream
-from interp.surveys.express.choosing import Continuation, Trees, ending_tokens
 from interp.surveys.express.prompting import Style, build_prompt
 from interp.surveys.express.segments import Segment
 from interp.surveys.reliability.answering import answer, chat, option_tokens
 from interp.surveys.reliability.questionnaires import Item
-from interp.surveys.reliability.variations import Asked, Variation, expand
+from interp.surveys.reliability.variations import Variation, VariedPrompt, expand
 from interp.texts.prompts import Prompt, Turn, build_prompts
 
 LABELS = ["anger", "fear", "joy", "sadness"]
@@ -350,7 +350,7 @@ def test_options_are_the_tokens_they_have_in_the_prompt(prefixing):
         spelled = [behind(prefixing, prompt, f"{b}{c}") for c in (option, option.capitalize()) for b in ("", " ")]
         assert set(own) >= {ids[0] for ids in spelled if len(ids) == 1}
         assert behind(prefixing, prompt, f" {option}")[0] in own
-    (p,) = answer(prefixing, [Asked(prompt, ("joy", "fear"), {})]).probabilities
+    (p,) = answer(prefixing, [VariedPrompt(prompt, ("joy", "fear"), {})]).probabilities
     with torch.no_grad():
         ids = torch.tensor([prefixing.tokenizer(prompt)["input_ids"]])
         whole = prefixing.hf(ids).logits[0, -1].float().softmax(-1)

@@ -11,7 +11,7 @@ from interp import capture
 from interp.files.folder import RunFolder
 from interp.run.config import config_of
 from interp.run.session import Session
-from interp.run.stages.tuning import LowRankTuning, tuned
+from interp.steering.tuning import LowRankTuning, tuned
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -44,17 +44,17 @@ def test_it_stands_beside_the_steerings(world, tmp_path):  # noqa: F811
     pd.testing.assert_frame_equal(scores.loc[others.index], others)  # nobody else is touched by it
 
 
-def test_it_learns(world, tmp_path, monkeypatch):  # noqa: F811
+def test_it_learns(world, tmp_path):  # noqa: F811
     folder = start(world, tmp_path).folder
     session = Session(config_of(folder), RunFolder(folder))
     rows = session.role("fit")
-    monkeypatch.setattr(Session, "gold", lambda self, rows: np.zeros(len(rows), int))
     prompts = session.prompts([session.examples[r][1].text for r in rows])
 
     def share() -> float:
         return capture(session.model, prompts, answers=LABELS).answer_log_probabilities[:, 0].exp().mean().item()
 
-    before, tuning = share(), tuned(session, 4)
+    gold = np.zeros(len(rows), int)
+    before, tuning = share(), tuned(session.model, prompts, gold, session.answers.first, 4, seed=0)
     with tuning.applied():
         assert share() > before + 0.2
     assert share() == before

@@ -19,14 +19,14 @@ from experiments.tiny_model import train_model, train_saes
 from interp import capture, load_corpus, load_model, load_saes
 from interp.engine.capture import Captured
 from interp.evaluation.fluency import fluency
-from interp.texts.plain_documents import load_plain_text
 from interp.evaluation.recognition import recognition_scores
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
-from interp.statistics import resample_weights
+from interp.statistics import Bootstrap
 from interp.steering import Steering
 from interp.texts.emotions import EKMAN
 from interp.texts.examples import Example
+from interp.texts.plain_documents import load_plain_text
 from interp.texts.prompts import build_prompts
 from interp.training.residuals import Reading, RowReader
 from interp.training.texts import Piece
@@ -55,9 +55,9 @@ def recognition(model: LanguageModel, data: Path) -> dict[str, dict]:
     for title, (name, folder, split) in tqdm(CORPORA.items(), desc="recognition"):
         examples = load_corpus(name, split=split, path=data / folder if folder else None)
         captured, gold = read(model, examples)
-        weights = resample_weights([e.group for e in examples], 1000, 0)
-        found = recognition_scores(gold, captured.answer_logits.argmax(1).numpy(), EKMAN, weights)
-        scores[title] = {k: [round(e.value, 4), round(e.low, 4), round(e.high, 4), e.n] for k, e in found.items()}
+        bootstrap = Bootstrap([e.group for e in examples])
+        found = recognition_scores(gold, captured.answer_logits.argmax(1).numpy(), EKMAN, bootstrap)
+        scores[title] = {k: [round(e.value, 4), round(e.ci_low, 4), round(e.ci_high, 4), e.n] for k, e in found.items()}
     return scores
 
 
@@ -117,8 +117,8 @@ def perplexities(model: LanguageModel, data: Path) -> dict[str, float]:
     found = {}
     nothing = Steering("none")
     for name, documents in (("movie reviews", reviews), ("bundled plain text", load_plain_text(None))):
-        weights = resample_weights(range(len(documents)), 100, 0)
-        found[name] = round(fluency(model, documents, lambda: nothing.applied(model), weights).perplexity, 2)
+        bootstrap = Bootstrap(range(len(documents)), 100)
+        found[name] = round(fluency(model, documents, lambda: nothing.applied(model), bootstrap).perplexity, 2)
     return found
 
 

@@ -18,7 +18,6 @@ from interp.engine.capture import Captured
 from interp.engine.modules import Part, module_outputs, residuals_with
 from interp.engine.variants import answers_under_each
 from interp.models.language_model import LanguageModel
-from interp.statistics import mean_estimates
 
 Array = np.ndarray
 PARTS: tuple[Part, ...] = ("attention", "mlp")
@@ -136,9 +135,12 @@ def ablation_effects(
         for part, rows in residuals_with(model, captured, layer=layer, values=values).items():
             for column, how in enumerate(("zero", "mean")):
                 edits[Ablation(layer, f"{part}, {how}")] = {layer: partial(_given, rows[:, column])}
-    logits = {"clean": captured.answer_logits, **answers_under_each(model, captured, edits)}
-    of_gold = {key: x.log_softmax(-1).gather(1, target[:, None])[:, 0] for key, x in logits.items()}
-    return {ablation: of_gold["clean"] - of_gold[ablation] for ablation in edits}
+
+    def of_gold(logits: Float[Tensor, "example answer"]) -> Float[Tensor, " example"]:
+        return logits.log_softmax(-1).gather(1, target[:, None])[:, 0]
+
+    clean = of_gold(captured.answer_logits)
+    return {a: clean - of_gold(logits) for a, logits in answers_under_each(model, captured, edits).items()}
 
 
 def _without(
@@ -169,7 +171,7 @@ def baseline_effects(effects: Mapping[Ablation, Float[Array, " example"]], examp
         if not len(members):
             continue
         values = np.stack([effects[a][members] for a in ablations], 1)
-        mean, low, high = mean_estimates(values, examples.weights(members, f"baselines {label}"))
+        mean, low, high = examples.bootstrap(members, f"baselines {label}").means(values)
         part = pd.DataFrame(ablations, columns=["layer", "method"])
         parts.append(part.assign(emotion=label, n=len(members), effect=mean, ci_low=low, ci_high=high))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

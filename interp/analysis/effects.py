@@ -17,7 +17,6 @@ from interp.analysis.effect_rows import causal_features
 from interp.analysis.labelled import LabelledExamples
 from interp.analysis.rules import CONTROL_QUANTILE, Q_LEVEL
 from interp.analysis.specificity import q_values, specificity
-from interp.statistics import mean_estimates
 
 Array = np.ndarray
 
@@ -39,18 +38,20 @@ def is_causal(effects: pd.DataFrame) -> pd.Series:
 
 
 def dense(
-    measured: pd.DataFrame, column: str, features: pd.DataFrame, examples: LabelledExamples
-) -> Float[Array, "example feature"]:
-    """A measured column of some features on every example, 0 where a feature is inactive.
+    measured: pd.DataFrame, columns: Sequence[str], features: pd.DataFrame, examples: LabelledExamples
+) -> Float[Array, "column example feature"]:
+    """Measured columns of some features on some examples, 0 where a feature is inactive.
 
     Args:
         features: columns layer and feature, no two alike.
     """
     keys = ["layer", "feature"]
-    place = pd.MultiIndex.from_frame(features[keys]).get_indexer(pd.MultiIndex.from_frame(measured[keys]))
-    asked = place >= 0
-    values = np.zeros((len(examples), len(features)))
-    values[examples.places(measured["row"][asked]), place[asked]] = measured.loc[asked, column]
+    feature = pd.MultiIndex.from_frame(features[keys]).get_indexer(pd.MultiIndex.from_frame(measured[keys]))
+    example = examples.places(measured["row"])
+    asked = (feature >= 0) & (example >= 0)
+    values = np.zeros((len(columns), len(examples), len(features)))
+    for column, name in zip(values, columns, strict=True):
+        column[example[asked], feature[asked]] = measured.loc[asked, name]
     return values
 
 
@@ -74,11 +75,9 @@ def mean_effects(
         members, traced = examples.members(emotion), candidates[candidates["emotion"] == label]
         if not len(members) or not len(traced):
             continue
-        effect, flipped, active = (
-            dense(measured.assign(active=1), column, traced, examples)[members]
-            for column in ("effect", "flipped", "active")
-        )
-        mean, low, high = mean_estimates(effect, examples.weights(members, f"effects {role} {label}"))
+        columns = ("effect", "flipped", "active")
+        effect, flipped, active = dense(measured.assign(active=1), columns, traced, examples.only(members))
+        mean, low, high = examples.bootstrap(members, f"effects {role} {label}").means(effect)
         counts = {"n": len(members), "n_active": active.sum(0).astype(int), "flip_rate": flipped.mean(0)}
         tables.append(traced.assign(role=role, effect=mean, ci_low=low, ci_high=high, **counts))
     return pd.concat(tables).sort_index(ignore_index=True)
@@ -102,7 +101,7 @@ def with_specificity(
     for emotion, label in enumerate(examples.labels):
         own = tested & (effects["emotion"] == label).to_numpy()
         if own.any():
-            falls = dense(measured, str(emotion), effects[own], examples)
+            (falls,) = dense(measured, [str(emotion)], effects[own], examples)
             values[:, own] = specificity(falls, examples.gold == emotion, examples.groups)
     q = np.full(len(effects), np.nan)
     q[tested] = q_values(values[2, tested], pool)

@@ -2,13 +2,13 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from interp.statistics import mean_estimates, resample_weights
+from interp.statistics import RESAMPLES, Bootstrap
 
 Array = np.ndarray
 
@@ -35,7 +35,7 @@ class LabelledExamples:
     gold: Int[Array, " example"]
     groups: Array
     rows: Int[Array, " example"] = field(default_factory=lambda: np.zeros(0, int))
-    resamples: int = 1000
+    resamples: int = RESAMPLES
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,15 +54,19 @@ class LabelledExamples:
         """Places of an emotion's examples."""
         return np.flatnonzero(self.gold == emotion)
 
+    def only(self, places: Int[Array, " chosen"]) -> "LabelledExamples":
+        """Some of them, with the numbers that they have here."""
+        return replace(self, gold=self.gold[places], groups=self.groups[places], rows=self.rows[places])
+
     def places(self, rows: Sequence[int] | Array) -> Int[Array, " row"]:
-        """Places of the examples that measurements name by these numbers."""
+        """Places of the examples that measurements name by these numbers; -1 where it is none of these."""
         return pd.Index(self.rows).get_indexer(pd.Index(rows))
 
-    def weights(self, members: Int[Array, " member"], purpose: str) -> Float[Array, "resample member"]:
-        """Bootstrap weights of some examples, drawn by their groups."""
-        return resample_weights(self.groups[members].tolist(), self.resamples, seed_for(self.seed, purpose))
+    def bootstrap(self, members: Int[Array, " member"], purpose: str) -> Bootstrap:
+        """Resamples of some of the examples, drawn by their groups."""
+        return Bootstrap(self.groups[members].tolist(), self.resamples, seed_for(self.seed, purpose))
 
     def mean(self, values: Float[Array, " member"], members: Int[Array, " member"], purpose: str) -> dict[str, float]:
         """Columns n, effect, ci_low and ci_high: a mean over some examples with its 95 % bootstrap interval."""
-        (mean,), (low,), (high,) = mean_estimates(values[:, None], self.weights(members, purpose))
+        (mean,), (low,), (high,) = self.bootstrap(members, purpose).means(values[:, None])
         return {"n": len(members), "effect": float(mean), "ci_low": float(low), "ci_high": float(high)}

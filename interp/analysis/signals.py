@@ -9,16 +9,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+from torch import Tensor
 
 from interp.analysis.features import LayerFeatures
 from interp.analysis.labelled import LabelledExamples
 from interp.analysis.selectivity import MIN_ACTIVE, count_selective
+from interp.engine import answers_under_each, removal
+from interp.engine.capture import Captured
+from interp.models.language_model import LanguageModel
+from interp.saes.stack import SaeStack
 from interp.statistics import Estimate, from_draws, mean_estimate, ratio_estimate
 
 Array = np.ndarray
@@ -37,6 +43,37 @@ class Signal:
     name: str
     estimate: Estimate
     draws: Float[Array, " resample"]
+
+
+@torch.no_grad()
+def causal_signals(
+    model: LanguageModel,
+    saes: SaeStack,
+    captured: Captured,
+    gold: Int[Tensor, " example"],
+    features: Mapping[int, Sequence[int]],
+) -> dict[str, Float[Tensor, "example layer"]]:
+    """Of every layer with features (NaN elsewhere), each example's direct evidence and joint effect (`CAUSAL`).
+
+    Direct evidence: the gold emotion's answer log-probability when the layer's residual is read out as if it were the
+    last. Joint effect: its fall when the layer's features are removed together.
+
+    Args:
+        captured: with keys and values.
+        features: by layer.
+    """
+    target = gold.to(model.device)[:, None]
+
+    def of_gold(logits: Float[Tensor, "example answer"]) -> Float[Tensor, " example"]:
+        return logits.log_softmax(-1).gather(1, target)[:, 0]
+
+    edits = {layer: removal(model, saes, {layer: of_layer}) for layer, of_layer in features.items()}
+    read, lost = torch.full((2, len(gold), model.n_layers), torch.nan, dtype=torch.float64)
+    clean = of_gold(captured.answer_logits)
+    for layer, edited in answers_under_each(model, captured, edits).items():
+        read[:, layer] = of_gold(captured.read_out(model, layer)).cpu()
+        lost[:, layer] = (clean - of_gold(edited)).cpu()
+    return dict(zip(CAUSAL, (read, lost), strict=True))
 
 
 class Probed(NamedTuple):

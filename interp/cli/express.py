@@ -1,16 +1,20 @@
 """`interp express`: the commands. Heavy imports wait until a command runs."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
-from rich.table import Table
 
-from interp.cli.options import Count, Limit, Resamples, Seed, Whole, folder_path
+from interp.cli.options import Count, Resamples, Seed, folder_path
+from interp.defaults import RESAMPLES
 from interp.errors import UserError
+from interp.reporting import Reporter, reporting
+from interp.surveys.express.options import ExpressOptions
+from interp.surveys.terminal import interval, print_table
 from interp.terminal import Screen
 
 if TYPE_CHECKING:
@@ -28,11 +32,11 @@ SHOWN = (
     ("sentiment", "sentiment"),
     ("similarity", "graded similarity"),
 )
-
 LexiconPath = Annotated[
     str | None,
     Parameter(help="Decomposition table (word and ten columns), or `plutchik`; default: the one that ships."),
 ]
+Quiet = Annotated[bool, Parameter(negative=(), help="No progress and no table, only the folder.")]
 
 
 @app.command
@@ -41,7 +45,7 @@ def score(
     *,
     lexicon: LexiconPath = None,
     neighbours: str | None = None,
-    resamples: Resamples = 1000,
+    resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
 ) -> None:
@@ -67,7 +71,7 @@ def score(
     near = None
     if neighbours is not None:
         from interp.models.loading import load_model
-        from interp.surveys.express.neighbours import embedding_neighbours
+        from interp.surveys.express.lexicon import embedding_neighbours
 
         near = embedding_neighbours(load_model(neighbours), table)
     scores = score_answers(read, table, neighbours=near, resamples=resamples, seed=seed)
@@ -80,90 +84,19 @@ def score(
 
 
 @app.command
-def run(
-    *,
-    model: str,
-    segments: str | None = None,
-    mode: Literal["open", "choose"] = "open",
-    shots: Whole = 0,
-    chain_of_thought: bool = False,
-    chat: bool | None = None,
-    limit: Limit = None,
-    lexicon: LexiconPath = None,
-    words: str | None = None,
-    out: Path | None = None,
-    steering: Path | None = None,
-    seed: Seed = 0,
-    device: str = "auto",
-    dtype: str = "auto",
-    resamples: Resamples = 1000,
-    quiet: Annotated[bool, Parameter(negative=())] = False,
-) -> None:
+def run(*, options: Annotated[ExpressOptions, Parameter(name="*")], quiet: Quiet = False) -> None:
     """Ask a model which words stood behind the masks, and score its answers.
 
     A run that was stopped goes on where it was: the same command asks only what has no answer yet.
-
-    Parameters
-    ----------
-    model
-        Bundled name (tiny), folder in Hugging Face format, or hub id.
-    segments
-        CSV or JSONL in the corpus' format, or `hub` for the whole corpus; default: the small corpus that ships.
-    mode
-        open: the model writes words of its own. choose: every word of a list is scored.
-    shots
-        Solved examples before every question, drawn with the seed; their posts are not asked about.
-    chain_of_thought
-        Let the model reason before it answers.
-    chat
-        Ask through the tokenizer's chat template, solved examples as earlier turns; default: for instruction-tuned
-        models.
-    limit
-        At most this many segments, drawn with the seed.
-    words
-        Words to choose from: a JSON list, a CSV with a word column, or one word a line; default: the lexicon's.
-    out
-        Folder for the answers and scores; default: runs/express/MODEL-SETTING.
-    steering
-        A run folder, or any folder that holds a steering: the steered model is asked as well (the steering acts at
-        its own positions), and compared with the unsteered one, segment by segment.
-    resamples
-        Bootstrap resamples over posts; 0: no intervals.
-    quiet
-        No progress and no table, only the folder.
     """
-    from interp.surveys.express.running import Options, run_express
+    from interp.surveys.express.running import run_express
 
-    options = Options(
-        model=model,
-        segments=segments,
-        mode=mode,
-        shots=shots,
-        chain_of_thought=chain_of_thought,
-        chat=chat,
-        limit=limit,
-        lexicon=lexicon,
-        words=words,
-        out=out,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        resamples=resamples,
-    )
-    say: Callable[[str], None] = (lambda line: None) if quiet else _say
-    if steering is not None:
-        from interp.surveys.express.steered import run_steered
-
-        plain, steered, page = run_steered(options, steering, say=say, show_progress=not quiet)
-        if not quiet:
-            show(plain.scores, str(plain.folder))
-            show(steered.scores, str(steered.folder))
-        print(page)
-        return
-    done = run_express(options, say=say, show_progress=not quiet)
-    if not quiet:
-        show(done.scores, str(done.folder))
-    print(done.folder)
+    with reporting(Reporter()) if quiet else nullcontext():
+        done = run_express(options, say=(lambda line: None) if quiet else _say)
+    for one in (done.unsteered, done):
+        if one is not None and not quiet:
+            show(one.scores, str(one.folder))
+    print(done.page or done.folder)
 
 
 @app.command
@@ -172,7 +105,7 @@ def compare(
     out: Path,
     lexicon: LexiconPath = None,
     human: Path | None = None,
-    resamples: Resamples = 1000,
+    resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
 ) -> None:
     """Put several models or settings side by side: one page with table, figures and paired differences.
@@ -249,7 +182,6 @@ def build(
         most_tokens=most_tokens,
         count=count_words if tokenizer is None else _token_counter(tokenizer),
         settings={"words": fingerprint(listed), "tokenizer": tokenizer},
-        progress=_posts_bar,
     )
     for line in built.problems.lines():
         _say(f"skipped: {line}")
@@ -264,17 +196,15 @@ def build(
 
 def show(scores: "Scores", title: str) -> None:
     """The headline scores and their companions as a table on standard output."""
-    table = Table(title=title, caption="95 % bootstrap intervals over posts; n: rows (VRate) or labels")
-    for column in ("", "score", "value", "95 % interval", "n"):
-        table.add_column(column, justify="right" if column in ("value", "n") else "left")
+    rows: list[list[str]] = []
     for section, name in SHOWN:
-        for i, (score_name, row) in enumerate(scores.section(section).iterrows()):
-            interval = "" if row["ci_low"] != row["ci_low"] else f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-            value = "-" if row["value"] != row["value"] else f"{row['value']:.4f}"
-            label = str(score_name).replace("_", " ")
-            table.add_row(name if i == 0 else "", label, value, interval, str(int(row["n"])), end_section=False)
-        table.add_section()
-    Screen().print(table)
+        for score_name, row in scores.section(section).iterrows():
+            value = interval(row["value"], row["ci_low"], row["ci_high"], digits=4)
+            rows.append([name, str(score_name).replace("_", " "), value, str(int(row["n"]))])
+            name = ""
+        rows.append([])
+    caption = "95 % bootstrap intervals over posts; n: rows (VRate) or labels"
+    print_table(("", "score", "value [95 % interval]", "n"), rows, title=title, caption=caption, wrap=True)
     facts = scores.facts["rows"]
     invalid = ", ".join(f"{entry['n']} {reason}" for reason, entry in facts["invalid_answers"].items())
     unknown = sum(scores.facts["unknown_words"]["predicted"].values())
@@ -289,12 +219,6 @@ def _token_counter(name: str) -> Callable[[str], int]:
 
     tokenizer = load_tokenizer(name)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _posts_bar(rows: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    from tqdm import tqdm
-
-    return iter(tqdm(rows, desc="  posts", unit="post", leave=False, delay=1, dynamic_ncols=True))
 
 
 def _say(line: str) -> None:

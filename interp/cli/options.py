@@ -18,7 +18,6 @@ Drawn = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))]
 """Resamples where there is no result without them."""
 Count = Annotated[int, Parameter(validator=Number(gte=1, lte=LARGEST))]
 Limit = Annotated[int | None, Parameter(validator=Number(gte=1, lte=LARGEST))]
-Whole = Annotated[int, Parameter(validator=Number(gte=0, lte=LARGEST))]
 
 
 def _finite(type_: Any, value: Any) -> None:

@@ -4,7 +4,7 @@ from interp.engine.ablation import FeatureEdits, ablate, ablate_jointly, edited_
 from interp.engine.attribution import answer_gradients, attribute, mean_attribution
 from interp.engine.everywhere import ablate_everywhere
 from interp.engine.one_by_one import OneByOne, TracedFeatures, ablate_one_by_one
-from interp.engine.suffix import EngineError, Suffix, answer_scores
+from interp.engine.suffix import EngineError, Suffix
 from interp.engine.variants import answers_given, answers_under, answers_under_each
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "ablate_jointly",
     "ablate_one_by_one",
     "answer_gradients",
-    "answer_scores",
     "answers_given",
     "answers_under",
     "answers_under_each",

@@ -16,8 +16,6 @@ from interp.memory import halved
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 
-select_prompts = PromptCache.select
-
 
 @dataclass(frozen=True)
 class FeatureEdits:

@@ -49,7 +49,7 @@ class KeptBatch:
         if len(parts) == 1 and captured.caches[0].examples == list(range(len(captured.n_tokens))):
             return parts[0]
         places = {
-            example: Place(part, column)
+            example: KeptPrompt(part, column)
             for part, cache in zip(parts, captured.caches, strict=True)
             for column, example in enumerate(cache.examples)
         }
@@ -102,11 +102,15 @@ def _same_keys(cache: PromptCache, prefix: SharedPrefix) -> bool:
     return all(torch.equal(keys[row, :, k : k + len(prefix)], prefix.keys[-1]) for row, k in enumerate(starts))
 
 
-class Place(NamedTuple):
+class KeptPrompt(NamedTuple):
     """A prompt's column in a kept batch."""
 
     batch: KeptBatch
     column: int
+
+
+Place = KeptPrompt
+"""The name it had before."""
 
 
 class _Members(NamedTuple):
@@ -117,7 +121,7 @@ class _Members(NamedTuple):
     columns: Int[Tensor, " member"]
 
 
-def together(places: Sequence[Place], answers: LabelTokens, prefix: SharedPrefix | None) -> Captured:
+def together(places: Sequence[KeptPrompt], answers: LabelTokens, prefix: SharedPrefix | None) -> Captured:
     """A capture of these prompts, in this order, as one cache: left-padded, with the shared prefix put back.
 
     Args:

@@ -255,16 +255,3 @@ def check_unedited(model: LanguageModel, layer: int, difference: Float[Tensor, "
     moved = difference.abs().max().item()
     if not moved <= TOLERANCE[model.dtype]:
         raise EngineError(f"above layer {layer}, a row without an edit moved the answer logits by {moved:.2g}.")
-
-
-def answer_scores(
-    model: LanguageModel,
-    captured: Captured,
-    cache: PromptCache,
-    rows: Rows,
-    layer: int,
-    *,
-    edits: Mapping[int, ResidualEdit] = NONE,
-) -> Float[Tensor, "prompt row answer"]:
-    """`Suffix.scores` of rows that all enter after one layer."""
-    return Suffix(model, captured, cache).scores({layer: rows}, edits)

@@ -72,9 +72,3 @@ class ClozeTest:
                     log_probs = self.model.unembed(before).float().log_softmax(-1)
                     scores[i] = float(log_probs[torch.arange(len(word)), word].mean())
         return scores[::2] > scores[1::2]
-
-
-@torch.no_grad()
-def cloze_right(model: LanguageModel, items: Sequence[Cloze]) -> Bool[np.ndarray, " item"]:
-    """Whether the right word's log-probability per token is above the wrong one's."""
-    return ClozeTest(model, items).right()

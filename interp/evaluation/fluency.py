@@ -11,7 +11,7 @@ from torch import Tensor
 from interp.engine.capture import tokens_in_flight
 from interp.engine.passes import KeptPasses, Steered
 from interp.models.language_model import Encoded, LanguageModel
-from interp.statistics import Estimate, from_draws, ratio_estimate
+from interp.statistics import Bootstrap, Estimate
 
 Array = np.ndarray
 WINDOW = 256
@@ -35,12 +35,7 @@ class PlainText:
     """Documents as windows of tokens, passed once by the model as it is and once under every steering."""
 
     def __init__(
-        self,
-        model: LanguageModel,
-        documents: Sequence[str],
-        *,
-        layers: Collection[int] = (),
-        limit: int | None = None,
+        self, model: LanguageModel, documents: Sequence[str], *, layers: Collection[int] = (), limit: int | None = None
     ) -> None:
         """
         Args:
@@ -56,18 +51,13 @@ class PlainText:
         self._documents = [np.array([i for i, _ in part]) for part in parts]
         self._passes = KeptPasses(model, [model.pad([e for _, e in part]) for part in parts], layers)
 
-    def under(
-        self,
-        steered: Steered,
-        weights: Float[np.ndarray, "resample document"],
-        *,
-        lowest: int | None = None,
-    ) -> FluencyScore:
+    def under(self, steered: Steered, bootstrap: Bootstrap, *, lowest: int | None = None) -> FluencyScore:
         """Perplexity ratio and KL between the text unsteered and inside `steered()`.
 
         Every token of a document counts once, predicted from up to `WINDOW` tokens before it in its window.
 
         Args:
+            bootstrap: of the documents.
             lowest: the lowest layer that is steered, if known: what is below is not computed again.
         """
         loss, steered_loss, divergence, count = (np.zeros(self.n_documents) for _ in range(4))
@@ -75,25 +65,19 @@ class PlainText:
         for (tokens, document, before), after in zip(passes, self._passes.under(steered, lowest), strict=True):
             real = tokens.mask[:, 1:] & tokens.mask[:, :-1]
             of = np.repeat(document, real.sum(1).cpu().numpy())
-            found = _compared(self.model, before[:, :-1][real], after[:, :-1][real], tokens.ids[:, 1:][real])
-            for total, per_token in zip((loss, steered_loss, divergence), found, strict=True):
-                np.add.at(total, of, per_token)
+            per_token = _compared(self.model, before[:, :-1][real], after[:, :-1][real], tokens.ids[:, 1:][real])
+            for total, values in zip((loss, steered_loss, divergence), per_token, strict=True):
+                np.add.at(total, of, values)
             np.add.at(count, of, 1)
-        draws = np.exp((weights @ (steered_loss - loss)) / (weights @ count))
         n = int(count.sum())
-        ratio = from_draws(float(np.exp((steered_loss - loss).sum() / n)), draws, n)
-        kl_estimate = ratio_estimate(divergence, count, weights)
-        return FluencyScore(float(np.exp(loss.sum() / n)), ratio, kl_estimate._replace(n=n))
+        ratio = bootstrap.statistic(lambda w: np.exp((w @ (steered_loss - loss)) / (w @ count)), n)
+        kl = bootstrap.ratio(divergence, count)._replace(n=n)
+        return FluencyScore(float(np.exp(loss.sum() / n)), ratio, kl)
 
 
-def fluency(
-    model: LanguageModel,
-    documents: Sequence[str],
-    steered: Steered,
-    weights: Float[np.ndarray, "resample document"],
-) -> FluencyScore:
+def fluency(model: LanguageModel, documents: Sequence[str], steered: Steered, bootstrap: Bootstrap) -> FluencyScore:
     """Perplexity ratio and KL between two passes over the text, the second inside `steered()` (see `PlainText`)."""
-    return PlainText(model, documents).under(steered, weights)
+    return PlainText(model, documents).under(steered, bootstrap)
 
 
 @torch.no_grad()

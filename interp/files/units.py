@@ -44,6 +44,10 @@ class Units:
         with np.load(path) as stored:
             return dict(stored)
 
+    def array(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The same for a single array."""
+        return self.arrays(name, lambda: {"values": make()})["values"]
+
     def values(self, name: str, make: Callable[[], Any]) -> Any:
         """The same for anything that JSON holds; numbers keep every digit."""
         path = self.path(name).with_name(self.path(name).name + ".json")

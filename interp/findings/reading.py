@@ -1,6 +1,5 @@
 """The files of a run as findings read them: no model, one line for what is damaged."""
 
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
 from interp.analysis.features import load_features
+from interp.analysis.labelled import seed_for
 from interp.errors import DamagedError, UserError
 from interp.files.stored import read_arrays
 from interp.run.reading import RunFiles
@@ -107,4 +107,4 @@ class Run(RunFiles):
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the run's."""
-        return (int(self.config["seed"]) * 1_000_003 + zlib.crc32(purpose.encode())) % 2**32
+        return seed_for(int(self.config["seed"]), purpose)

@@ -300,7 +300,7 @@ class LanguageModel:
             ).logits[:, -1]
         for layer in layers:
             fired = layer in residuals and all((part, layer) in outputs for part in get_args(BlockPart))
-            norm: Site = ("input_norm", layer)
+            norm: tuple[BlockPart, int] = ("input_norm", layer)
             if not fired or self._apart(self.part(norm)(residuals[layer - 1].to(outputs[norm].device)), outputs[norm]):
                 raise UserError(f"{self.name}: layer {layer} is not built as those of other {type(self.hf).__name__}.")
         if self._apart(self.unembed(residuals[self.n_layers - 1]), theirs):

@@ -15,7 +15,7 @@ TENSORS = "steering.safetensors"
 
 
 @dataclass(frozen=True)
-class SteeredFeature:
+class GainedFeature:
     """A feature whose activation the steering multiplies by `gain`, and the emotions it was found causal for."""
 
     layer: int
@@ -33,7 +33,7 @@ class Steered:
         gates: layers at which a gate decides how far.
     """
 
-    features: list[SteeredFeature]
+    features: list[GainedFeature]
     vectors: list[int]
     gates: list[int]
 
@@ -48,7 +48,7 @@ def steered(run: RunFiles) -> Steered | None:
     layers = {kind: sorted({int(k.split(".")[1]) for k in arrays if k.startswith(kind)}) for kind in PARTS}
     causal = run.causal_for()
     features = [
-        SteeredFeature(k, int(f), float(g), causal.get((k, int(f)), []))
+        GainedFeature(k, int(f), float(g), causal.get((k, int(f)), []))
         for k in layers["gains"]
         for f, g in zip(arrays[f"gains.{k}.features"], arrays[f"gains.{k}.gains"], strict=True)
     ]
@@ -84,7 +84,7 @@ def said(run: RunFiles) -> str:
     return f"{text[0].upper()}{text[1:]}{gated} ({name})."
 
 
-def _features_said(run: RunFiles, features: list[SteeredFeature], n_layers: int) -> str:
+def _features_said(run: RunFiles, features: list[GainedFeature], n_layers: int) -> str:
     gains = [f.gain for f in features]
     low, high = min(gains), max(gains)
     times = number(low) if np.isclose(low, high) else f"{number(low)} to {number(high)}"

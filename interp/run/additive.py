@@ -10,7 +10,8 @@ from interp.errors import UserError, nearest
 from interp.files.stored import as_recorded
 from interp.run.reading import RunFiles
 from interp.saes.stack import SaeStack
-from interp.steering.steering import Positions, Steering
+from interp.steering.positions import Positions
+from interp.steering.steering import ModelRecord, Provenance, Steering
 
 FEATURES = 10
 GENTLE = 0.4
@@ -50,5 +51,6 @@ def towards(
         acts = load_features(folder / f"features/layer_{layer:02d}.npz").acts[own][:, features].mean(0)
         directions = saes.directions(int(layer), features.tolist())
         vectors[int(layer)] = strength * (torch.as_tensor(acts, dtype=torch.float32) @ directions.cpu().float())
-    provenance = {"model": {k: run.record["model"][k] for k in ("name", "identity")}, "emotion": emotion}
-    return Steering("additive", vectors=vectors, positions=positions, provenance=provenance | {"strength": strength})
+    model = ModelRecord(name=run.record["model"]["name"], identity=run.record["model"]["identity"])
+    made_with = Provenance(model=model, emotion=emotion, strength=strength)
+    return Steering("additive", vectors=vectors, positions=positions, provenance=made_with)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from interp.defaults import RESAMPLES
 from interp.errors import CONTROL, DamagedError, UserError, nearest, quoted
 from interp.files.scalars import alternatives, hints_of, load_words, typed
 from interp.files.stored import read_record
@@ -215,7 +216,7 @@ class Config:
     tracing: TracingConfig = field(default_factory=TracingConfig)
     steering: SteeringConfig = field(default_factory=SteeringConfig)
     fluency: FluencyConfig = field(default_factory=FluencyConfig)
-    resamples: Annotated[int, Field(strict=True, ge=100, le=1_000_000)] = 1000
+    resamples: Annotated[int, Field(strict=True, ge=100, le=1_000_000)] = RESAMPLES
     """Bootstrap resamples behind every interval."""
     seed: Seed = 0
     device: Annotated[str, AfterValidator(_device)] = "auto"

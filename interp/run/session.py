@@ -183,7 +183,7 @@ class Session(Inputs):
 
         The texts of a run pass the model once; what the passes left behind is kept for all stages.
         """
-        texts = [self.examples[r][1].text for r in rows]
+        texts = self.texts(rows)
         for chunk, captured in self.cached_texts(texts, description, everywhere):
             yield rows[chunk], captured
 
@@ -222,7 +222,7 @@ class Session(Inputs):
                 first axis is the example.
             units: where finished batches are kept, in float32.
         """
-        texts = [self.examples[r][1].text for r in asked] if isinstance(asked, np.ndarray) else list(asked)
+        texts = self.texts(asked) if isinstance(asked, np.ndarray) else list(asked)
         out: dict[str, torch.Tensor] = {}
         for k, chunk in enumerate(self.progress(self.chunks(texts), description, "batch")):
 
@@ -284,6 +284,9 @@ class Session(Inputs):
     def role(self, role: str) -> np.ndarray:
         """Row numbers of the examples with that role."""
         return np.flatnonzero(self.table["role"] == role)
+
+    def texts(self, rows: np.ndarray) -> list[str]:
+        return [self.examples[row][1].text for row in rows]
 
     def gold(self, rows: np.ndarray) -> np.ndarray:
         """Index of the gold emotion in `labels`."""

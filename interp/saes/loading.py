@@ -2,10 +2,10 @@
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,33 @@ from interp.saes.stack import SaeSource, SaeStack, warn_partial
 
 FEW = 2
 """SAEs in memory at once where all together would take more than a quarter of it."""
+
+
+class SaesRecord(TypedDict, total=False):
+    """The SAEs that something was made with: what `load_saes` was told, what they were, and which layers they had."""
+
+    name: str
+    layers: Sequence[int] | None
+    width: str | int | None
+    l0: float | str | None
+    resident: int | None
+    force: bool
+    identity: str
+    covered: Sequence[int]
+
+
+def saes_record(saes: SaeStack, options: Mapping[str, Any]) -> SaesRecord:
+    """
+    Args:
+        options: what they were loaded with.
+    """
+    return cast(SaesRecord, {**options, "identity": saes.identity, "covered": saes.layers})
+
+
+def load_recorded(record: SaesRecord, model: LanguageModel, layers: Sequence[int]) -> SaeStack:
+    """Some layers of recorded SAEs, loaded by their name."""
+    options = {name: value for name, value in record.items() if name not in ("identity", "covered")}
+    return load_saes(model=model, **cast(Any, {**options, "layers": layers}))
 
 
 def load_saes(

@@ -1,11 +1,11 @@
 """A steering as data: gains, gates and vectors, by layer; one function of the residual that never sees a label."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, NamedTuple, TypedDict, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -17,21 +17,45 @@ from interp.engine.ablation import ResidualEdit
 from interp.errors import DamagedError, UserError
 from interp.files.folder import read_json, write_json, writing
 from interp.models.language_model import Edit, LanguageModel
-from interp.models.placing import Placing
-from interp.saes.loading import load_saes
+from interp.saes.loading import SaesRecord, load_recorded
 from interp.saes.stack import SaeStack
+from interp.steering.positions import Positions, placed
 
 TENSORS, FACTS = "steering.safetensors", "steering.json"
-Positions = Literal["answer", "all", "generated"]
-"""Where a steering acts: the prompt's last token; every token; the prompt's last token and all that is generated.
 
-By the position in the text, however it is cut into passes (`interp.models.placing`).
-"""
-WHERE: Mapping[Positions, str] = {
-    "answer": "the prompt's last token",
-    "generated": "the prompt's last token and all that is generated",
-    "all": "every position",
-}
+
+class SteeredFeature(NamedTuple):
+    """A causal feature that may be steered, the emotion it was found causal for, and its effect there (nats)."""
+
+    layer: int
+    feature: int
+    emotion: str
+    effect: float
+
+
+class ModelRecord(TypedDict, total=False):
+    """The model that something was made with."""
+
+    name: str
+    identity: str
+
+
+class Provenance(TypedDict, total=False):
+    """What a steering was made with and how it was chosen; a run's own and those made by hand say different parts."""
+
+    model: ModelRecord
+    saes: SaesRecord
+    labels: Sequence[str]
+    setting: str
+    reason: str
+    fit_macro_f1: float
+    unsteered_fit_macro_f1: float
+    fit_gain_of_choosing: Mapping[str, float]
+    n_fit: int
+    n_anchors: Mapping[str, int]
+    seed: int
+    emotion: str
+    strength: float
 
 
 @dataclass(frozen=True)
@@ -62,6 +86,7 @@ class Steering:
         gates: by layer; without one, the layer's gains and vector act everywhere in full.
         positions: where `applied` acts.
         provenance: model and SAE names and identities, and how the steering was chosen.
+        causal: of the features with gains, those that were found causal, with emotion and effect.
     """
 
     method: str
@@ -69,7 +94,8 @@ class Steering:
     vectors: Mapping[int, Float[Tensor, " d_model"]] = field(default_factory=dict)
     gates: Mapping[int, Gate] = field(default_factory=dict)
     positions: Positions = "all"
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+    causal: Sequence[SteeredFeature] = ()
 
     @property
     def layers(self) -> list[int]:
@@ -97,8 +123,9 @@ class Steering:
         Raises:
             UserError: no SAE at a layer whose features are read, or a feature it does not have.
         """
-        few = saes.restricted({layer: self._read(layer).tolist() for layer in self.layers if len(self._read(layer))})
-        return {layer: self._edit(layer, few) for layer in self.layers}
+        read = {layer: self._read(layer).tolist() for layer in self.layers}
+        restricted = saes.restricted({layer: features for layer, features in read.items() if features})
+        return {layer: self._edit(layer, restricted) for layer in self.layers}
 
     def _read(self, layer: int) -> Int[Tensor, " feature"]:
         """Features of a layer whose activations are needed: those of its gains, then those of its gate."""
@@ -107,26 +134,24 @@ class Steering:
 
     def _edit(self, layer: int, saes: SaeStack) -> ResidualEdit:
         """One gather of activations and one matrix product: columns of the change, and a last one for the gate."""
-        own, gate, vector = self.gains.get(layer), self.gates.get(layer), self.vectors.get(layer)
-        if own is None and gate is None:
-            return lambda x: x if vector is None else x + vector.to(x.device, x.dtype)
+        gains, gate, vector = self.gains.get(layer), self.gates.get(layer), self.vectors.get(layer)
+        if gains is None and gate is None:
+            return lambda x: x if vector is None else steered(x, vector)
         device = saes.device(layer)
         index = self._read(layer).to(device)
         directions = saes.directions(layer, index)
-        n_gains = 0 if own is None else len(own.features)
+        n_gains = 0 if gains is None else len(gains.features)
         product = directions.new_zeros(len(index), directions.shape[1] + 1)
-        if own is not None:
-            product[:n_gains, :-1] = (own.gains.to(device) - 1)[:, None] * directions[:n_gains]
+        if gains is not None:
+            product[:n_gains, :-1] = (gains.gains.to(device) - 1)[:, None] * directions[:n_gains]
         if gate is not None:
             product[n_gains:, -1] = gate.weights.to(device)
         constant = 0 if vector is None else vector.to(device)
 
         def edit(x: Tensor) -> Tensor:
-            found = saes.encode_features(layer, x, index) @ product
-            change = found[..., :-1] + constant
-            if gate is not None:
-                change = change * torch.sigmoid(found[..., -1:] + gate.bias)
-            return x + change.to(x.device, x.dtype)
+            columns = saes.encode_features(layer, x, index) @ product
+            opening = None if gate is None else columns[..., -1] + gate.bias
+            return steered(x, columns[..., :-1] + constant, opening)
 
         return edit
 
@@ -158,7 +183,7 @@ class Steering:
         stack = self.loaded_saes(model) if saes is None else saes
         self.check(model, stack if self.sparse else None)
         where = positions or self.positions
-        return {k: _at(where, e, model.placing) for k, e in self.edits(stack).items()}
+        return {layer: placed(where, edit, model.placing) for layer, edit in self.edits(stack).items()}
 
     def loaded_saes(self, model: LanguageModel) -> SaeStack:
         """The SAEs that it was made with, of the layers whose features it reads, loaded by their name.
@@ -169,8 +194,7 @@ class Steering:
         self.check(model)
         if not self.sparse:
             return SaeStack({}, "none", "none")
-        options = {k: v for k, v in self.provenance["saes"].items() if k not in ("identity", "covered")}
-        return load_saes(model=model, **{**options, "layers": sorted({*self.gains, *self.gates})})
+        return load_recorded(self.provenance["saes"], model, sorted({*self.gains, *self.gates}))
 
     def check(self, model: LanguageModel, saes: SaeStack | None = None) -> None:
         """
@@ -188,13 +212,13 @@ class Steering:
             if self.sparse and "saes" not in self.provenance:
                 raise UserError("This steering does not say which SAEs it was made with; give them as `saes`.")
             return
-        theirs = self.provenance.get("saes", {})
+        made_with = self.provenance.get("saes", {})
         # An identity is that of all layers loaded; of a part of them only the name can be compared.
-        whole = theirs.get("covered") == saes.layers
-        mine = {"identity": saes.identity} if whole else {"name": saes.name}
-        if self.sparse and any(theirs.get(k, v) != v for k, v in mine.items()):
+        whole = made_with.get("covered") == saes.layers
+        given = {"identity": saes.identity} if whole else {"name": saes.name}
+        if self.sparse and any(made_with.get(k, v) != v for k, v in given.items()):
             raise UserError(
-                f"This steering was made with SAEs {theirs.get('name')} ({theirs.get('identity')});"
+                f"This steering was made with SAEs {made_with.get('name')} ({made_with.get('identity')});"
                 f" given were {saes.name} ({saes.identity})."
             )
         for layer in {*self.gains, *self.gates}:
@@ -212,7 +236,7 @@ class Steering:
         with writing(folder / TENSORS) as part:
             save_file({k: v.detach().cpu().clone().contiguous() for k, v in sorted(tensors.items())}, part)
         facts = {"format": 2, "method": self.method, "positions": self.positions}
-        write_json(folder / FACTS, {**facts, **self.provenance})
+        write_json(folder / FACTS, {**facts, **self.provenance, "causal": [f._asdict() for f in self.causal]})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Steering":
@@ -233,7 +257,7 @@ class Steering:
             raise UserError(f"{path / FACTS} is not a steering this version reads.")
         try:
             return _from_tensors(facts, tensors)
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, TypeError) as error:
             raise UserError(f"{path} holds an incomplete steering ({error}); make it again.") from None
 
 
@@ -254,26 +278,24 @@ def _from_tensors(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Steer
     method, positions = facts.pop("method"), facts.pop("positions")
     if positions not in get_args(Positions):
         raise ValueError(f"unknown positions {positions!r}")
-    return Steering(method, gains, vectors, gates, positions, facts)
+    causal = [SteeredFeature(**feature) for feature in facts.pop("causal", ())]
+    return Steering(method, gains, vectors, gates, positions, cast(Provenance, facts), causal)
+
+
+def steered(
+    x: Float[Tensor, "*row d_model"], change: Float[Tensor, "... d_model"], opening: Float[Tensor, "*row"] | None = None
+) -> Float[Tensor, "*row d_model"]:
+    """The formula of every steering: `x + sigmoid(opening) * change`, in the dtype of x.
+
+    Args:
+        change: sum over gained features of (gain - 1) * a(x) * direction, plus the layer's vector.
+        opening: a(x) @ weights + bias of the layer's gate; None: no gate, the change is made in full.
+    """
+    if opening is not None:
+        change = change * torch.sigmoid(opening)[..., None]
+    return x + change.to(x.device, x.dtype)
 
 
 def _power(gains: Tensor, strength: float) -> Tensor:
     """Gains of zero (ablation) are mixed with one linearly, since they have no logarithm."""
     return torch.where(gains > 0, gains.clamp_min(1e-12) ** strength, (1 - strength * (1 - gains)).clamp_min(0))
-
-
-def _at(positions: Positions, edit: Callable[[Tensor], Tensor], placing: Placing) -> Edit:
-    """The edit where it is wanted, by the absolute position of a pass's tokens: what is cached makes no difference."""
-    if positions == "all":
-        return edit
-
-    def placed(x: Tensor) -> Tensor | None:
-        span = placing.span
-        assert span is not None, "a steering's hooks are used inside `LanguageModel.edited`"
-        where = span.answer if positions == "answer" else span.from_answer
-        here = x[:, where]
-        if not here.shape[1]:
-            return None
-        return torch.cat([x[:, : where.start], edit(here), x[:, where.start + here.shape[1] :]], dim=1)
-
-    return placed

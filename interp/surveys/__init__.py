@@ -1,1 +1,1 @@
-"""Asking a model many things: EXPRESS's self-disclosed emotions, and whether answers survive the way of asking."""
+"""Asking a model many things: EXPRESS, reliability, and what any survey needs, whatever it asks."""

@@ -102,12 +102,12 @@ def load_corpus(
             left_out["with other labels"] += 1
     if not examples:
         shown = ", ".join(printable(label) for label, _ in others.most_common(SHOWN_LABELS))
-        broken = f"; left out: {'; '.join(problems.lines())}" if problems.total else ""
+        broken = f"; left out: {'; '.join(problems.lines())}" if problems else ""
         raise UserError(
             f"Corpus {name!r} has no usable rows in split {split!r}: {len(rows)} rows read, none with text and exactly"
             f" one of the labels {', '.join(labels)} (its labels: {shown or 'none'}){broken}."
         )
-    if name not in BUNDLED_TEXTS or problems.total or left_out["without text"]:
+    if name not in BUNDLED_TEXTS or problems or left_out["without text"]:
         _tell(name, split, left_out, others, problems)
     if odd_ids:
         text = f"Corpus {name!r}: {count(odd_ids)} with an id that is blank or repeated: rows go by their number."
@@ -183,7 +183,7 @@ def _tell(name: str, split: str, left_out: Counter[str], others: Counter[str], p
     if parts:
         text = f"Corpus {name!r}, split {split!r}: {'; '.join(parts)}: left out."
         warnings.warn(text, InterpWarning, stacklevel=3)
-    if problems.total:
+    if problems:
         warnings.warn(f"Corpus {name!r}: left out {'; '.join(problems.lines())}.", InterpWarning, stacklevel=3)
 
 

@@ -16,7 +16,6 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -24,7 +23,7 @@ from interp.errors import InterpWarning, UserError, nearest
 from interp.texts.delimited import LONGEST_CELL, Splitter
 from interp.texts.mending import halves, is_utf8, is_whole, mend, printable
 
-SHOWN_ROWS = 10
+SHOWN_ROWS, SHOWN_PROBLEMS = 10, 3
 LONGEST_LINE = 2 * LONGEST_CELL
 LARGEST_JSON = 2**30
 """Characters of a JSON that is read whole."""
@@ -39,25 +38,62 @@ PARTS = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNOREC
 """How the files of a folder of Parquet say which split they are."""
 
 
-@dataclass
-class Problems:
-    """Rows that were left out, by reason. Row 1 is the first line of a file, so a table's header."""
+class Problem(NamedTuple):
+    """One thing wrong with one row.
 
-    rows: dict[str, list[int]] = field(default_factory=dict)
+    Attributes:
+        kind: what sort of thing it is; problems are counted by it.
+        file: the input's name, where there are several.
+        row: as its reader counts rows.
+        question: what the row asks, where that is known.
+        what: what was found, and what was done about it.
+    """
 
-    def add(self, reason: str, row: int) -> None:
-        self.rows.setdefault(reason, []).append(row)
+    kind: str
+    file: str
+    row: int
+    question: str = ""
+    what: str = ""
+
+    def __str__(self) -> str:
+        return f"row {self.row}{f' ({self.question})' if self.question else ''}: {self.what}"
+
+
+class Problems(list[Problem]):
+    """Rows that cannot be used as they are, in the order found. Row 1 is the first line of a file, a table's header."""
+
+    def add(self, kind: str, row: int, what: str = "", *, question: str = "", file: str = "") -> None:
+        self.append(Problem(kind, file, row, question, what))
+
+    def add_unreadable(self, others: "Problems", file: str) -> None:
+        """Rows that could not even be read, as one kind; their reason becomes what was found."""
+        for problem in others:
+            self.add("unreadable rows", problem.row, f"{problem.kind}; the row is left out", file=file)
 
     @property
-    def total(self) -> int:
-        return sum(len(rows) for rows in self.rows.values())
+    def rows(self) -> dict[str, list[int]]:
+        """Row numbers by kind."""
+        rows: dict[str, list[int]] = {}
+        for problem in self:
+            rows.setdefault(problem.kind, []).append(problem.row)
+        return rows
 
     def lines(self) -> list[str]:
-        """One line per reason: how many rows, which ones."""
-        return [f"{count(len(rows))}: {reason} ({_places(rows)})" for reason, rows in self.rows.items()]
+        """One line per kind: how many rows, which ones."""
+        return [f"{count(len(rows))}: {kind} ({_places(rows)})" for kind, rows in self.rows.items()]
+
+    def counts(self) -> dict[str, int]:
+        return {kind: len(rows) for kind, rows in sorted(self.rows.items())}
 
     def as_dict(self) -> dict[str, Any]:
-        return {reason: {"n": len(rows), "rows": rows[:1000]} for reason, rows in self.rows.items()}
+        return {kind: {"n": len(rows), "rows": rows[:1000]} for kind, rows in self.rows.items()}
+
+    def warn(self) -> None:
+        """One note per file and kind: how many, and the first few by row."""
+        for file, kind in dict.fromkeys((p.file, p.kind) for p in self):
+            alike = [str(p) for p in self if (p.file, p.kind) == (file, kind)]
+            rest = f"; and {len(alike) - SHOWN_PROBLEMS} more" if len(alike) > SHOWN_PROBLEMS else ""
+            _tell(f"{file}: {kind}: {len(alike)}. {'; '.join(alike[:SHOWN_PROBLEMS])}{rest}.")
 
 
 class Record(NamedTuple):
@@ -123,7 +159,7 @@ def read_lines(path: Path, problems: Problems | None = None) -> Iterator[tuple[i
     for number, line in enumerate(_lines(path), 1):
         bare = line.rstrip("\r\n")
         if not is_utf8(bare):
-            (problems or Problems()).add("is not UTF-8", number)
+            (Problems() if problems is None else problems).add("is not UTF-8", number)
             continue
         if not is_whole(bare):
             mended.add(number, [bare])

@@ -3,7 +3,14 @@
 import pandas as pd
 import torch
 
-from interp.analysis.baselines import Ablation, ablation_effects, baseline_effects, emotion_directions, module_means
+from interp.analysis.baselines import (
+    Ablation,
+    Directions,
+    ablation_effects,
+    baseline_effects,
+    emotion_directions,
+    module_means,
+)
 from interp.analysis.labelled import LabelledExamples
 from interp.engine.capture import Captured
 from interp.run import tables
@@ -29,7 +36,8 @@ def run(session: Session) -> None:
 
 
 def _table(session: Session, examples: LabelledExamples) -> pd.DataFrame:
-    discover, model, directions = session.labelled(session.role("discover")), session.model, {}
+    discover, model = session.labelled(session.role("discover")), session.model
+    directions: dict[Ablation, Directions] = {}
     for layer in session.progress(range(model.n_layers), "directions", "layer"):
         residuals = session.residuals(layer)[discover.rows].float().numpy()
         seed = session.seed(f"random direction {layer}")

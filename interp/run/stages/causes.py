@@ -86,7 +86,7 @@ def _insertion(session: Session, features: Features, rows: np.ndarray) -> dict[i
 
 def _active(session: Session, sets: list[CausalSet], examples: LabelledExamples) -> dict[tuple[int, int], np.ndarray]:
     """By (layer, feature), on which examples it is active."""
-    active = {}
+    active: dict[tuple[int, int], np.ndarray] = {}
     for layer, features in union(own.by_layer() for own in sets).items():
         acts = session.features(layer).acts[examples.rows][:, features].toarray()
         active |= {(layer, feature): acts[:, column] > 0 for column, feature in enumerate(features)}

@@ -1,22 +1,23 @@
 """Answers to score: gold labels and what a model wrote, as the authors release them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from interp.errors import UserError
 from interp.surveys.express.parsing import parse_labels
-from interp.surveys.express.tables import Problems, read_records
+from interp.texts.corpora.express import MASK
+from interp.texts.records import Problems, Record, read
 
-MASK = "<mask>"
 COLUMNS = ("number_of_labels", "labels", "output_formatted|output")
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerSheet:
     """One entry per usable row.
 
     Attributes:
@@ -39,10 +40,20 @@ class Answers:
 
     @property
     def n_read(self) -> int:
-        return len(self.rows) + self.problems.total
+        return len(self.rows) + len(self.problems)
 
 
-def read_answers(path: str | Path) -> Answers:
+class LabelledRow(NamedTuple):
+    """A row of a table in the corpus' format whose gold words can be used."""
+
+    row: int
+    id: str
+    post: str
+    labels: tuple[str, ...]
+    cells: Mapping[str, str]
+
+
+def read_answers(path: str | Path) -> AnswerSheet:
     """The rows of an answers file (CSV or JSONL) that can be scored; the others are counted with their row numbers.
 
     Needs `number_of_labels`, `labels` and `output_formatted` or `output` (the first where both are there). Uses, where
@@ -51,30 +62,44 @@ def read_answers(path: str | Path) -> Answers:
     Raises:
         UserError: no such file, no such columns, or not one usable row.
     """
-    path, problems = Path(path), Problems()
+    problems = Problems()
+    rows = list(labelled_rows(read(Path(path), COLUMNS, problems), problems))
+    if not rows:
+        raise UserError(f"{path} has no row that can be scored{left_out(problems)}.")
+    return AnswerSheet(
+        rows=[row.row for row in rows],
+        ids=[row.id for row in rows],
+        posts=[row.post for row in rows],
+        labels=[row.labels for row in rows],
+        outputs=[row.cells.get("output_formatted", row.cells.get("output", "")) for row in rows],
+        context=np.array([_context(row.cells) for row in rows]),
+        problems=problems,
+    )
+
+
+def labelled_rows(records: Iterable[Record], problems: Problems) -> Iterator[LabelledRow]:
+    """The rows with gold words, one for each mask, and an id of their own; the others go to `problems`."""
     labels_of = lru_cache(maxsize=100_000)(parse_labels)
-    found: list[tuple[int, str, str, tuple[str, ...], str, float]] = []
     seen: set[str] = set()
-    for row, record in read_records(path, COLUMNS, problems):
-        labels = labels_of(record["labels"])
-        reason = row_problem(labels, record["number_of_labels"], record.get("segment"))
-        id_ = record.get("index") or str(row)
+    for record in records:
+        labels = labels_of(record.cells["labels"])
+        id_ = record.cells.get("index") or str(record.row)
+        reason = _row_problem(labels, record.cells["number_of_labels"], record.cells.get("segment"))
         if reason is None and id_ in seen:
             reason = "has the id of an earlier row"
         if reason is not None or labels is None:
-            problems.add(reason or "", row)
+            problems.add(reason or "", record.row)
             continue
         seen.add(id_)
-        output = record["output_formatted"] if "output_formatted" in record else record["output"]
-        found.append((row, id_, record.get("original_index") or id_, labels, output, _context(record)))
-    if not found:
-        left_out = f": {'; '.join(problems.lines())}" if problems.total else ""
-        raise UserError(f"{path} has no row that can be scored{left_out}.")
-    rows, ids, posts, gold, outputs, context = zip(*found, strict=True)
-    return Answers(list(rows), list(ids), list(posts), list(gold), list(outputs), np.array(context), problems)
+        yield LabelledRow(record.row, id_, record.cells.get("original_index") or id_, labels, record.cells)
 
 
-def row_problem(labels: tuple[str, ...] | None, number: str, segment: str | None) -> str | None:
+def left_out(problems: Problems) -> str:
+    """Why nothing is left, as the end of a sentence."""
+    return f": {'; '.join(problems.lines())}" if problems else ""
+
+
+def _row_problem(labels: tuple[str, ...] | None, number: str, segment: str | None) -> str | None:
     """Why a row with these gold labels cannot be used; None where it can."""
     if labels is None:
         return "has labels that are not a list of quoted words"
@@ -89,7 +114,7 @@ def row_problem(labels: tuple[str, ...] | None, number: str, segment: str | None
     return None
 
 
-def _context(record: Mapping[str, str]) -> float:
-    if record.get("word_count", "").strip().isdigit():
-        return float(record["word_count"])
-    return float(len(record["segment"].split())) if record.get("segment") else float("nan")
+def _context(cells: Mapping[str, str]) -> float:
+    if cells.get("word_count", "").strip().isdigit():
+        return float(cells["word_count"])
+    return float(len(cells["segment"].split())) if cells.get("segment") else float("nan")

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
 from interp.engine.capture import batches
-from interp.errors import DamagedError, UserError, quoted
+from interp.engine.words import Continuation, Trees, ending_tokens
+from interp.errors import DamagedError, UserError
 from interp.files.folder import LOCK, fingerprint, read_json, write_json, writing
 from interp.models.language_model import LanguageModel
-from interp.surveys.express.choosing import Continuation, Trees, ending_tokens
-from interp.surveys.express.generating import generate
+from interp.reporting import counted
+from interp.surveys.answer_log import appending, read_log
+from interp.surveys.draw import drawn
 from interp.surveys.express.parsing import format_answer
 from interp.surveys.express.prompting import Style, build_prompt, choose_shots, fit
 from interp.surveys.express.segments import Segment, as_record
-from interp.texts.examples import stable_share
+from interp.surveys.folder import refuse_other_answers
+from interp.surveys.generating import ListClosed, replies
 from interp.texts.prompts import Prompt, answer_text
 
+RECORD = "express.json"
 TOKENS_PER_MASK, TOKENS_OF_REASONING = 12, 256
 TOKENS_PER_BATCH = 4096
 TOP = 5
@@ -49,18 +52,14 @@ class Question:
     variant: str = ""
 
     def __post_init__(self) -> None:
-        if self.style.mode not in ("open", "choose"):
-            raise UserError(f"--mode must be open or choose; got {self.style.mode!r}.")
         if self.style.mode == "choose" and self.style.chain_of_thought:
             raise UserError("--chain-of-thought needs --mode open: words that are scored leave no room for reasoning.")
         if self.style.mode == "choose" and not self.words:
             raise UserError("--mode choose needs words to choose from; the list is empty.")
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit must be at least 1; got {self.limit}.")
 
 
 @dataclass(frozen=True)
-class Asked:
+class AnswerFile:
     """Where the answers are, and how many were new, found from before, or given without the whole text."""
 
     answers: Path
@@ -75,9 +74,8 @@ def ask(
     question: Question,
     out: Path,
     *,
-    around: Around | None = None,
-    show_progress: bool = False,
-) -> Asked:
+    around: Around = lambda model: nullcontext(),
+) -> AnswerFile:
     """Answers for all segments asked about, in `out/answers.csv` (the authors' columns) when all are there.
 
     Each answer is a line of `out/answers.jsonl` at once; the same call goes on with those that are missing. Solved
@@ -87,42 +85,21 @@ def ask(
         UserError: `out` holds answers to another question; too few segments; a prompt that does not fit the context.
     """
     shots = choose_shots(segments, question.shots, question.seed)
-    asked = _drawn([s for s in segments if s.post not in {shot.post for shot in shots}], question)
+    solved = {shot.post for shot in shots}
+    asked = drawn([s for s in segments if s.post not in solved], question.limit, question.seed, lambda s: s.id)
     _claim(out, model, segments, question)
-    log = out / "answers.jsonl"
-    known = {s.id for s in asked}
-    done = {record["index"]: record for record in _finished(log) if record["index"] in known}
-    resumed = len(done)
-    todo = [s for s in asked if s.id not in done]
-    with log.open("a", encoding="utf-8") as file, around(model) if around else nullcontext():
-        bar = tqdm(
-            total=len(asked),
-            initial=resumed,
-            desc="  asking",
-            unit="segment",
-            leave=False,
-            delay=1,
-            dynamic_ncols=True,
-            disable=not show_progress,
-        )
-        for record in _answers(model, todo, shots, question):
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-            done[record["index"]] = record
-            bar.update()
-        bar.close()
-    table = pd.DataFrame([as_record(s) | _columns(done[s.id]) for s in asked])
+    log, ids = out / "answers.jsonl", {s.id for s in asked}
+    answered = {record["index"]: record for record in read_log(log, _answer) if record["index"] in ids}
+    todo, resumed = [s for s in asked if s.id not in answered], len(answered)
+    with appending(log) as add, around(model):
+        new = _answers(model, todo, shots, question)
+        for record in counted(new, "asking", "segment", total=len(asked), done=resumed):
+            add(record)
+            answered[record["index"]] = record
+    table = pd.DataFrame([as_record(s) | _columns(answered[s.id]) for s in asked])
     with writing(out / "answers.csv") as part:
         table.to_csv(part, index=False)
-    return Asked(out / "answers.csv", len(todo), resumed, int((table["tokens_cut"] > 0).sum()))
-
-
-def _drawn(segments: Sequence[Segment], question: Question) -> list[Segment]:
-    """At most `limit` segments, in file order; seed and id alone say which."""
-    if question.limit is None or question.limit >= len(segments):
-        return list(segments)
-    ranked = sorted(range(len(segments)), key=lambda i: stable_share(f"{question.seed}/{segments[i].id}"))
-    return [segments[i] for i in sorted(ranked[: question.limit])]
+    return AnswerFile(out / "answers.csv", len(todo), resumed, int((table["tokens_cut"] > 0).sum()))
 
 
 def _answers(
@@ -136,12 +113,13 @@ def _answers(
     if style.mode == "choose":
         yield from _choose(model, segments, [f for f, _ in fitted], [cut for _, cut in fitted], question)
         return
-    lengths = [len(model.ids(prompt, chat=style.chat)) for prompt, _ in fitted]
+    encoded = [model.encode([p], room=n, chat=style.chat)[0] for (p, _), n in zip(fitted, most, strict=True)]
     marker = MARKER if style.chain_of_thought else ""
-    for batch in batches([n + room for n, room in zip(lengths, most, strict=True)], TOKENS_PER_BATCH):
-        prompts = [fitted[i][0] for i in batch]
-        written = generate(model, prompts, most_tokens=[most[i] for i in batch], marker=marker, chat=style.chat)
-        for i, text in zip(batch, written, strict=True):
+    for batch in batches([len(e.ids) + n for e, n in zip(encoded, most, strict=True)], TOKENS_PER_BATCH):
+        prompts, room = model.pad([encoded[i] for i in batch]), [most[i] for i in batch]
+        stop = ListClosed(model, prompts.ids.shape[1], room, marker)
+        for i, reply in zip(batch, replies(model, prompts, most_tokens=max(room), stopping=[stop]), strict=True):
+            text = reply.strip()
             reasoning, _, answer = text.rpartition(MARKER) if style.chain_of_thought else ("", "", text)
             yield {
                 "index": segments[i].id,
@@ -194,46 +172,21 @@ def _claim(out: Path, model: LanguageModel, segments: Sequence[Segment], questio
         "words": len(question.words),
         "words_identity": fingerprint(question.words),
     }
-    record = out / "express.json"
-    if record.exists():
-        earlier = read_json(record)
-        if not isinstance(earlier, dict):
-            raise DamagedError(record, "no record of a run", f"remove {out} or choose another --out.")
+    if (out / RECORD).exists():
+        before = read_json(out / RECORD)
+        if not isinstance(before, dict):
+            raise DamagedError(out / RECORD, "no record of a run", f"remove {out} or choose another --out.")
         # Another limit asks about more or fewer of the same segments: the answers there still hold.
-        changed = [key for key in facts if key != "limit" and earlier.get(key) != facts[key]]
-        if changed:
-            raise UserError(
-                f"{out} holds answers with {changed[0].replace('_', ' ')} {quoted(earlier.get(changed[0]))}, not"
-                f" {quoted(facts[changed[0]])}; choose another --out."
-            )
+        refuse_other_answers(out, before, facts, free={"limit"})
     elif out.exists() and any(child.name != LOCK for child in out.iterdir()):
-        raise UserError(f"{out} holds files but no express.json; choose another --out.")
-    write_json(record, facts)
+        raise UserError(f"{out} holds files but no {RECORD}; choose another --out.")
+    write_json(out / RECORD, facts)
 
 
-def _finished(log: Path) -> list[dict[str, Any]]:
-    """Answers of earlier calls; a line that was cut short is dropped.
-
-    Raises:
-        DamagedError: a line that is no answer.
-    """
-    if not log.exists():
-        return []
-    whole = log.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    if kept != whole:
-        log.write_bytes(kept)
-    found = []
-    for number, line in enumerate(kept.split(b"\n"), 1):
-        try:
-            record = json.loads(line) if line else None
-        except (ValueError, RecursionError):
-            record = {}
-        if record is not None:
-            if not isinstance(record, dict) or not {"index", "output", "tokens_cut"} <= set(record):
-                raise DamagedError(log, f"line {number} is no answer", "remove the line, or choose another --out.")
-            found.append(record)
-    return found
+def _answer(record: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log; a `LookupError` or `TypeError` where it is no answer."""
+    _ = record["index"], record["output"], record["tokens_cut"]
+    return record
 
 
 def _columns(record: dict[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from interp.errors import UserError
 from interp.files.folder import fingerprint, writing
+from interp.reporting import counted
+from interp.surveys.answer_log import appending, read_log
 from interp.surveys.express.answers import MASK
 from interp.surveys.express.masking import Disclosure, Masker, mask, sentences
 from interp.surveys.express.segments import Segment, as_record
-from interp.surveys.express.tables import Problems, read_records
+from interp.texts.records import Problems, read
 
 MOST_TOKENS = 512
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -72,7 +74,6 @@ def build(
     most_tokens: int = MOST_TOKENS,
     count: Counter = count_words,
     settings: dict[str, object] | None = None,
-    progress: Callable[[Iterator], Iterator] = lambda rows: rows,
 ) -> Built:
     """Writes `out`, a CSV in the corpus' format. A build that was stopped goes on at the post it had reached.
 
@@ -92,26 +93,31 @@ def build(
     )
     rows = _posts(posts, text_column, id_column, problems)
     first = list(islice(rows, 1))  # a file that is refused leaves nothing behind
-    out.parent.mkdir(parents=True, exist_ok=True)
-    done = _resume(part, made_with)
-    n_posts = 0
-    with part.open("a", encoding="utf-8") as file:
-        for id_, text in progress(chain(first, rows)):
+    head = {"fingerprint": made_with}
+    begun = read_log(part, lambda line: line if isinstance(line, dict) else None)
+    if begun[:1] != [head]:  # not begun, or with other settings
+        part.unlink(missing_ok=True)
+    done, n_posts = max(len(begun) - 1, 0) if part.exists() else 0, 0
+    with appending(part) as add:
+        if not part.stat().st_size:
+            add(head)
+        for id_, text in counted(chain(first, rows), "posts", "post"):
             n_posts += 1
-            if n_posts <= done:
-                continue
-            segments = cut(id_, text, masker, most_tokens=most_tokens, count=count)
-            file.write(json.dumps([as_record(s) for s in segments], ensure_ascii=False) + "\n")
-            file.flush()
+            if n_posts > done:
+                add([as_record(s) for s in cut(id_, text, masker, most_tokens=most_tokens, count=count)])
     if not n_posts:
         part.unlink()
         reason = "; ".join(problems.lines()[:1]) or "it has no rows"
         raise UserError(f"{posts} holds no post that can be used ({reason}); give a table of posts with ids and texts.")
     used = n_segments = masks = 0
-    with writing(out) as whole, whole.open("w", encoding="utf-8", newline="") as file:
+    with (
+        writing(out) as whole,
+        whole.open("w", encoding="utf-8", newline="") as file,
+        part.open(encoding="utf-8") as log,
+    ):
         writer = csv.DictWriter(file, as_record(Segment("", "", "", ())).keys(), lineterminator="\n")
         writer.writeheader()
-        for records in _lines(part):
+        for records in map(json.loads, islice(log, 1, None)):
             used += bool(records)
             n_segments += len(records)
             masks += sum(record["number_of_labels"] for record in records)
@@ -122,8 +128,8 @@ def build(
 
 def _posts(path: Path, text_column: str, id_column: str, problems: Problems) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
-    for row, record in read_records(path, (text_column, id_column), problems):
-        id_, text = record[id_column].strip(), record[text_column]
+    for record in read(path, (text_column, id_column), problems):
+        row, id_, text = record.row, record.cells[id_column].strip(), record.cells[text_column]
         if not id_:
             problems.add("has no id", row)
         elif id_ in seen:
@@ -135,26 +141,6 @@ def _posts(path: Path, text_column: str, id_column: str, problems: Problems) -> 
         else:
             seen.add(id_)
             yield id_, text
-
-
-def _resume(part: Path, made_with: str) -> int:
-    """Posts done by an earlier build with the same settings; a line it was killed in is cut off."""
-    if part.exists():
-        whole = part.read_bytes()
-        whole = whole[: whole.rfind(b"\n") + 1]
-        head, _, rest = whole.partition(b"\n")
-        if head.decode(errors="replace") == json.dumps({"fingerprint": made_with}):
-            part.write_bytes(whole)
-            return rest.count(b"\n")
-    part.write_text(json.dumps({"fingerprint": made_with}) + "\n", encoding="utf-8")
-    return 0
-
-
-def _lines(part: Path) -> Iterator[list[dict]]:
-    with part.open(encoding="utf-8") as file:
-        next(file)
-        for line in file:
-            yield json.loads(line)
 
 
 def _groups(marked: list[int], lengths: list[int], most: int) -> Iterator[tuple[int, int]]:

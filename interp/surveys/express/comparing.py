@@ -9,27 +9,26 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UserError
-from interp.statistics import LEVEL
-from interp.surveys.express.answers import Answers, read_answers
+from interp.statistics import Bootstrap, numbered
+from interp.surveys.express.answers import AnswerSheet, read_answers
 from interp.surveys.express.human import Preferences, agreement, describe
 from interp.surveys.express.lexicon import Lexicon
-from interp.surveys.express.pairs import Column, headline, pair_up, without_empty
+from interp.surveys.express.pairs import ScoreColumn, headline, pair_up, without_empty
 from interp.surveys.express.parsing import parse_answer
-from interp.surveys.express.resampling import Resampler
 from interp.surveys.express.scoring import Scores, score
 
 
 @dataclass(frozen=True)
-class Entry:
+class ScoredAnswers:
     """One model or setting."""
 
     name: str
-    answers: Answers
+    answers: AnswerSheet
     scores: Scores
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ExpressComparison:
     """Entries by the same lexicon.
 
     Attributes:
@@ -39,20 +38,20 @@ class Comparison:
         human: what people preferred, and how often each entry's answers are nearer to it.
     """
 
-    entries: list[Entry]
+    entries: list[ScoredAnswers]
     lexicon: Lexicon
     table: pd.DataFrame
     differences: pd.DataFrame
     human: Mapping[str, Any] | None
 
 
-def load_entries(sources: Sequence[Path], lexicon: Lexicon, *, resamples: int, seed: int) -> list[Entry]:
+def load_entries(sources: Sequence[Path], lexicon: Lexicon, *, resamples: int, seed: int) -> list[ScoredAnswers]:
     """Run folders or answer files, scored by one lexicon and named by their folder or file.
 
     Raises:
         UserError: a folder without answers, or two entries of one name.
     """
-    entries: list[Entry] = []
+    entries: list[ScoredAnswers] = []
     for source in sources:
         path = source / "answers.csv" if source.is_dir() else source
         if source.is_dir() and not path.exists():
@@ -61,20 +60,20 @@ def load_entries(sources: Sequence[Path], lexicon: Lexicon, *, resamples: int, s
         if name in {entry.name for entry in entries}:
             raise UserError(f"Two entries are called {name!r}; rename one of the folders or files.")
         answers = read_answers(path)
-        entries.append(Entry(name, answers, score(answers, lexicon, resamples=resamples, seed=seed)))
+        entries.append(ScoredAnswers(name, answers, score(answers, lexicon, resamples=resamples, seed=seed)))
     if not entries:
         raise UserError("Nothing to compare; give run folders or answer files.")
     return entries
 
 
 def compare(
-    entries: Sequence[Entry],
+    entries: Sequence[ScoredAnswers],
     lexicon: Lexicon,
     *,
     preferences: Preferences | None = None,
     resamples: int,
     seed: int,
-) -> Comparison:
+) -> ExpressComparison:
     """Scores side by side, differences paired with the first entry, and agreement with people's preferences."""
     table = pd.concat([e.scores.table.assign(entry=e.name) for e in entries], ignore_index=True)
     first, *others = entries
@@ -87,10 +86,10 @@ def compare(
         human = describe(preferences, lexicon, **options)
         human["entries"] = {e.name: agreement(preferences, _valid(e.answers), lexicon, **options) for e in entries}
     joined = pd.concat(differences, ignore_index=True) if differences else _no_differences()
-    return Comparison(list(entries), lexicon, table, joined, human)
+    return ExpressComparison(list(entries), lexicon, table, joined, human)
 
 
-def paired(first: Entry, other: Entry, lexicon: Lexicon, *, resamples: int, seed: int) -> pd.DataFrame:
+def paired(first: ScoredAnswers, other: ScoredAnswers, lexicon: Lexicon, *, resamples: int, seed: int) -> pd.DataFrame:
     """other minus first, on the segments with the same id and gold words; posts resampled together."""
     place = {id_: i for i, id_ in enumerate(other.answers.ids)}
     shared = [
@@ -102,40 +101,27 @@ def paired(first: Entry, other: Entry, lexicon: Lexicon, *, resamples: int, seed
         return _no_differences()
     sides = [_subset(e.answers, [pair[k] for pair in shared]) for k, e in enumerate((first, other))]
     columns = [_columns(side, lexicon) for side in sides]
-    resampler = Resampler(sides[0].posts, resamples, seed)
+    bootstrap = Bootstrap(numbered(sides[0].posts), resamples, seed)
     stacked = [
         [np.stack([getattr(c, part) for c in own], 1) for part in ("numerator", "denominator")] for own in columns
     ]
-    estimates = [resampler.estimates(*own)["value"].to_numpy() for own in stacked]
-    out = pd.DataFrame({"name": [c.name for c in columns[0]], "value": estimates[1] - estimates[0]})
-    out[["ci_low", "ci_high"]] = np.nan
-    if resamples:
-        draws = resampler.draws(*stacked[1]) - resampler.draws(*stacked[0])
-        known = np.isfinite(draws).any(0)
-        limits = np.nanquantile(draws[:, known], ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
-        out.loc[known, ["ci_low", "ci_high"]] = limits.T
-    return out.assign(n=len(shared))
+    changes = bootstrap.ratio_changes(*stacked)
+    return pd.DataFrame({"name": [c.name for c in columns[0]], **changes._asdict(), "n": len(shared)})
 
 
-def _columns(answers: Answers, lexicon: Lexicon) -> list[Column]:
+def _columns(answers: AnswerSheet, lexicon: Lexicon) -> list[ScoreColumn]:
     pairs = pair_up(answers, lexicon)
     told = [replace(c, name=f"{c.name} without all-zero pairs") for c in without_empty(pairs)[:3]]
     return [*headline(pairs), *told]
 
 
-def _subset(answers: Answers, rows: Sequence[int]) -> Answers:
-    return Answers(
-        rows=[answers.rows[i] for i in rows],
-        ids=[answers.ids[i] for i in rows],
-        posts=[answers.posts[i] for i in rows],
-        labels=[answers.labels[i] for i in rows],
-        outputs=[answers.outputs[i] for i in rows],
-        context=answers.context[list(rows)],
-        problems=answers.problems,
-    )
+def _subset(answers: AnswerSheet, rows: Sequence[int]) -> AnswerSheet:
+    names = ("rows", "ids", "posts", "labels", "outputs")
+    listed: dict[str, Any] = {name: [getattr(answers, name)[i] for i in rows] for name in names}
+    return replace(answers, **listed, context=answers.context[list(rows)])
 
 
-def _valid(answers: Answers) -> dict[str, tuple[str, ...]]:
+def _valid(answers: AnswerSheet) -> dict[str, tuple[str, ...]]:
     found = {}
     for id_, labels, output in zip(answers.ids, answers.labels, answers.outputs, strict=True):
         parsed = parse_answer(output, len(labels))

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from interp.surveys.express.answers import Answers
+from interp.statistics import Bootstrap
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, bits
-from interp.surveys.express.pairs import Column, Columns, Pairs, headline, per_pair
+from interp.surveys.express.pairs import Pairs, ScoreColumn, headline, likeness, under
 from interp.surveys.express.plutchik import wheel_distance
-from interp.surveys.express.resampling import Resampler
 
 Array = np.ndarray
 CONTEXT_EDGES = (0, 100, 200, 300, 400)
@@ -16,69 +16,67 @@ CONTEXT_EDGES = (0, 100, 200, 300, 400)
 MOST_MASKS = 5
 
 
-def detail(pairs: Pairs, answers: Answers) -> Columns:
+def detail(pairs: Pairs, answers: AnswerSheet) -> list[ScoreColumn]:
     """All further scores, each under its section."""
-    return Columns(
-        [
-            *coverage(pairs),
-            *dimensions(pairs),
-            *sentiment(pairs).under("sentiment"),
-            *similarity(pairs).under("similarity"),
-            *by_context(pairs, answers.context),
-            *by_masks(pairs),
-        ]
-    )
+    return [
+        *coverage(pairs),
+        *dimensions(pairs),
+        *under("sentiment", sentiment(pairs)),
+        *under("similarity", similarity(pairs)),
+        *by_context(pairs, answers.context),
+        *by_masks(pairs),
+    ]
 
 
-def coverage(pairs: Pairs) -> Columns:
+def coverage(pairs: Pairs) -> list[ScoreColumn]:
     """Share of words in the lexicon, and of those in it but without any dimension, for gold words and answers."""
     known = (pairs.lookup.found != UNKNOWN).astype(float)
     told = bits(pairs.lookup.vectors).any(1).astype(float)
-    out = Columns()
+    columns: list[ScoreColumn] = []
     for name, codes in (("gold", pairs.gold), ("predicted", pairs.predicted)):
-        out += Columns(
+        columns += under(
+            f"coverage/{name}",
             [
                 _over(pairs, "in_lexicon", known[codes]),
                 _over(pairs, "all_zero_in_lexicon", (known * (1 - told))[codes]),
                 _over(pairs, "with_a_dimension", told[codes]),
-            ]
-        ).under(f"coverage/{name}")
-    return out
+            ],
+        )
+    return columns
 
 
-def dimensions(pairs: Pairs) -> Columns:
+def dimensions(pairs: Pairs) -> list[ScoreColumn]:
     """Precision, recall and F1 of every dimension over the labels of valid rows; n counts gold words that have it."""
     gold, predicted = bits(pairs.gold_vectors), bits(pairs.predicted_vectors)
-    out = Columns()
+    columns: list[ScoreColumn] = []
     for k, name in enumerate(DIMENSIONS):
         hit, has, says = (
             pairs.per_row(x.astype(float)) for x in (gold[:, k] & predicted[:, k], gold[:, k], predicted[:, k])
         )
         n = int(has.sum())
-        out += Columns(
+        columns += under(
+            f"dimensions/{name}",
             [
-                Column("precision", hit, says, int(says.sum())),
-                Column("recall", hit, has, n),
-                Column("f1", 2 * hit, has + says, n),
-            ]
-        ).under(f"dimensions/{name}")
-    return out
+                ScoreColumn("precision", hit, says, int(says.sum())),
+                ScoreColumn("recall", hit, has, n),
+                ScoreColumn("f1", 2 * hit, has + says, n),
+            ],
+        )
+    return columns
 
 
-def sentiment(pairs: Pairs) -> Columns:
+def sentiment(pairs: Pairs) -> list[ScoreColumn]:
     """How often answer and gold word lean the same way, where both lean; and how often both do."""
     first = len(BASIC)
     lean = [np.sign(v[:, first] - v[:, first + 1]) for v in (pairs.gold_vectors, pairs.predicted_vectors)]
     both = ((lean[0] != 0) & (lean[1] != 0)).astype(float)
-    return Columns(
-        [
-            _over(pairs, "agreement", both * (lean[0] == lean[1]), both),
-            _over(pairs, "both_lean", both),
-        ]
-    )
+    return [
+        _over(pairs, "agreement", both * (lean[0] == lean[1]), both),
+        _over(pairs, "both_lean", both),
+    ]
 
 
-def similarity(pairs: Pairs) -> Columns:
+def similarity(pairs: Pairs) -> list[ScoreColumn]:
     """Graded likeness where gold word or answer has a dimension: cosine, weighted Jaccard, steps on Plutchik's wheel.
 
     The wheel distance (0 the same, 4 opposites) is between strongest basic emotions, where both have a single one.
@@ -92,43 +90,41 @@ def similarity(pairs: Pairs) -> Columns:
     tops = [_strongest(v[:, : len(BASIC)]) for v in (gold, predicted)]
     single = ((tops[0] >= 0) & (tops[1] >= 0)).astype(float)
     steps = wheel_distance(*tops) * single
-    return Columns(
-        [
-            _over(pairs, "cosine", cosine * told, told),
-            _over(pairs, "jaccard", jaccard * told, told),
-            _over(pairs, "same_strongest_emotion", (tops[0] == tops[1]) * single, single),
-            _over(pairs, "wheel_distance", steps, single),
-        ]
-    )
+    return [
+        _over(pairs, "cosine", cosine * told, told),
+        _over(pairs, "jaccard", jaccard * told, told),
+        _over(pairs, "same_strongest_emotion", (tops[0] == tops[1]) * single, single),
+        _over(pairs, "wheel_distance", steps, single),
+    ]
 
 
-def by_context(pairs: Pairs, context: Array) -> Columns:
+def by_context(pairs: Pairs, context: Array) -> list[ScoreColumn]:
     """The five scores by words of context."""
-    out = Columns()
+    columns: list[ScoreColumn] = []
     for low, high in zip(CONTEXT_EDGES, (*CONTEXT_EDGES[1:], None), strict=True):
         keep = (context >= low) & (context < (high or np.inf))
         name = f"{low}-{high - 1}" if high else f"{low}+"
-        out += headline(pairs, keep).under(f"by_context_words/{name}") if keep.any() else Columns()
-    return out
+        columns += under(f"by_context_words/{name}", headline(pairs, keep)) if keep.any() else []
+    return columns
 
 
-def by_masks(pairs: Pairs) -> Columns:
+def by_masks(pairs: Pairs) -> list[ScoreColumn]:
     """The five scores by number of masks."""
-    out = Columns()
+    columns: list[ScoreColumn] = []
     for n in range(1, MOST_MASKS + 1):
         keep = pairs.n_labels >= n if n == MOST_MASKS else pairs.n_labels == n
         name = f"{n}+" if n == MOST_MASKS else str(n)
-        out += headline(pairs, keep).under(f"by_masks/{name}") if keep.any() else Columns()
-    return out
+        columns += under(f"by_masks/{name}", headline(pairs, keep)) if keep.any() else []
+    return columns
 
 
-def label_table(pairs: Pairs, answers: Answers, resampler: Resampler) -> pd.DataFrame:
+def label_table(pairs: Pairs, answers: AnswerSheet, bootstrap: Bootstrap) -> pd.DataFrame:
     """One line per gold word, most frequent first; n counts its labels in all rows, valid or not."""
     row = np.repeat(np.arange(len(answers.labels)), pairs.n_labels)
     codes, words = pd.factorize(np.array([word for labels in answers.labels for word in labels], dtype=object))
     in_valid = pairs.valid[row]
     n = np.bincount(codes, minlength=len(words))
-    named, equal, f1, _ = per_pair(pairs)
+    named, equal, f1, _ = likeness(pairs)
     shape = (len(pairs.n_labels), len(words))
 
     def spread(values: Array, at: Array) -> sp.csr_array:
@@ -142,8 +138,8 @@ def label_table(pairs: Pairs, answers: Answers, resampler: Resampler) -> pd.Data
         ("AccV", equal, all_labels),
         ("F1V", f1, valid_labels),
     ):
-        estimate = resampler.estimates(spread(values, in_valid), denominator)
-        table[[name, f"{name}_low", f"{name}_high"]] = estimate.to_numpy()
+        estimates = bootstrap.ratios(spread(values, in_valid), denominator)
+        table[[name, f"{name}_low", f"{name}_high"]] = np.column_stack(estimates)
     table["most_frequent_answer"] = _most_frequent(pairs, codes[in_valid], list(words))
     return table.sort_values(["n", "label"], ascending=[False, True], ignore_index=True)
 
@@ -179,7 +175,7 @@ def _strongest(basic: Array) -> Array:
     return np.where((top.sum(1) == 1) & (basic.max(1) > 0), basic.argmax(1), -1)
 
 
-def _over(pairs: Pairs, name: str, values: Array, among: Array | None = None) -> Column:
+def _over(pairs: Pairs, name: str, values: Array, among: Array | None = None) -> ScoreColumn:
     """Mean of `values` over the labels of valid rows, or `among` some of them."""
     among = np.ones(len(pairs.row)) if among is None else among
-    return Column(name, pairs.per_row(values.astype(float)), pairs.per_row(among), int(among.sum()))
+    return ScoreColumn(name, pairs.per_row(values.astype(float)), pairs.per_row(among), int(among.sum()))

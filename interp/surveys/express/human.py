@@ -10,10 +10,10 @@ import pandas as pd
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from interp.errors import UserError
+from interp.statistics import Bootstrap, Estimates, numbered
 from interp.surveys.express.lexicon import Lexicon
 from interp.surveys.express.parsing import parse_labels
-from interp.surveys.express.resampling import Resampler
-from interp.surveys.express.tables import Problems, read_records
+from interp.texts.records import Problems, read
 
 CHOICES = ("SD", "LLM", "both", "neither")
 """Self-disclosed words, the model's words, both equally, neither."""
@@ -41,17 +41,18 @@ def read_preferences(path: str | Path) -> Preferences:
         UserError: no such file or columns, or no usable row.
     """
     problems, rows = Problems(), []
-    for row, record in read_records(Path(path), COLUMNS, problems):
-        one, two = parse_labels(record["option1"]), parse_labels(record["option2"])
-        marked = record["your_choice"].lower().replace(" ", "")
+    for record in read(Path(path), COLUMNS, problems):
+        row, cells = record.row, record.cells
+        one, two = parse_labels(cells["option1"]), parse_labels(cells["option2"])
+        marked = cells["your_choice"].lower().replace(" ", "")
         if one is None or two is None or len(one) != len(two):
             problems.add("has options that are not two lists of as many words", row)
-        elif record["choice"] not in CHOICES or marked not in ("option1", "option2", "both", "neither"):
+        elif cells["choice"] not in CHOICES or marked not in ("option1", "option2", "both", "neither"):
             problems.add("has a choice that is none of option 1, option 2, both, neither", row)
         else:
             preferred, other = {"option1": (one, two), "option2": (two, one)}.get(marked, ((), ()))
-            code = record.get("code", "").removesuffix(".0")
-            rows.append((record["coder"], record["index"], preferred, other, one, two, record["choice"], code))
+            code = cells.get("code", "").removesuffix(".0")
+            rows.append((cells["coder"], cells["index"], preferred, other, one, two, cells["choice"], code))
     if not rows:
         raise UserError(f"{path} has no usable judgement.")
     names = ["coder", "index", "preferred", "other", "one", "two", "choice", "code"]
@@ -65,17 +66,17 @@ def describe(preferences: Preferences, lexicon: Lexicon, *, resamples: int, seed
     what coders see, options judged equally fitting are more alike than others.
     """
     table = preferences.table
-    resampler = Resampler(table["index"].astype(str).tolist(), resamples, seed)
+    bootstrap = Bootstrap(numbered(table["index"].tolist()), resamples, seed)
     chosen = np.column_stack([(table["choice"] == c).to_numpy(float) for c in CHOICES])
     alike = np.array([similarity(lexicon, a, b) for a, b in zip(table["one"], table["two"], strict=True)])
-    shares = resampler.estimates(chosen, np.ones_like(chosen))
-    likeness = resampler.estimates(chosen * alike[:, None], chosen)
+    shares = bootstrap.ratios(chosen, np.ones_like(chosen))
+    likeness = bootstrap.ratios(chosen * alike[:, None], chosen)
     counts = chosen.sum(0).astype(int)
     return {
         "judgements": len(table),
         "segments": int(table["index"].nunique()),
-        "choices": {c: _entry(shares.iloc[i], len(table)) for i, c in enumerate(CHOICES)},
-        "option_similarity": {c: _entry(likeness.iloc[i], counts[i]) for i, c in enumerate(CHOICES)},
+        "choices": {c: _entry(shares, i, len(table)) for i, c in enumerate(CHOICES)},
+        "option_similarity": {c: _entry(likeness, i, counts[i]) for i, c in enumerate(CHOICES)},
         "fleiss_kappa": _kappa(table),
         "codes": _codes(table),
         "skipped": preferences.problems.as_dict(),
@@ -102,9 +103,9 @@ def agreement(
     told = np.flatnonzero(gain != 0)
     found: dict[str, Any] = {"judgements": len(usable), "equally_near": len(usable) - len(told)}
     if len(told):
-        resampler = Resampler([usable[i][0] for i in told], resamples, seed)
+        bootstrap = Bootstrap(numbered([usable[i][0] for i in told]), resamples, seed)
         nearer = (gain[told] > 0).astype(float)[:, None]
-        found["nearer_to_preferred"] = _entry(resampler.estimates(nearer, np.ones_like(nearer)).iloc[0], len(told))
+        found["nearer_to_preferred"] = _entry(bootstrap.ratios(nearer, np.ones_like(nearer)), 0, len(told))
     return found
 
 
@@ -134,6 +135,6 @@ def _kappa(table: pd.DataFrame) -> dict[str, Any]:
     return {"value": float(value) if np.isfinite(value) else None, "n": len(wide), "coders": wide.shape[1]}
 
 
-def _entry(estimate: pd.Series, n: int) -> dict[str, Any]:
-    value, low, high = (float(x) if np.isfinite(x) else None for x in estimate[["value", "ci_low", "ci_high"]])
+def _entry(estimates: Estimates, i: int, n: int) -> dict[str, Any]:
+    value, low, high = (float(x[i]) if np.isfinite(x[i]) else None for x in estimates)
     return {"value": value, "ci_low": low, "ci_high": high, "n": int(n)}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -13,12 +14,16 @@ from interp.errors import UserError
 from interp.files.folder import fingerprint
 from interp.resources import data_file
 from interp.surveys.express.inflection import inflections, stem
-from interp.surveys.express.tables import Problems, read_records
+from interp.surveys.express.plutchik import DIMENSIONS, vector, wheel_words
+from interp.texts.records import Problems, read
 
-BASIC = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
-SENTIMENTS = ("positive", "negative")
-DIMENSIONS = (*BASIC, *SENTIMENTS)
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from interp.models.language_model import LanguageModel
+
 BUNDLED_LEXICON = "emotion_words"
+LEAST_COSINE = 0.5
 EXACT, INFLECTION, FAMILY, NEIGHBOUR, UNKNOWN = "exact", "inflection", "family", "neighbour", "unknown"
 
 Neighbours = Callable[[Sequence[str]], Sequence[str | None]]
@@ -77,13 +82,6 @@ class Lexicon:
         vectors = np.where((places >= 0)[:, None], self.vectors[places], 0.0)
         return Lookup(vectors, found)
 
-    def dominant(self, words: Sequence[str], *, fallbacks: bool = True) -> list[str | None]:
-        """The one basic emotion in which each word is strongest; None where it has none or several."""
-        basic = self.lookup(words, fallbacks=fallbacks).vectors[:, : len(BASIC)]
-        top = basic == basic.max(1, keepdims=True)
-        single = (top.sum(1) == 1) & (basic.max(1) > 0)
-        return [BASIC[int(row.argmax())] if one else None for row, one in zip(top, single, strict=True)]
-
     def _fall_back(self, word: str) -> tuple[int, str]:
         for form in inflections(word):
             if form in self.index:
@@ -106,20 +104,20 @@ def load_lexicon(path: str | Path | None = None) -> Lexicon:
     if path is None:
         path = data_file(f"{BUNDLED_LEXICON}.csv")
     elif str(path) == "plutchik":
-        from interp.surveys.express.plutchik import wheel_lexicon
-
-        return wheel_lexicon()
+        parts = wheel_words()
+        return Lexicon(tuple(parts), np.array([*map(vector, parts.values())]), "plutchik", fingerprint(parts))
     path = Path(path)
     problems = Problems()
     table: dict[str, tuple[float, ...]] = {}
-    for row, record in read_records(path, ("word", *DIMENSIONS), problems):
-        word = record["word"].strip().lower()
-        values = tuple(_value(path, row, dimension, record[dimension]) for dimension in DIMENSIONS)
+    for record in read(path, ("word", *DIMENSIONS), problems):
+        row, cells = record.row, record.cells
+        word = cells["word"].strip().lower()
+        values = tuple(_value(path, row, dimension, cells[dimension]) for dimension in DIMENSIONS)
         if not word:
             raise UserError(f"{path}, row {row}: no word; every row needs a word and {len(DIMENSIONS)} values in 0-1.")
         if table.setdefault(word, values) != values:
             raise UserError(f"{path}, row {row}: {word!r} is listed before with other values; keep one of the two.")
-    if problems.total:
+    if problems:
         raise UserError(f"{path} is no usable lexicon: {'; '.join(problems.lines())}.")
     if not table:
         raise UserError(f"{path} lists no words.")
@@ -139,6 +137,31 @@ def _value(path: Path, row: int, dimension: str, text: str) -> float:
 def _common(a: str, b: str) -> int:
     """Length of the common beginning."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+def embedding_neighbours(model: "LanguageModel", lexicon: Lexicon, *, least: float = LEAST_COSINE) -> Neighbours:
+    """A fall-back for `Lexicon.lookup`: the lexicon word of largest cosine, or None below `least`.
+
+    A word is the mean of its tokens' input embeddings, as it stands after a space, centred on the lexicon's mean.
+    """
+    import torch  # scoring needs none of it
+
+    table = model.hf.get_input_embeddings().weight.detach()
+
+    def embedded(words: Sequence[str]) -> "Float[Tensor, 'word d_model']":
+        tokenised = model.tokenization.continuations("", [f" {word}" for word in words])
+        return torch.stack([table[torch.tensor(w.ids, device=table.device)].float().mean(0) for w in tokenised])
+
+    raw = embedded(lexicon.words)
+    centre = raw.mean(0)
+    known = torch.nn.functional.normalize(raw - centre, dim=-1)
+
+    def neighbours(words: Sequence[str]) -> list[str | None]:
+        cosines = torch.nn.functional.normalize(embedded(words) - centre, dim=-1) @ known.T
+        best, place = cosines.max(-1)
+        return [lexicon.words[p] if b >= least else None for b, p in zip(best.tolist(), place.tolist(), strict=True)]
+
+    return neighbours
 
 
 def bits(vectors: Float[np.ndarray, "*word dimension"]) -> np.ndarray:

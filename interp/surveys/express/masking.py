@@ -9,8 +9,7 @@ from pathlib import Path
 from interp.errors import UserError
 from interp.surveys.express.answers import MASK
 from interp.surveys.express.lexicon import load_lexicon, names
-from interp.surveys.express.tables import Problems, read_records
-from interp.texts.records import read_json, read_lines
+from interp.texts.records import Problems, read, read_json, read_lines
 
 DEGREE = (
     "so very really just quite pretty too extremely incredibly absolutely completely totally utterly deeply truly"
@@ -116,10 +115,10 @@ def load_words(path: str | Path | None) -> list[str]:
     problems = Problems()
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".jsonl", ".parquet"):
-        listed = [record["word"] for _, record in read_records(path, ("word",), problems)]
+        listed = [record.cells["word"] for record in read(path, ("word",), problems)]
     else:
         listed = read_json(path) if suffix == ".json" else [line for _, line in read_lines(path, problems)]
-    if problems.total or not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
+    if problems or not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
         raise UserError(f"{path} is no list of words; expected UTF-8, a JSON list of strings or one word a line.")
     return [word for word in listed if word.strip()]
 

@@ -12,7 +12,7 @@ from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Sect
 from interp.report.page import write_page
 from interp.report.sentences import Sentence
 from interp.surveys.express import figures
-from interp.surveys.express.comparing import Comparison
+from interp.surveys.express.comparing import ExpressComparison
 
 SCORES_NOTE = (
     "VRate: answers with one word per mask. AccL: the writer's own word. AccV: a word of the same vector. F1V, AccV-2:"
@@ -23,7 +23,7 @@ SCORES_NOTE = (
 )
 
 
-def write_comparison(comparison: Comparison, out: Path, *, resamples: int, seed: int) -> Path:
+def write_comparison(comparison: ExpressComparison, out: Path, *, resamples: int, seed: int) -> Path:
     """Writes `comparison.html` (self-contained), `.json`, `.csv` and `differences.csv`; same input, same bytes."""
     for name, table in (("comparison", comparison.table), ("differences", comparison.differences)):
         first = ["entry"] if "entry" in table else []
@@ -46,7 +46,7 @@ def write_comparison(comparison: Comparison, out: Path, *, resamples: int, seed:
     return write_page(out / "comparison.html", page)
 
 
-def _said(comparison: Comparison) -> list[Sentence]:
+def _said(comparison: ExpressComparison) -> list[Sentence]:
     """The share of answers that name the writer's own word, and whether entries differ in it."""
     exact = {e.name: e.scores.section("scores").loc["AccL"] for e in comparison.entries}
     shares = ", ".join(f"{name} {row['value']:.3f}{_ends(row)} (n = {int(row['n']):,})" for name, row in exact.items())
@@ -66,7 +66,7 @@ def _ends(row: Mapping[str, Any], form: str = ".3f") -> str:
     return "" if row["ci_low"] != row["ci_low"] else f" [{row['ci_low']:{form}}, {row['ci_high']:{form}}]"
 
 
-def _sections(comparison: Comparison) -> list[Section]:
+def _sections(comparison: ExpressComparison) -> list[Section]:
     names = [entry.name for entry in comparison.entries]
     n = sum(sum(map(len, entry.answers.labels)) for entry in comparison.entries)
     over = f"n = {n:,} labels of {len(names)} {'entry' if len(names) == 1 else 'entries'}."
@@ -116,7 +116,7 @@ def _sections(comparison: Comparison) -> list[Section]:
     return sections
 
 
-def _scores(comparison: Comparison) -> PageTable:
+def _scores(comparison: ExpressComparison) -> PageTable:
     rows: list[list[Any]] = []
     for entry in comparison.entries:
         keyed = entry.scores.table.set_index(["section", "name"])
@@ -128,7 +128,7 @@ def _scores(comparison: Comparison) -> PageTable:
     return PageTable("scores", "Scores", columns, rows, SCORES_NOTE)
 
 
-def _differences(comparison: Comparison) -> PageTable:
+def _differences(comparison: ExpressComparison) -> PageTable:
     table, first = comparison.differences, comparison.entries[0].name
     names = list(dict.fromkeys(table["name"]))
     rows = [

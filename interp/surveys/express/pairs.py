@@ -1,13 +1,15 @@
 """Gold and predicted words side by side, and the scores of the paper as ratios of sums over rows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from interp.surveys.express.answers import Answers
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import Lexicon, Lookup, Neighbours, bits
 from interp.surveys.express.parsing import parse_answer
 
@@ -58,7 +60,7 @@ class Pairs:
 
 
 def pair_up(
-    answers: Answers,
+    answers: AnswerSheet,
     lexicon: Lexicon,
     *,
     strict: bool = True,
@@ -88,7 +90,7 @@ def pair_up(
 
 
 @dataclass(frozen=True)
-class Column:
+class ScoreColumn:
     """One ratio of sums over rows."""
 
     name: str
@@ -98,57 +100,64 @@ class Column:
     section: str = ""
 
 
-class Columns(list[Column]):
-    """Scores that belong together."""
-
-    def under(self, section: str) -> "Columns":
-        return Columns(replace(column, section=section) for column in self)
+def under(section: str, columns: Iterable[ScoreColumn]) -> list[ScoreColumn]:
+    """The columns as those of a section."""
+    return [replace(column, section=section) for column in columns]
 
 
-def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> Columns:
+def headline(pairs: Pairs, keep: Bool[Array, " row"] | None = None) -> list[ScoreColumn]:
     """The five scores, over all rows or those to `keep`."""
     keep = np.ones(len(pairs.valid), bool) if keep is None else keep
-    hits, equal, f1, same = per_pair(pairs)
     labels = np.where(keep, pairs.n_labels, 0).astype(float)
     valid_labels = np.where(pairs.valid, labels, 0.0)
     rows = keep.astype(float)
     count = [int(total.sum()) for total in (rows, labels, valid_labels)]
-    per_row = [np.where(keep, pairs.per_row(value), 0.0) for value in (hits, equal, f1, same)]
-    return Columns(
-        [
-            Column("VRate", rows * pairs.valid, rows, count[0]),
-            Column("AccL", per_row[0], labels, count[1]),
-            Column("AccV", per_row[1], labels, count[1]),
-            Column("F1V", per_row[2], valid_labels, count[2]),
-            Column("AccV-2", per_row[3], valid_labels, count[2]),
-        ]
-    )
+    per_row = [np.where(keep, pairs.per_row(value), 0.0) for value in likeness(pairs)]
+    return [
+        ScoreColumn("VRate", rows * pairs.valid, rows, count[0]),
+        ScoreColumn("AccL", per_row[0], labels, count[1]),
+        ScoreColumn("AccV", per_row[1], labels, count[1]),
+        ScoreColumn("F1V", per_row[2], valid_labels, count[2]),
+        ScoreColumn("AccV-2", per_row[3], valid_labels, count[2]),
+    ]
 
 
-def without_empty(pairs: Pairs) -> Columns:
+def without_empty(pairs: Pairs) -> list[ScoreColumn]:
     """AccV, F1V and AccV-2 over labels where gold word or answer has a dimension, and the share of the others."""
-    _, equal, f1, same = per_pair(pairs)
+    _, equal, f1, same = likeness(pairs)
     told = (~pairs.empty).astype(float)
     valid_labels = pairs.per_row(np.ones(len(pairs.row)))
     told_rows = pairs.per_row(told)
     all_labels = pairs.n_labels - (valid_labels - told_rows)
     equal_rows = pairs.per_row(equal.astype(float))
-    return Columns(
-        [
-            Column("AccV", pairs.per_row(equal * told), all_labels, int(all_labels.sum())),
-            Column("F1V", pairs.per_row(f1 * told), told_rows, int(told_rows.sum())),
-            Column("AccV-2", pairs.per_row(same * told), told_rows, int(told_rows.sum())),
-            Column("share_all_zero", valid_labels - told_rows, valid_labels, int(valid_labels.sum())),
-            Column("share_of_AccV_all_zero", pairs.per_row(equal * pairs.empty), equal_rows, int(equal_rows.sum())),
-        ]
-    )
+    return [
+        ScoreColumn("AccV", pairs.per_row(equal * told), all_labels, int(all_labels.sum())),
+        ScoreColumn("F1V", pairs.per_row(f1 * told), told_rows, int(told_rows.sum())),
+        ScoreColumn("AccV-2", pairs.per_row(same * told), told_rows, int(told_rows.sum())),
+        ScoreColumn("share_all_zero", valid_labels - told_rows, valid_labels, int(valid_labels.sum())),
+        ScoreColumn("share_of_AccV_all_zero", pairs.per_row(equal * pairs.empty), equal_rows, int(equal_rows.sum())),
+    ]
 
 
-def per_pair(pairs: Pairs) -> tuple[Array, Array, Array, Array]:
-    """Of every pair: same word, equal vectors, F1 of the bits (0 where both are zero), share of equal bits."""
-    hits = (pairs.gold == pairs.predicted).astype(float)
+class Likeness(NamedTuple):
+    """How alike gold word and answer of every pair are.
+
+    Attributes:
+        same_word, equal: the same word; vectors that are equal (1 or 0).
+        f1: of the dimensions that the two have; 0 where neither has any.
+        same_bits: share of the dimensions that both have or both lack.
+    """
+
+    same_word: Float[Array, " pair"]
+    equal: Float[Array, " pair"]
+    f1: Float[Array, " pair"]
+    same_bits: Float[Array, " pair"]
+
+
+def likeness(pairs: Pairs) -> Likeness:
+    same_word = (pairs.gold == pairs.predicted).astype(float)
     equal = (pairs.gold_vectors == pairs.predicted_vectors).all(1).astype(float)
     gold, predicted = bits(pairs.gold_vectors), bits(pairs.predicted_vectors)
     total = gold.sum(1) + predicted.sum(1)
     f1 = np.divide(2.0 * (gold & predicted).sum(1), total, out=np.zeros(len(total)), where=total > 0)
-    return hits, equal, f1, (gold == predicted).mean(1)
+    return Likeness(same_word, equal, f1, (gold == predicted).mean(1))

@@ -3,16 +3,14 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
 from interp.surveys.express.answers import MASK
+from interp.surveys.express.options import Mode
 from interp.surveys.express.parsing import format_answer
 from interp.surveys.express.segments import Segment
 from interp.texts.prompts import Prompt, Turn
-
-Mode = Literal["open", "choose"]
 
 TASK = (
     "In each text somebody tells of something that happened to them. Every <mask> hides one word that they used for"
@@ -86,7 +84,7 @@ def choose_shots(segments: Sequence[Segment], n: int, seed: int) -> list[Segment
         UserError: too few posts to draw from.
     """
     if n < 0:
-        raise UserError(f"--shots must be 0 or more; got {n}.")
+        raise UserError(f"--shots must be at least 0; got {n}.")
     by_post: dict[str, Segment] = {}
     for segment in segments:
         by_post.setdefault(segment.post, segment)

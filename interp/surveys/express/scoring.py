@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.surveys.express.answers import Answers
+from interp.defaults import RESAMPLES
+from interp.statistics import Bootstrap, numbered
+from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
 from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
-from interp.surveys.express.pairs import Pairs, headline, pair_up, without_empty
-from interp.surveys.express.resampling import Resampler
+from interp.surveys.express.pairs import Pairs, headline, pair_up, under, without_empty
 
 Array = np.ndarray
 HEADLINE = ("VRate", "AccL", "AccV", "F1V", "AccV-2")
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Scores:
 
 
 def score(
-    answers: Answers,
+    answers: AnswerSheet,
     lexicon: Lexicon,
     *,
     neighbours: Neighbours | None = None,
@@ -82,29 +82,31 @@ def score(
     exact = pair_up(answers, lexicon)
     wide = exact.with_lookup(lexicon.lookup(exact.words, fallbacks=True, neighbours=neighbours))
     lenient = pair_up(answers, lexicon, strict=False)
-    resampler = Resampler(answers.posts, resamples, seed)
+    bootstrap = Bootstrap(numbered(answers.posts), resamples, seed)
     columns = [
-        *headline(exact).under("scores"),
-        *without_empty(exact).under("without_all_zero_pairs"),
-        *headline(wide).under("with_fallbacks"),
-        *without_empty(wide).under("with_fallbacks/without_all_zero_pairs"),
-        *headline(lenient).under("lenient_parsing"),
+        *under("scores", headline(exact)),
+        *under("without_all_zero_pairs", without_empty(exact)),
+        *under("with_fallbacks", headline(wide)),
+        *under("with_fallbacks/without_all_zero_pairs", without_empty(wide)),
+        *under("lenient_parsing", headline(lenient)),
         *detail(exact, answers),
     ]
-    estimates = resampler.estimates(
+    estimates = bootstrap.ratios(
         np.stack([c.numerator for c in columns], 1), np.stack([c.denominator for c in columns], 1)
     )
     names = pd.DataFrame({"section": [c.section for c in columns], "name": [c.name for c in columns]})
-    table = pd.concat([names, estimates], axis=1).assign(n=[c.n for c in columns])
+    table = pd.concat([names, pd.DataFrame(estimates._asdict())], axis=1).assign(n=[c.n for c in columns])
     return Scores(
         table=table,
-        labels=label_table(exact, answers, resampler),
+        labels=label_table(exact, answers, bootstrap),
         confusion=confusion(exact),
         facts=_facts(answers, exact, wide, lexicon, resamples, seed),
     )
 
 
-def _facts(answers: Answers, exact: Pairs, wide: Pairs, lexicon: Lexicon, resamples: int, seed: int) -> dict[str, Any]:
+def _facts(
+    answers: AnswerSheet, exact: Pairs, wide: Pairs, lexicon: Lexicon, resamples: int, seed: int
+) -> dict[str, Any]:
     reasons: dict[str, list[int]] = {}
     for row, reason in zip(answers.rows, exact.reasons, strict=True):
         if reason:

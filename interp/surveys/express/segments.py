@@ -1,17 +1,15 @@
 """Segments: people's own experiences with the emotion words masked, and the words they used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from interp.errors import UserError
 from interp.resources import data_file
-from interp.surveys.express.answers import MASK, row_problem
-from interp.surveys.express.parsing import parse_labels
-from interp.surveys.express.tables import Problems, read_records
+from interp.surveys.express.answers import labelled_rows, left_out
 from interp.texts.mending import mend
-from interp.texts.records import cells_of
+from interp.texts.records import Problems, Record, cells_of, read
 
 HUB = "bangzhao/express-emotion-recognition"
 COLUMNS = ("segment", "number_of_labels", "labels")
@@ -44,23 +42,12 @@ def load_segments(source: str | Path | None = None) -> tuple[list[Segment], Prob
     problems = Problems()
     if source is None:
         source = data_file("express_segments.csv")
-    records = _hub_records() if str(source) == "hub" else read_records(Path(source), COLUMNS, problems)
-    segments: list[Segment] = []
-    seen: set[str] = set()
-    for row, record in records:
-        labels = parse_labels(record["labels"])
-        id_ = record.get("index") or str(row)
-        reason = row_problem(labels, record["number_of_labels"], record["segment"])
-        if reason is None and id_ in seen:
-            reason = "has the id of an earlier row"
-        if reason is not None or labels is None:
-            problems.add(reason or "", row)
-            continue
-        seen.add(id_)
-        segments.append(Segment(id_, record.get("original_index") or id_, record["segment"].strip(), labels))
+    records = _hub_records() if str(source) == "hub" else read(Path(source), COLUMNS, problems)
+    segments = [
+        Segment(row.id, row.post, row.cells["segment"].strip(), row.labels) for row in labelled_rows(records, problems)
+    ]
     if not segments:
-        left_out = f": {'; '.join(problems.lines())}" if problems.total else ""
-        raise UserError(f"{source} has no usable segment{left_out}.")
+        raise UserError(f"{source} has no usable segment{left_out(problems)}.")
     return segments, problems
 
 
@@ -76,13 +63,7 @@ def as_record(segment: Segment) -> dict[str, Any]:
     }
 
 
-def fill(segment: Segment, words: Sequence[str]) -> str:
-    """The text with its masks replaced by `words`, in order."""
-    parts = segment.text.split(MASK)
-    return "".join(part + word for part, word in zip(parts, (*words, ""), strict=True))
-
-
-def _hub_records() -> Iterator[tuple[int, dict[str, str]]]:
+def _hub_records() -> Iterator[Record]:
     import datasets  # slow to import, and only needed here
 
     try:
@@ -92,11 +73,11 @@ def _hub_records() -> Iterator[tuple[int, dict[str, str]]]:
             f"Could not fetch {HUB!r} from the Hugging Face hub ({type(error).__name__});"
             " check the network, or give --segments the CSV file."
         ) from None
-    row = 1
+    number = 0
     for table in loaded.values():
         missing = [column for column in COLUMNS if column not in table.column_names]
         if missing:
             raise UserError(f"{HUB} has no column {missing[0]!r} any more (it has: {', '.join(table.column_names)}).")
         for record in table:
-            row += 1
-            yield row, {name: mend(cell) for name, cell in cells_of(record).items()}
+            number += 1
+            yield Record(number + 1, number, {name: mend(cell) for name, cell in cells_of(record).items()})

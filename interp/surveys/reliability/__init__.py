@@ -1,21 +1,25 @@
 """Does an answer survive the question? Questionnaires and emotion prompts, varied in what should not matter."""
 
-from interp.surveys.reliability.emotion_scoring import EmotionReliability, score_emotions
-from interp.surveys.reliability.logged import read_logged
-from interp.surveys.reliability.questionnaires import load_questionnaire
-from interp.surveys.reliability.running import Settings, emotions, questions, run
-from interp.surveys.reliability.scoring import Reliability, gains, score
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "EmotionReliability",
-    "Reliability",
-    "Settings",
-    "emotions",
-    "gains",
-    "load_questionnaire",
-    "questions",
-    "read_logged",
-    "run",
-    "score",
-    "score_emotions",
-]
+_WHERE = {
+    "EmotionReliability": "emotion_scoring",
+    "Reliability": "scoring",
+    "Settings": "running",
+    "emotions": "running",
+    "load_questionnaire": "questionnaires",
+    "questions": "running",
+    "read_logged": "logged",
+    "run": "running",
+    "score": "scoring",
+    "score_emotions": "emotion_scoring",
+}
+__all__ = list(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    """Names are loaded when they are asked for (PEP 562): options and scores need no torch."""
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -4,24 +4,24 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import GenerationConfig
 
 from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import batches
 from interp.engine.prefixes import next_tokens
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
-from interp.surveys.reliability.variations import Asked
+from interp.steering.positions import Positions
+from interp.surveys.generating import replies
+from interp.surveys.reliability.variations import VariedPrompt
 from interp.texts.prompts import answer_text
 
-Positions = Literal["answer", "all", "generated"]
 CASINGS: tuple[Callable[[str], str], ...] = (str.lower, str.capitalize, str.upper)
-REPLY_TOKENS = 24
+REPLY_TOKENS, TOKENS_PER_BATCH = 24, 8192
 END = 64
 """Characters of a prompt's end that decide which tokens its options have."""
 
@@ -83,7 +83,7 @@ def _spelled(model: LanguageModel, prompt: str, spellings: Sequence[str]) -> lis
 
 def answer(
     model: LanguageModel,
-    asked: Sequence[Asked],
+    asked: Sequence[VariedPrompt],
     *,
     share_prefixes: bool = True,
     whole_answers: bool = False,
@@ -205,12 +205,12 @@ Generate = Callable[[Sequence[str]], list[str]]
 """Prompts to replies: a model that only chats, here or behind somebody's interface."""
 
 
-def generated_answer(generate: Generate, asked: Sequence[Asked]) -> Answered:
+def generated_answer(generate: Generate, asked: Sequence[VariedPrompt]) -> Answered:
     """Answers read from generated text: probability 1 for the option found, 0 for all where none or several are."""
-    replies = generate([str(a.prompt) for a in asked])
-    if len(replies) != len(asked):
-        raise UserError(f"{len(asked)} prompts got {len(replies)} replies; one reply per prompt is needed.")
-    chosen = [parse_reply(reply, a.options) for reply, a in zip(replies, asked, strict=True)]
+    written = generate([str(a.prompt) for a in asked])
+    if len(written) != len(asked):
+        raise UserError(f"{len(asked)} prompts got {len(written)} replies; one reply per prompt is needed.")
+    chosen = [parse_reply(reply, a.options) for reply, a in zip(written, asked, strict=True)]
     rows = [torch.tensor([float(o == c) for o in a.options]) for c, a in zip(chosen, asked, strict=True)]
     n = len(asked)
     return Answered(rows, torch.tensor([c is not None for c in chosen]), ["generated"] * n, [0] * n)
@@ -233,20 +233,11 @@ def chat(model: LanguageModel, *, reply_tokens: int = REPLY_TOKENS) -> Generate:
 
     def generate(prompts: Sequence[str]) -> list[str]:
         encoded = model.encode(prompts, room=reply_tokens, as_is=True)
-        settings = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=reply_tokens,
-            pad_token_id=model.tokenizer.pad_token_id,
-            eos_token_id=model.end_ids or None,
-        )
-        replies = [""] * len(prompts)
-        for batch in batches([len(e.ids) for e in encoded], 8192):
+        written = [""] * len(prompts)
+        for batch in batches([len(e.ids) for e in encoded], TOKENS_PER_BATCH):
             tokens = model.pad([encoded[i] for i in batch])
-            written = model.hf.generate(
-                input_ids=tokens.ids, attention_mask=tokens.mask.long(), generation_config=settings
-            )[:, tokens.ids.shape[1] :]
-            for i, ids in zip(batch, written.tolist(), strict=True):
-                replies[i] = model.written(ids)
-        return replies
+            for i, reply in zip(batch, replies(model, tokens, most_tokens=reply_tokens), strict=True):
+                written[i] = reply
+        return written
 
     return generate

@@ -12,15 +12,17 @@ from jaxtyping import Float, Int
 from scipy.stats import false_discovery_control, wilcoxon
 from torch import Tensor
 
+from interp.defaults import RESAMPLES
 from interp.engine import ablate, answers_under, attribute
 from interp.engine.capture import Captured, capture
 from interp.errors import UserError
 from interp.files.folder import write_json, write_table
 from interp.models.language_model import LanguageModel
-from interp.reporting import Progress, silent
+from interp.reporting import counted
+from interp.saes.loading import saes_record
 from interp.saes.stack import SaeStack
-from interp.statistics import Estimate, mean_estimate, resample_weights
-from interp.steering.steering import Gains, Steering
+from interp.statistics import Bootstrap, Estimate
+from interp.steering.steering import Gains, Provenance, Steering
 from interp.texts.examples import Example
 from interp.texts.prompts import build_prompts
 
@@ -33,7 +35,7 @@ LEAST_TEXTS = 20
 
 
 @dataclass(frozen=True)
-class Asked:
+class Rotations:
     """Texts under the rotations of the label list, one capture; rows are texts, all rotations of one together."""
 
     captured: Captured
@@ -68,12 +70,12 @@ class Bias:
     change: Estimate
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name)._asdict() for name in ("before", "after", "change")} | {
-            "features": int(self.features["chosen"].sum())
-        }
+        parts = {"before": self.before, "after": self.after, "change": self.change}
+        facts = {name: {"value": e.value, "low": e.ci_low, "high": e.ci_high, "n": e.n} for name, e in parts.items()}
+        return facts | {"features": int(self.features["chosen"].sum())}
 
 
-def ask(model: LanguageModel, examples: Sequence[Example], labels: Sequence[str]) -> Asked:
+def ask(model: LanguageModel, examples: Sequence[Example], labels: Sequence[str]) -> Rotations:
     """Every text under every rotation of the labels."""
     n = len(labels)
     orders = [[(k + i) % n for i in range(n)] for k in range(n)]
@@ -83,7 +85,7 @@ def ask(model: LanguageModel, examples: Sequence[Example], labels: Sequence[str]
     captured = capture(model, prompts, answers=labels, keep_cache=True)
     first = torch.tensor([order[0] for order in orders] * len(examples))
     last = torch.tensor([order[-1] for order in orders] * len(examples))
-    return Asked(captured, first, last, n)
+    return Rotations(captured, first, last, n)
 
 
 def find_bias(
@@ -92,9 +94,8 @@ def find_bias(
     examples: Sequence[Example],
     labels: Sequence[str],
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
-    progress: Progress = silent,
 ) -> Bias:
     """Finds features on a third of the texts, chooses how many to remove on another, and measures on the last.
 
@@ -108,14 +109,14 @@ def find_bias(
         raise UserError(f"Position bias needs at least {LEAST_TEXTS} texts and two labels; got {len(examples)} texts.")
     order = np.random.default_rng(seed).permutation(len(examples))
     parts = [ask(model, [examples[i] for i in order[k::3]], labels) for k in range(3)]
-    found = _features(model, saes, parts[0], resamples, seed, progress)
+    found = _features(model, saes, parts[0], resamples, seed)
     steering, n_chosen = _choose(model, saes, parts[1], found)
     held = parts[2]
     plain = held.preference(held.captured.answer_logits)
     steered = held.preference(answers_under(model, held.captured, steering.edits(saes)))
-    weights = resample_weights(range(len(plain)), resamples, seed)
+    bootstrap = Bootstrap(range(len(plain)), resamples, seed)
     found["chosen"] = np.arange(len(found)) < n_chosen
-    estimates = [mean_estimate(values, weights) for values in (plain, steered, np.abs(steered) - np.abs(plain))]
+    estimates = [bootstrap.mean(values) for values in (plain, steered, np.abs(steered) - np.abs(plain))]
     return Bias(found, steering, *estimates)
 
 
@@ -124,23 +125,21 @@ def write_bias(bias: Bias, model: LanguageModel, saes: SaeStack, saes_options: M
     out.mkdir(parents=True, exist_ok=True)
     write_table(out / "features.parquet", bias.features)
     write_json(out / "bias.json", bias.as_dict())
-    provenance = {
+    provenance: Provenance = {
         "model": {"name": model.name, "identity": model.identity},
-        "saes": {**saes_options, "identity": saes.identity, "covered": saes.layers},
+        "saes": saes_record(saes, saes_options),
         "setting": f"{bias.as_dict()['features']} features of position bias removed",
     }
     Steering(bias.steering.method, bias.steering.gains, positions="answer", provenance=provenance).save(out)
 
 
-def _features(
-    model: LanguageModel, saes: SaeStack, asked: Asked, resamples: int, seed: int, progress: Progress
-) -> pd.DataFrame:
+def _features(model: LanguageModel, saes: SaeStack, asked: Rotations, resamples: int, seed: int) -> pd.DataFrame:
     """Features that fire differently between an order and its half-turn, those that attribution likes best, exactly."""
     captured = asked.captured
     plain = asked.preference(captured.answer_logits)
-    weights = resample_weights(range(len(plain)), resamples, seed)
+    bootstrap = Bootstrap(range(len(plain)), resamples, seed)
     lines = []
-    for layer in progress(saes.layers, "position bias", "layer"):
+    for layer in counted(saes.layers, "position bias", "layer", total=len(saes.layers)):
         acts = saes.encode(layer, captured.residuals[layer]).view(len(plain), asked.n_orders, -1)
         turned = (acts[:, 0] - acts[:, asked.n_orders // 2]).float().cpu().numpy()
         q = _paired_q(turned)
@@ -151,10 +150,10 @@ def _features(
             continue
         logits = ablate(model, saes, captured, layer=layer, features=ranked)
         for column, feature in enumerate(ranked):
-            e = mean_estimate(plain - asked.preference(logits[:, column]), weights)
+            effect = bootstrap.mean(plain - asked.preference(logits[:, column]))
             lines.append(
                 {"layer": layer, "feature": feature, "firing_difference": float(turned[:, feature].mean())}
-                | {"q": float(q[feature]), "effect": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
+                | {"q": float(q[feature]), **effect.row("effect")}
             )
     columns = ["layer", "feature", "firing_difference", "q", "effect", "ci_low", "ci_high", "n"]
     table = pd.DataFrame(lines, columns=columns)
@@ -179,7 +178,7 @@ def _paired_q(difference: Float[np.ndarray, "text feature"]) -> Float[np.ndarray
     return q
 
 
-def _choose(model: LanguageModel, saes: SaeStack, asked: Asked, found: pd.DataFrame) -> tuple[Steering, int]:
+def _choose(model: LanguageModel, saes: SaeStack, asked: Rotations, found: pd.DataFrame) -> tuple[Steering, int]:
     """As many features removed, the strongest first, as leave the least preference on the second third; maybe none."""
     plain = asked.preference(asked.captured.answer_logits)
     best, least, n_best = Steering("none"), float(np.abs(plain.mean())), 0

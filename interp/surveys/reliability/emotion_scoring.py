@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.defaults import RESAMPLES
 from interp.surveys.reliability.emotion_variations import EMOTION_REFERENCE
 from interp.surveys.reliability.measures import Share, agreement, fleiss, mean_share, place_bias
-from interp.surveys.reliability.scoring import plain_json, with_interval
+from interp.surveys.reliability.scoring import nested, plain_json, with_interval
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,8 @@ class EmotionReliability:
     unanswered: int
 
     def as_dict(self) -> dict[str, Any]:
-        by_variation: dict[str, dict[str, Any]] = {}
-        for row in self.items.drop(columns="level").to_dict("records"):
-            by_variation.setdefault(row.pop("name"), {})[row.pop("measure")] = with_interval(row)
         measures = {name: with_interval(share.as_dict()) for name, share in self.measures.items()}
-        return plain_json({"measures": measures, "by_variation": by_variation, "unanswered": self.unanswered})
+        return plain_json({"measures": measures, "by_variation": nested(self.items), "unanswered": self.unanswered})
 
 
 def score_emotions(
@@ -39,7 +37,7 @@ def score_emotions(
     labels: Sequence[str],
     orders: Mapping[str, Sequence[int]],
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> EmotionReliability:
     """Measures over label orders, and consistency under every other variation.
@@ -98,11 +96,8 @@ def answered(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     """Adds code, the number of the likeliest label (-1 where no label has any probability), and mass."""
     p = table[[f"p_{label}" for label in labels]].to_numpy()
     mass = p.sum(1)
-    return table.assign(code=np.where(mass > 0, p.argmax(1), -1), mass=mass, gold_code=_codes(table["gold"], labels))
-
-
-def _codes(gold: pd.Series, labels: Sequence[str]) -> np.ndarray:
-    return gold.map({label: i for i, label in enumerate(labels)}).to_numpy()
+    gold = table["gold"].map({label: i for i, label in enumerate(labels)}).to_numpy()
+    return table.assign(code=np.where(mass > 0, p.argmax(1), -1), mass=mass, gold_code=gold)
 
 
 def at_reference(answers: pd.DataFrame, but: str) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from interp.surveys.reliability.variations import Asked
+from interp.surveys.reliability.variations import VariedPrompt
 from interp.texts.examples import Example
 from interp.texts.prompts import Prompt
 
@@ -90,12 +90,12 @@ def expand_emotions(
     labels: Sequence[str],
     variations: Sequence[EmotionVariation],
     orders: Mapping[str, tuple[int, ...]],
-) -> Iterator[Asked]:
-    """Every text under every variation. The options of an `Asked` follow `labels`, whatever order the prompt lists."""
+) -> Iterator[VariedPrompt]:
+    """Every text under every variation. A prompt's options follow `labels`, in whatever order it lists them."""
     for example in examples:
         for variation in variations:
             named = [SYNONYMS.get(label, label) if variation.names == "synonyms" else label for label in labels]
             listed = ", ".join(named[i] for i in orders[variation.order])
             before, after = TEMPLATES[variation.template].replace("{labels}", listed).split("{text}")
             facts = {"question": example.id, "cluster": example.group, "gold": example.gold, **asdict(variation)}
-            yield Asked(Prompt(before, EDITS[variation.edit](example.text), after), tuple(named), facts)
+            yield VariedPrompt(Prompt(before, EDITS[variation.edit](example.text), after), tuple(named), facts)

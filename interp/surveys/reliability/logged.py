@@ -13,7 +13,6 @@ import pandas as pd
 
 from interp.errors import UserError, nearest
 from interp.surveys.reliability.pairing import COLUMNS
-from interp.surveys.reliability.problems import Problem, unread
 from interp.texts.mending import mend
 from interp.texts.records import Problems, json_records, read, read_json
 
@@ -29,7 +28,7 @@ class Logged(NamedTuple):
     """A table of answers, and the rows that could not be used."""
 
     table: pd.DataFrame
-    problems: list[Problem]
+    problems: Problems
 
 
 def read_logged(probabilities: str | Path, prompts: str | Path) -> Logged:
@@ -44,10 +43,8 @@ def read_logged(probabilities: str | Path, prompts: str | Path) -> Logged:
         UserError: files of another shape, or none of whose rows can be used.
     """
     asked, problems = read_prompts(Path(prompts))
-    cells, found = _read_probabilities(Path(probabilities))
-    problems += found
-    table, found = _join(asked, cells, Path(probabilities).name)
-    problems += found
+    cells = _read_probabilities(Path(probabilities), problems)
+    table = _join(asked, cells, Path(probabilities).name, problems)
     if table.empty:
         shown = f" First: {problems[0]}." if problems else ""
         raise UserError(f"{probabilities} has no usable row for the prompts of {prompts}.{shown}")
@@ -57,7 +54,7 @@ def read_logged(probabilities: str | Path, prompts: str | Path) -> Logged:
 # --------------------------------------------------------------------------------------------- prompts
 
 
-def read_prompts(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
+def read_prompts(path: Path) -> tuple[pd.DataFrame, Problems]:
     """Prompts of a JSON file: one row per prompt with `text`, `options` (agreeing first) and the factors.
 
     A prompt whose id and variation came before with another text is left out and named; so is the very same prompt.
@@ -67,7 +64,7 @@ def read_prompts(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     """
     records = _json_records(path)
     rows: list[dict[str, Any]] = []
-    problems: list[Problem] = []
+    problems = Problems()
     seen: dict[tuple, str] = {}
     for number, record in enumerate(records, 1):
         row = _prompt_row(record, f"{path}, prompt {number}")
@@ -76,7 +73,7 @@ def read_prompts(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
             same = seen[key] == row["text"]
             what = "the same prompt again" if same else "another text under an id and variation that came before"
             kind = "repeated prompts" if same else "duplicate prompts with different text"
-            problems.append(Problem(kind, path.name, number, row["question"], f"{what}; the first is used"))
+            problems.add(kind, number, f"{what}; the first is used", question=row["question"], file=path.name)
             continue
         seen[key] = row["text"]
         rows.append(row)
@@ -137,10 +134,10 @@ def _valence(record: Mapping[str, Any], negation: str) -> float:
 # --------------------------------------------------------------------------------------------- probabilities
 
 
-def _read_probabilities(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
+def _read_probabilities(path: Path, problems: Problems) -> pd.DataFrame:
     """Numbers per prompt and spelling, indexed by prompt text; NaN where a cell is empty."""
-    left_out = Problems()
-    records = list(read(path, ("prompt",), left_out))
+    unread = Problems()
+    records = list(read(path, ("prompt",), unread))
     raw = pd.DataFrame([r.cells for r in records], index=[r.number for r in records], dtype=object).fillna("")
     spellings = [c for c in raw.columns if c.startswith("p(") and c.endswith(")")]
     if not spellings:
@@ -150,62 +147,60 @@ def _read_probabilities(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
     empty = text.isin(["", "NaN", "nan", "NA"])
     cells = text.mask(empty).apply(pd.to_numeric, errors="coerce")
     wrong = (cells.isna() & ~empty) | (cells < 0) | (cells > 1)
-    problems = unread(left_out, path.name)
+    problems.add_unreadable(unread, path.name)
     for row, column in zip(*np.nonzero(wrong.to_numpy()), strict=True):
         what = f"{spellings[column]} is {text.iloc[row, column]!r}, no number from 0 to 1; the row is left out"
-        problems.append(Problem("probabilities out of range", path.name, int(raw.index[row]), "", what))
+        problems.add("probabilities out of range", int(raw.index[row]), what, file=path.name)
     cells = cells.assign(prompt=raw["prompt"], row=raw.index, bad=wrong.any(axis=1))
-    problems += _repeated(cells, spellings, path.name)
-    return cells.drop_duplicates("prompt"), problems
+    _add_repeated(cells, spellings, path.name, problems)
+    return cells.drop_duplicates("prompt")
 
 
-def _repeated(cells: pd.DataFrame, spellings: Sequence[str], file: str) -> list[Problem]:
-    problems = []
+def _add_repeated(cells: pd.DataFrame, spellings: Sequence[str], file: str, problems: Problems) -> None:
     for _, group in cells[cells.duplicated("prompt", keep=False)].groupby("prompt", sort=False):
         first = group.iloc[0]
         for _, other in group.iloc[1:].iterrows():
             same = first[spellings].equals(other[spellings])
             kind = "repeated rows" if same else "rows of one prompt with different probabilities"
             what = f"the prompt of row {first['row']} again; the first is used"
-            problems.append(Problem(kind, file, int(other["row"]), "", what))
-    return problems
+            problems.add(kind, int(other["row"]), what, file=file)
 
 
-def _join(asked: pd.DataFrame, cells: pd.DataFrame, file: str) -> tuple[pd.DataFrame, list[Problem]]:
+def _join(asked: pd.DataFrame, cells: pd.DataFrame, file: str, problems: Problems) -> pd.DataFrame:
     cells = cells.set_index("prompt")
-    problems = _unknown(asked, cells, file)
-    parts = []
-    for options, part in asked[asked["text"].isin(cells.index)].groupby("options", sort=False):
-        filled, found = _fill(part, cells.loc[part["text"]], options, file)
-        parts.append(filled)
-        problems += found
+    _add_unknown(asked, cells, file, problems)
+    parts = [
+        _fill(part, cells.loc[part["text"]], options, file, problems)
+        for options, part in asked[asked["text"].isin(cells.index)].groupby("options", sort=False)
+    ]
     table = pd.concat(parts) if parts else asked.iloc[:0].reindex(columns=list(COLUMNS))
-    return table.sort_index()[list(COLUMNS)].reset_index(drop=True), problems
+    return table.sort_index()[list(COLUMNS)].reset_index(drop=True)
 
 
 def _fill(
-    asked: pd.DataFrame, cells: pd.DataFrame, options: Sequence[str], file: str
-) -> tuple[pd.DataFrame, list[Problem]]:
+    asked: pd.DataFrame, cells: pd.DataFrame, options: Sequence[str], file: str, problems: Problems
+) -> pd.DataFrame:
     """Probabilities for the prompts of one pair of options; `cells` has their rows, in their order."""
+
+    def add(kind: str, where: pd.Series, what: str) -> None:
+        for row, question in zip(cells.loc[where, "row"], asked.loc[where.to_numpy(), "question"], strict=True):
+            problems.add(kind, int(row), what, question=question, file=file)
+
     spellings = {o: [c for c in cells if c[:2] == "p(" and c[2:-1].strip().lower() == o] for o in options}
-    problems = []
-    usable = ~cells["bad"]
-    for option, own in spellings.items():
-        if not own:
+    for option, columns in spellings.items():
+        if not columns:
             raise UserError(f"{file} has no column for the option {option!r}, such as p({option.capitalize()}).")
-    listed = pd.DataFrame({option: cells[own].notna().any(axis=1) for option, own in spellings.items()})
+    usable = ~cells["bad"]
+    listed = pd.DataFrame({option: cells[columns].notna().any(axis=1) for option, columns in spellings.items()})
     silent = usable & ~listed.any(axis=1)
-    what = "no spelling of either option was logged; the row is left out"
-    problems += _named("missing probabilities", file, cells[silent], asked[silent.to_numpy()], what)
+    add("missing probabilities", silent, "no spelling of either option was logged; the row is left out")
     usable &= ~silent
     for option in options:
-        rare = usable & ~listed[option]
         what = f"{option!r} is not among the spellings that were logged: it is less likely than those, and counts as 0"
-        problems += _named("options that were not logged", file, cells[rare], asked[rare.to_numpy()], what)
+        add("options that were not logged", usable & ~listed[option], what)
     agree, disagree = (cells[spellings[o]].max(axis=1).fillna(0.0) for o in options)
     over = usable & (agree + disagree > 1 + ROUNDING)
-    what = "the two options' probabilities add up to more than 1; the row is left out"
-    problems += _named("probabilities out of range", file, cells[over], asked[over.to_numpy()], what)
+    add("probabilities out of range", over, "the two options' probabilities add up to more than 1; the row is left out")
     usable &= ~over
     largest = cells[[c for c in cells if c[:2] == "p("]].max(axis=1)
     filled = asked.assign(
@@ -213,24 +208,14 @@ def _fill(
         p_disagree=disagree.to_numpy(),
         top=(np.maximum(agree, disagree) >= largest).to_numpy(),
     )
-    return filled[usable.to_numpy()], problems
+    return filled[usable.to_numpy()]
 
 
-def _named(kind: str, file: str, rows: pd.DataFrame, prompts: pd.DataFrame, what: str) -> list[Problem]:
-    numbered = zip(rows["row"], prompts["question"], strict=True)
-    return [Problem(kind, file, int(row), question, what) for row, question in numbered]
-
-
-def _unknown(asked: pd.DataFrame, cells: pd.DataFrame, file: str) -> list[Problem]:
+def _add_unknown(asked: pd.DataFrame, cells: pd.DataFrame, file: str, problems: Problems) -> None:
     """Rows whose prompt nobody declared, and prompts for which nothing was logged."""
-    stray = cells[~cells.index.isin(asked["text"])]
-    problems = [
-        Problem("rows without a prompt", file, int(row), "", "its prompt is not among the prompts; the row is left out")
-        for row in stray["row"]
-    ]
-    silent = asked[~asked["text"].isin(cells.index)]
-    problems += [
-        Problem("prompts without a row", file, number + 1, question, "no probabilities were logged for this prompt")
-        for number, question in zip(silent.index, silent["question"], strict=True)
-    ]
-    return problems
+    for row in cells.loc[~cells.index.isin(asked["text"]), "row"]:
+        what = "its prompt is not among the prompts; the row is left out"
+        problems.add("rows without a prompt", int(row), what, file=file)
+    for number, question in asked.loc[~asked["text"].isin(cells.index), "question"].items():
+        what = "no probabilities were logged for this prompt"
+        problems.add("prompts without a row", int(number) + 1, what, question=question, file=file)

@@ -13,16 +13,17 @@ import numpy as np
 from jaxtyping import Float, Int
 from statsmodels.stats.inter_rater import aggregate_raters, cohens_kappa, fleiss_kappa
 
-from interp.statistics import from_draws, mean_estimate, resample_weights
+from interp.defaults import RESAMPLES
+from interp.statistics import Bootstrap
 
 Array = np.ndarray
 UNDEFINED = float("nan")
 
 
 @lru_cache(maxsize=4)
-def _weights(clusters: tuple[object, ...], resamples: int, seed: int) -> Float[Array, "resample example"]:
+def _bootstrap(clusters: tuple[object, ...], resamples: int, seed: int) -> Bootstrap:
     """The resamples of the same questions are drawn once for all their measures."""
-    return resample_weights(clusters, resamples, seed)
+    return Bootstrap(clusters, resamples, seed)
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,11 @@ def mean_share(
     clusters: Sequence[object],
     *,
     constant: float = UNDEFINED,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Share:
     """The mean of `values`, resampled by cluster. There is nothing to compare, hence no kappa."""
-    estimate = mean_estimate(values.astype(float), _weights(tuple(clusters), resamples, seed))
+    estimate = _bootstrap(tuple(clusters), resamples, seed).mean(values.astype(float))
     return Share(*estimate, clusters=len(set(clusters)), constant=constant)
 
 
@@ -72,25 +73,23 @@ def agreement(
     clusters: Sequence[object],
     *,
     constant: float = 1.0,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Share:
     """Share of pairs with the same answer. For a negation, pass the answer that would be consistent as `after`."""
-    weights = _weights(tuple(clusters), resamples, seed)
-    estimate = mean_estimate((before == after).astype(float), weights)
+    bootstrap = _bootstrap(tuple(clusters), resamples, seed)
+    estimate = bootstrap.mean((before == after).astype(float))
     labels, coded = np.unique(np.concatenate([before, after]), return_inverse=True)
     left, right = np.split(coded, 2)
-    draws = _kappa_draws(left, right, len(labels), weights)
-    kappa = _kappa(left, right, len(labels))
-    drawn = draws[~np.isnan(draws)]
-    low, high = (from_draws(kappa, drawn, len(before))[1:3]) if len(drawn) else (UNDEFINED, UNDEFINED)
+    draws = _kappa_draws(left, right, len(labels), bootstrap.weights)
+    kappa = bootstrap.estimate(_kappa(left, right, len(labels)), draws)
     rates = [np.bincount(side, minlength=len(labels)) / len(before) for side in (left, right)]
     return Share(
         *estimate,
         clusters=len(set(clusters)),
-        kappa=kappa,
-        kappa_low=low,
-        kappa_high=high,
+        kappa=kappa.value,
+        kappa_low=kappa.ci_low,
+        kappa_high=kappa.ci_high,
         constant=constant,
         chance=float(rates[0] @ rates[1]),
     )
@@ -108,15 +107,19 @@ def _kappa(before: Int[Array, " pair"], after: Int[Array, " pair"], n_labels: in
 def _kappa_draws(
     before: Int[Array, " pair"], after: Int[Array, " pair"], n_labels: int, weights: Float[Array, "resample pair"]
 ) -> Float[Array, " resample"]:
-    """Cohen's kappa of every resample: (observed - chance) / (1 - chance)."""
+    """Cohen's kappa of every resample."""
     total = weights.sum(1).astype(float)
     observed = (weights @ (before == after).astype(np.float32)) / total
     rates = [
         (weights @ np.eye(n_labels, dtype=np.float32)[side]) / total[:, None] for side in (before, after)
     ]  # [resample, label]
-    chance = (rates[0] * rates[1]).sum(1)
+    return _beyond_chance(observed, (rates[0] * rates[1]).sum(1))
+
+
+def _beyond_chance(observed: Float[Array, " resample"], chance: Float[Array, " resample"]) -> Float[Array, " resample"]:
+    """(observed - chance) / (1 - chance); NaN where chance alone agrees always."""
     room = 1 - chance
-    return np.divide(observed - chance, room, out=np.full(len(total), UNDEFINED), where=room > 1e-9)
+    return np.divide(observed - chance, room, out=np.full(len(room), UNDEFINED), where=room > 1e-9)
 
 
 # ------------------------------------------------------------------------------------ many administrations
@@ -151,7 +154,7 @@ def split_half(scores: Float[Array, "administration item"]) -> float:
 
 
 def fleiss(
-    answers: Int[Array, "text order"], clusters: Sequence[object], *, resamples: int = 1000, seed: int = 0
+    answers: Int[Array, "text order"], clusters: Sequence[object], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Share:
     """Fleiss' kappa (1971) with label orders as raters; NaN where every answer is the same."""
     labels, coded = np.unique(answers, return_inverse=True)
@@ -160,13 +163,11 @@ def fleiss(
         return Share(UNDEFINED, UNDEFINED, UNDEFINED, n_texts, len(set(clusters)))
     counts = aggregate_raters(coded.reshape(answers.shape), len(labels))[0]  # [text, label]
     agree = (counts * (counts - 1)).sum(1) / (n_orders * (n_orders - 1))
-    weights = _weights(tuple(clusters), resamples, seed)
-    total = weights.sum(1, keepdims=True)
-    chance = (((weights @ counts) / (total * n_orders)) ** 2).sum(1)
-    room = 1 - chance
-    draws = np.divide((weights @ agree) / total[:, 0] - chance, room, out=np.zeros(len(room)), where=room > 1e-9)
-    estimate = from_draws(float(fleiss_kappa(counts)), draws[room > 1e-9], n_texts)
-    return Share(*estimate, clusters=len(set(clusters)))
+    bootstrap = _bootstrap(tuple(clusters), resamples, seed)
+    total = bootstrap.weights.sum(1, keepdims=True)
+    chance = (((bootstrap.weights @ counts) / (total * n_orders)) ** 2).sum(1)
+    draws = _beyond_chance((bootstrap.weights @ agree) / total[:, 0], chance)
+    return Share(*bootstrap.estimate(float(fleiss_kappa(counts)), draws), clusters=len(set(clusters)))
 
 
 def place_bias(place: Int[Array, " answer"], n_options: int) -> Float[Array, " answer"]:

@@ -27,7 +27,7 @@ OPPOSITE = {"direct": "negation_direct", "paraphrastic": "negation_paraphrastic"
 """Negations, which must turn the answer round, and their measures."""
 
 
-class Comparison(NamedTuple):
+class MeasureRows(NamedTuple):
     """What a measure is taken on.
 
     `rows` has the columns of `ABOUT` and either `before` and `after` (answers that should be the same) or `value`.
@@ -46,32 +46,32 @@ def with_answers(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(agrees=agrees, mass=table["p_agree"] + table["p_disagree"])
 
 
-def comparisons(answers: pd.DataFrame) -> Iterator[Comparison]:
+def comparisons(answers: pd.DataFrame) -> Iterator[MeasureRows]:
     """Every measure that the answers allow, over all instruments."""
     plain = plain_questions(answers)
-    yield Comparison("agree", _valued(plain[plain["agrees"].notna()], "agrees"), 1.0)
+    yield MeasureRows("agree", _valued(plain[plain["agrees"].notna()], "agrees"), 1.0)
     for factor in SAME:
-        yield Comparison(factor, pairs(answers, factor), 1.0)
+        yield MeasureRows(factor, pairs(answers, factor), 1.0)
     negated = pairs(answers, "negation")
     for kind, measure in OPPOSITE.items():
-        yield Comparison(measure, negated[negated["level"] == kind], 0.0)
+        yield MeasureRows(measure, negated[negated["level"] == kind], 0.0)
     for measure in ("mass", "top"):
-        yield Comparison(measure, _valued(plain, measure), np.nan)
-    yield Comparison("format_sensitivity", _format_pairs(answers), 0.0)
-    yield Comparison("position_bias", _places(answers), 0.0)
+        yield MeasureRows(measure, _valued(plain, measure), np.nan)
+    yield MeasureRows("format_sensitivity", _format_pairs(answers), 0.0)
+    yield MeasureRows("position_bias", _places(answers), 0.0)
 
 
-def comparisons_by_level(answers: pd.DataFrame) -> Iterator[tuple[str, Comparison]]:
+def comparisons_by_level(answers: pd.DataFrame) -> Iterator[tuple[str, MeasureRows]]:
     """Per level of each factor: consistency with the reference, and what the model makes of such prompts at all."""
     for factor in REFERENCE:
         found = pairs(answers, factor)
         constant = 0.0 if factor == "negation" else 1.0
         for level, part in answers.groupby(factor, sort=False):
             name = f"{factor}={level}"
-            yield name, Comparison("consistent", found[found["level"] == level], constant)
-            yield name, Comparison("agree", _valued(part[part["agrees"].notna()], "agrees"), 1.0)
+            yield name, MeasureRows("consistent", found[found["level"] == level], constant)
+            yield name, MeasureRows("agree", _valued(part[part["agrees"].notna()], "agrees"), 1.0)
             for measure in ("mass", "top"):
-                yield name, Comparison(measure, _valued(part, measure), np.nan)
+                yield name, MeasureRows(measure, _valued(part, measure), np.nan)
 
 
 def pairs(answers: pd.DataFrame, factor: str) -> pd.DataFrame:

@@ -1,12 +1,12 @@
 """Statements to agree or disagree with, each with its negations: the bundled questionnaire, or a table by path."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from interp.errors import UserError
 from interp.resources import data_file
-from interp.surveys.reliability.problems import Problem, unread
 from interp.texts.records import Problems, read
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -47,7 +47,7 @@ class Questionnaire:
 
     name: str
     items: Sequence[Item]
-    problems: Sequence[Problem] = ()
+    problems: Problems = field(default_factory=Problems)
 
 
 def load_questionnaire(path: str | Path | None = None) -> Questionnaire:
@@ -61,27 +61,35 @@ def load_questionnaire(path: str | Path | None = None) -> Questionnaire:
     """
     bundled = data_file("questionnaire.csv")
     source = bundled if path is None else Path(path)
-    table, problems = _read(source)
+    problems, unread = Problems(), Problems()
+    records = list(read(source, ("|".join(NAMES["statement"]),), unread))
+    problems.add_unreadable(unread, source.name)
+    columns = {n: next((c for c in known if any(c in r.cells for r in records)), "") for n, known in NAMES.items()}
     items: list[Item] = []
     seen: dict[str, Item] = {}
-    numbers: dict[str, int] = {}
-    for row, record in table:
-        instrument = record["instrument"] or source.stem
-        number = numbers[instrument] = numbers.get(instrument, -1) + 1
-        question = record["id"] or f"{instrument}:{number}"
-        if not record["statement"]:
-            problems.append(Problem("rows without a statement", source.name, row, question, "left out"))
+    numbers: Counter[str] = Counter()
+    for record in records:
+        cells = {name: record.cells.get(column, "").strip() if column else "" for name, column in columns.items()}
+        instrument = cells["instrument"] or source.stem
+        question = cells["id"] or f"{instrument}:{numbers[instrument]}"
+        numbers[instrument] += 1
+        where = {"question": question, "file": source.name}
+        if not cells["statement"]:
+            problems.add("rows without a statement", record.number, "left out", **where)
             continue
-        item, found = _item(question, instrument, record)
+        item, found = _item(question, instrument, cells)
         earlier = seen.get(question) or seen.get(f"{instrument}/{item.statement}")
         if earlier is not None:
-            problems.append(_repeated(source.name, row, item, earlier))
+            same = (item.statement, item.negations) == (earlier.statement, earlier.negations)
+            kind = "repeated statements" if same else "duplicate prompts with different text"
+            problems.add(kind, record.number, f"comes after {earlier.question}, which is used", **where)
             continue
         seen[question] = seen[f"{instrument}/{item.statement}"] = item
-        problems += [Problem(kind, source.name, row, question, what) for kind, what in found]
+        for kind, what in found:
+            problems.add(kind, record.number, what, **where)
         items.append(item)
     if not items:
-        raise UserError(f"{source} has no usable statement in its {len(table) + len(problems)} rows.")
+        raise UserError(f"{source} has no usable statement in its {len(records) + len(unread)} rows.")
     return Questionnaire(BUNDLED if path is None else source.stem, items, problems)
 
 
@@ -109,23 +117,3 @@ def _item(question: str, instrument: str, record: Mapping[str, str]) -> tuple[It
         what = f"valence is {record['valence']!r}, not positive or negative; its axis cannot be scored with it"
         problems.append(("statements without a valence", what))
     return Item(question, instrument, record["axis"] or "all", statement, negations, valence), problems
-
-
-def _repeated(file: str, row: int, item: Item, earlier: Item) -> Problem:
-    same = (item.statement, item.negations) == (earlier.statement, earlier.negations)
-    kind = "repeated statements" if same else "duplicate prompts with different text"
-    return Problem(kind, file, row, item.question, f"comes after {earlier.question}, which is used")
-
-
-def _read(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[Problem]]:
-    """(data row, cells) of every row, stripped, columns by our names; a column the file lacks is empty."""
-    left_out = Problems()
-    records = list(read(path, ("|".join(NAMES["statement"]),), left_out))
-    present = {
-        name: next((c for c in known if any(c in r.cells for r in records)), None) for name, known in NAMES.items()
-    }
-    rows = [
-        (r.number, {name: r.cells.get(column, "").strip() if column else "" for name, column in present.items()})
-        for r in records
-    ]
-    return rows, unread(left_out, path.name)

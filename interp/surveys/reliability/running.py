@@ -2,36 +2,35 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from interp.defaults import RESAMPLES
 from interp.engine.ablation import ResidualEdit
 from interp.errors import UserError
-from interp.files.folder import claimed, fingerprint, write_json, write_table
+from interp.files.folder import RunFolder, claimed, fingerprint, write_json, write_table
 from interp.models.language_model import LanguageModel
-from interp.reporting import Progress, silent
-from interp.surveys.reliability.answering import Positions, answer, chat, generated_answer
-from interp.surveys.reliability.collecting import (
-    LOG,
-    Answerer,
-    collect,
-    emotion_table,
-    open_folder,
-    questionnaire_table,
-)
+from interp.steering.positions import Positions
+from interp.surveys.draw import drawn
+from interp.surveys.folder import refuse_other_answers
+from interp.surveys.reliability.answering import answer, chat, generated_answer
+from interp.surveys.reliability.collecting import LOG, Answerer, collect, emotion_table, questionnaire_table
 from interp.surveys.reliability.emotion_scoring import EmotionReliability, score_emotions
 from interp.surveys.reliability.emotion_variations import emotion_variations, expand_emotions, label_orders
 from interp.surveys.reliability.logged import read_prompts
+from interp.surveys.reliability.options import ReliabilityOptions, label_set
 from interp.surveys.reliability.pairing import ABOUT, REFERENCE
-from interp.surveys.reliability.problems import Problem
-from interp.surveys.reliability.questionnaires import load_questionnaire
-from interp.surveys.reliability.scoring import Reliability, score
-from interp.surveys.reliability.variations import FACTORS, Asked, expand, one_at_a_time
+from interp.surveys.reliability.questionnaires import BUNDLED, load_questionnaire
+from interp.surveys.reliability.scoring import Reliability, plain_json, score
+from interp.surveys.reliability.steered import write_changes
+from interp.surveys.reliability.variations import FACTORS, VariedPrompt, expand, one_at_a_time, resolve_personas
+from interp.surveys.steered_twin import SteeredTwin, steered_twin
 from interp.texts.emotions import EKMAN
-from interp.texts.examples import Example, stable_share
+from interp.texts.examples import Example, load_corpus
+from interp.texts.records import Problems
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Questions:
     """A questionnaire turned into prompts."""
 
     name: str
-    asked: Sequence[Asked]
-    problems: Sequence[Problem] = ()
+    asked: Sequence[VariedPrompt]
+    problems: Problems = field(default_factory=Problems)
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,13 @@ class Emotions:
     """Emotion prompts over the orders of a label set."""
 
     name: str
-    asked: Sequence[Asked]
+    asked: Sequence[VariedPrompt]
     labels: Sequence[str]
     orders: Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReliabilityRun:
     """What a run found, and where its files lie."""
 
     folder: Path
@@ -64,15 +63,21 @@ class Outcome:
     """Prompts whose options the tokenizer cannot tell apart by their first token."""
     cut: int
     """Prompts whose text was cut to fit the context."""
+    changes: pd.DataFrame | None = None
+    """measure, before, after, change, ci_low, ci_high, n: of the steered model, where it was asked as well."""
+    state: str = "unsteered"
+    """What the steering that made the changes is, in words."""
 
     def as_dict(self) -> dict[str, Any]:
         """The questionnaire's shares at the top level, as `interp reliability score --json` prints them."""
+        changes = {} if self.changes is None else self.changes.set_index("measure").to_dict("index")
         return {
             **(self.questionnaire.as_dict() if self.questionnaire else {}),
             **({"emotions": self.emotions.as_dict()} if self.emotions else {}),
             "whole_answers": self.whole_answers,
             "cut": self.cut,
             "folder": str(self.folder),
+            **({"steered": plain_json(changes)} if changes else {}),
         }
 
 
@@ -94,13 +99,13 @@ def questions(
     if path is not None and Path(path).suffix == ".json":
         table, problems = read_prompts(Path(path))
         columns = [*ABOUT, "valence", *REFERENCE]
-        asked = [Asked(r["text"], r["options"], {c: r[c] for c in columns}) for r in table.to_dict("records")]
+        asked = [VariedPrompt(r["text"], r["options"], {c: r[c] for c in columns}) for r in table.to_dict("records")]
         name = Path(path).stem
     else:
         questionnaire = load_questionnaire(path)
-        name, problems = questionnaire.name, list(questionnaire.problems)
+        name, problems = questionnaire.name, questionnaire.problems
         asked = list(expand(questionnaire.items, one_at_a_time(factors, personas), personas))
-    return Questions(name, _drawn(asked, limit, seed), problems)
+    return Questions(name, drawn(asked, limit, seed, lambda a: a.facts["question"]), problems)
 
 
 def emotions(name: str, examples: Sequence[Example], labels: Sequence[str] = EKMAN, *, seed: int = 0) -> Emotions:
@@ -116,7 +121,7 @@ class Settings:
 
     generate: bool = False
     """Read answers from generated text, for models that only chat."""
-    resamples: int = 1000
+    resamples: int = RESAMPLES
     seed: int = 0
     state: str = "unsteered"
     """What `around` does to the model, in a word; runs of different states do not mix in one folder."""
@@ -127,6 +132,42 @@ class Settings:
     positions: Positions = "answer"
     """Where the edits act: at the answer position, or also at the tokens of the answer (`generated`)."""
 
+    def steered(self, twin: SteeredTwin) -> "Settings":
+        """The same under a saved steering, at the positions that it was saved with."""
+        if self.generate or twin.steering.positions == "all":
+            return replace(self, state=twin.state, around=twin.answering)
+        return replace(self, state=twin.state, edits=twin.edits, positions=twin.steering.positions)
+
+
+def run_reliability(options: ReliabilityOptions) -> ReliabilityRun:
+    """Everything that the options ask for, in one folder; of the steered model, in `steered` within it.
+
+    Raises:
+        UserError: anything about options, files or model that the user can mend.
+    """
+    personas = resolve_personas(options.persona or [])
+    asked = emotional = None
+    if options.questionnaire is not None or options.emotions is None:
+        source = None if options.questionnaire in (None, BUNDLED) else options.questionnaire
+        factors = options.variations or FACTORS
+        asked = questions(source, factors=factors, personas=personas, limit=options.limit, seed=options.seed)
+        asked.problems.warn()
+    if options.emotions is not None:
+        names = label_set(options.labels)
+        where: dict[str, Any] = {"split": options.split, "path": options.emotions_path}
+        texts = load_corpus(options.emotions, **where, labels=names, limit=options.limit, seed=options.seed)
+        emotional = emotions(options.emotions, texts, names, seed=options.seed)
+    model = options.load(None if options.chat == "auto" else options.chat == "true")
+    settings = Settings(generate=options.generate, resamples=options.resamples, seed=options.seed)
+    twin = None if options.steering is None else steered_twin(options.steering, lambda: model)
+    folder = options.out or Path("runs") / f"reliability-{Path(options.model).name}"
+    plain = run(model, folder, asked=asked, emotional=emotional, settings=settings)
+    if twin is None:
+        return plain
+    steered = run(model, folder / "steered", asked=asked, emotional=emotional, settings=settings.steered(twin))
+    changes = write_changes(plain.folder, steered.folder, resamples=options.resamples, seed=options.seed)
+    return replace(plain, changes=changes, state=twin.state)
+
 
 def run(
     model: LanguageModel,
@@ -135,8 +176,7 @@ def run(
     asked: Questions | None = None,
     emotional: Emotions | None = None,
     settings: Settings | None = None,
-    progress: Progress = silent,
-) -> Outcome:
+) -> ReliabilityRun:
     """Answers, scores and their files; rows that `out` already holds are not asked again.
 
     Writes rows.jsonl (as it goes), answers.parquet and emotion_answers.parquet (tidy, one row per prompt),
@@ -149,28 +189,13 @@ def run(
     if asked is None and emotional is None:
         raise UserError("Nothing to ask: give a questionnaire, or a corpus for --emotions.")
     with claimed(out):
-        return _run(model, out, asked, emotional, settings, progress)
+        return _run(model, out, asked, emotional, settings)
 
 
 def _run(
-    model: LanguageModel,
-    out: Path,
-    asked: Questions | None,
-    emotional: Emotions | None,
-    settings: Settings,
-    progress: Progress,
-) -> Outcome:
-    folder = open_folder(
-        out,
-        {
-            "model": model.name,
-            "identity": model.identity,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "state": settings.state,
-            "answers": "generated" if settings.generate else "probabilities",
-            **({"chat": True, "frame": fingerprint(model.frame)} if model.chat else {}),
-        },
-    )
+    model: LanguageModel, out: Path, asked: Questions | None, emotional: Emotions | None, settings: Settings
+) -> ReliabilityRun:
+    folder = _open(out, model, settings)
     answerer: Answerer = lambda some: answer(model, some, edits=settings.edits, positions=settings.positions)  # noqa: E731
     if settings.generate:
         write = chat(model)
@@ -180,11 +205,11 @@ def _run(
     found: Reliability | None = None
     recognised: EmotionReliability | None = None
     if asked is not None:
-        rows = collect(asked.asked, answerer, folder / LOG, around=settings.around, progress=progress)
+        rows = collect(asked.asked, answerer, folder / LOG, around=settings.around)
         tables["answers"] = questionnaire_table(asked.asked, rows)
         found = score(tables["answers"], problems=asked.problems, **options)
     if emotional is not None:
-        rows = collect(emotional.asked, answerer, folder / LOG, around=settings.around, progress=progress)
+        rows = collect(emotional.asked, answerer, folder / LOG, around=settings.around)
         tables["emotion_answers"] = emotion_table(emotional.asked, rows, emotional.labels)
         recognised = score_emotions(tables["emotion_answers"], emotional.labels, emotional.orders, **options)
     for name in ("answers", "emotion_answers"):
@@ -195,17 +220,32 @@ def _run(
             path.unlink(missing_ok=True)
     write_table(folder / "scores.parquet", _tidy(found, recognised))
     everything = pd.concat(tables.values())
-    outcome = Outcome(
-        out, found, recognised, int((everything["method"] == "whole answer").sum()), int((everything["cut"] > 0).sum())
-    )
-    write_json(folder / "scores.json", {k: v for k, v in outcome.as_dict().items() if k != "folder"})
+    whole, cut = (everything["method"] == "whole answer").sum(), (everything["cut"] > 0).sum()
+    done = ReliabilityRun(out, found, recognised, int(whole), int(cut))
+    write_json(folder / "scores.json", {k: v for k, v in done.as_dict().items() if k != "folder"})
     folder.note(
         chat=model.chat,
         questionnaire=asked.name if asked else None,
         corpus=emotional.name if emotional else None,
         **options,
     )
-    return outcome
+    return done
+
+
+def _open(out: Path, model: LanguageModel, settings: Settings) -> RunFolder:
+    """The folder of a run, new or begun before by the same model in the same state."""
+    made_by = {
+        "model": model.name,
+        "identity": model.identity,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "state": settings.state,
+        "answers": "generated" if settings.generate else "probabilities",
+        **({"chat": True, "frame": fingerprint(model.frame)} if model.chat else {}),
+    }
+    folder = RunFolder.open(out, "reliability")
+    refuse_other_answers(out, folder.record.get("made_by", made_by), made_by)
+    folder.note(name="reliability", made_by=made_by)
+    return folder
 
 
 def _tidy(found: Reliability | None, recognised: EmotionReliability | None) -> pd.DataFrame:
@@ -217,13 +257,3 @@ def _tidy(found: Reliability | None, recognised: EmotionReliability | None) -> p
         overall = [{"level": "all", "name": "all", "measure": m, **s.as_dict()} for m, s in recognised.measures.items()]
         parts.append(pd.concat([pd.DataFrame(overall), recognised.items]).assign(part="emotions"))
     return pd.concat(parts, ignore_index=True)
-
-
-def _drawn(asked: Sequence[Asked], limit: int | None, seed: int) -> Sequence[Asked]:
-    if limit is None:
-        return asked
-    if limit < 1:
-        raise UserError(f"limit must be at least 1; got {limit}.")
-    every = dict.fromkeys(a.facts["question"] for a in asked)
-    chosen = set(sorted(every, key=lambda q: stable_share(f"{seed}/{q}"))[:limit])
-    return [a for a in asked if a.facts["question"] in chosen]

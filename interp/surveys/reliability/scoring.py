@@ -1,24 +1,25 @@
 """From a table of answers to shares with intervals: overall, per variation, instrument and axis."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from interp.defaults import RESAMPLES
 from interp.surveys.reliability.measures import Share, agreement, cronbachs_alpha, mean_share, split_half
 from interp.surveys.reliability.pairing import (
     OPPOSITE,
     REFERENCE,
     SAME,
-    Comparison,
+    MeasureRows,
     comparisons,
     comparisons_by_level,
     pairs,
     with_answers,
 )
-from interp.surveys.reliability.problems import Problem, count
+from interp.texts.records import Problems
 
 SUMMARY = ("agree", "order", "wording", "negation_direct", "negation_paraphrastic", "mass")
 """What the JSON has at its top level, whether or not it could be measured."""
@@ -41,7 +42,7 @@ class Reliability:
     scales: pd.DataFrame
     unanswered: int
     skipped: Mapping[str, int] = field(default_factory=dict)
-    problems: Sequence[Problem] = ()
+    problems: Problems = field(default_factory=Problems)
 
     def as_dict(self) -> dict[str, Any]:
         """The six summary shares at the top level, everything else further down."""
@@ -50,17 +51,17 @@ class Reliability:
             {
                 **{name: self.measures[name].value if name in self.measures else None for name in SUMMARY},
                 "measures": {name: with_interval(share.as_dict()) for name, share in self.measures.items()},
-                **{f"by_{level}": _nested(part) for level, part in parts.items() if level != "all"},
+                **{f"by_{level}": nested(part) for level, part in parts.items() if level != "all"},
                 "scales": self.scales.to_dict("records"),
                 "unanswered": self.unanswered,
                 "skipped": dict(self.skipped),
-                "problems": {"counts": count(self.problems), "rows": [vars(p) for p in self.problems]},
+                "problems": {"counts": self.problems.counts(), "rows": [p._asdict() for p in self.problems]},
             }
         )
 
 
 def score(
-    table: pd.DataFrame, *, problems: Sequence[Problem] = (), resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, *, problems: Problems | None = None, resamples: int = RESAMPLES, seed: int = 0
 ) -> Reliability:
     """All measures of a table of answers.
 
@@ -91,13 +92,13 @@ def score(
         scales=scales(answers),
         unanswered=int(answers["agrees"].isna().sum()),
         skipped=_skipped(answers),
-        problems=tuple(problems),
+        problems=Problems(problems or ()),
     )
 
 
-def _groups(found: Iterable[Comparison]) -> dict[tuple[str, str], list[Comparison]]:
+def _groups(found: Iterable[MeasureRows]) -> dict[tuple[str, str], list[MeasureRows]]:
     """All comparisons of everything, of each instrument and of each axis, by (level, name)."""
-    groups: dict[tuple[str, str], list[Comparison]] = {}
+    groups: dict[tuple[str, str], list[MeasureRows]] = {}
     for comparison in found:
         rows = comparison.rows
         names = {"all": ["all"] * len(rows), "instrument": rows["instrument"].tolist()}
@@ -108,34 +109,13 @@ def _groups(found: Iterable[Comparison]) -> dict[tuple[str, str], list[Compariso
     return groups
 
 
-def _share(comparison: Comparison, resamples: int, seed: int) -> Share:
+def _share(comparison: MeasureRows, resamples: int, seed: int) -> Share:
     rows = comparison.rows
     options: dict[str, Any] = {"constant": comparison.constant, "resamples": resamples, "seed": seed}
     clusters = rows["question"].tolist()
     if "value" in rows:
         return mean_share(rows["value"].to_numpy(), clusters, **options)
     return agreement(rows["before"].to_numpy(), rows["after"].to_numpy(), clusters, **options)
-
-
-def gains(before: pd.DataFrame, after: pd.DataFrame, *, resamples: int = 1000, seed: int = 0) -> dict[str, Share]:
-    """How much each measure changed between two tables of answers to the same questions, say before and after steering.
-
-    Differences are taken question by question (means of a question's own comparisons) and resampled together; questions
-    that only one table could answer are left out.
-    """
-    tables = [{c.measure: _by_question(c) for c in comparisons(with_answers(table))} for table in (before, after)]
-    changes = {}
-    for measure, first in tables[0].items():
-        change = (tables[1][measure] - first).dropna()
-        if len(change):
-            changes[measure] = mean_share(change.to_numpy(), list(change.index), resamples=resamples, seed=seed)
-    return changes
-
-
-def _by_question(comparison: Comparison) -> pd.Series:
-    rows = comparison.rows
-    value = rows["value"] if "value" in rows else (rows["before"] == rows["after"]).astype(float)
-    return value.groupby(rows["question"]).mean()
 
 
 def scales(answers: pd.DataFrame) -> pd.DataFrame:
@@ -188,12 +168,12 @@ def with_interval(share: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "kappa_interval": [share["kappa_low"], share["kappa_high"]]}
 
 
-def _nested(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def nested(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """{name: {measure: share}}."""
-    nested: dict[str, dict[str, Any]] = {}
+    shares: dict[str, dict[str, Any]] = {}
     for row in part.drop(columns="level").to_dict("records"):
-        nested.setdefault(row.pop("name"), {})[row.pop("measure")] = with_interval(row)
-    return nested
+        shares.setdefault(row.pop("name"), {})[row.pop("measure")] = with_interval(row)
+    return shares
 
 
 def plain_json(value: Any) -> Any:

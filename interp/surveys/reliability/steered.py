@@ -1,67 +1,45 @@
-"""The same questions asked of a steered model, each measure paired with the unsteered model's."""
+"""Measures of the steered model paired with those of the unsteered one, question by question."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from interp.errors import UserError
+from interp.defaults import RESAMPLES
 from interp.files.folder import write_table
-from interp.models.language_model import LanguageModel
-from interp.statistics import mean_estimate, resample_weights
-from interp.steering.steering import Steering
+from interp.statistics import Bootstrap
 from interp.surveys.reliability.emotion_scoring import answered, at_reference
 from interp.surveys.reliability.pairing import comparisons, with_answers
-from interp.surveys.reliability.running import Outcome, Settings
 
 
-def settings_of(folder: Path, model: LanguageModel, settings: Settings) -> Settings:
-    """The settings with a saved steering, at the positions that it was saved with.
+def write_changes(before: Path, after: Path, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+    """measure, before, after, change, ci_low, ci_high, n; written to `changes.parquet` beside the unsteered scores.
 
-    Raises:
-        UserError: no steering there, one of another model, or one that leaves the model alone.
+    Args:
+        before, after: folders of two runs that asked the same.
     """
-    steering = Steering.load(folder)
-    if not steering.layers:
-        raise UserError(f"The steering in {folder} is none: it leaves the model alone. Leave --steering out.")
-    state = f"steered: {steering.method}, {steering.provenance.get('setting', folder.name)}, at {steering.positions}"
-    saes = steering.loaded_saes(model)
-    if settings.generate or steering.positions == "all":
-        return replace(settings, state=state, around=lambda: steering.applied(model, saes))
-    return replace(settings, state=state, edits=steering.edits(saes), positions=steering.positions)
-
-
-def write_changes(before: Outcome, after: Outcome, settings: Settings) -> pd.DataFrame:
-    """measure, before, after, change, ci_low, ci_high, n; written to `changes.parquet` beside the unsteered scores."""
-    parts = []
-    if before.questionnaire is not None:
-        parts.append(_paired(_questions(before.folder), _questions(after.folder), settings))
-    if before.emotions is not None:
-        parts.append(_paired(_texts(before.folder), _texts(after.folder), settings))
+    readers = {"answers.parquet": _questions, "emotion_answers.parquet": _texts}
+    parts = [
+        _paired(read(pd.read_parquet(before / name)), read(pd.read_parquet(after / name)), resamples, seed)
+        for name, read in readers.items()
+        if (before / name).exists()
+    ]
     changes = pd.concat(parts, ignore_index=True)
-    write_table(before.folder / "changes.parquet", changes)
+    write_table(before / "changes.parquet", changes)
     return changes
 
 
-def as_dict(changes: pd.DataFrame) -> dict[str, Any]:
-    rows = changes.set_index("measure").to_dict("index")
-    return {name: {k: None if v != v else v for k, v in row.items()} for name, row in rows.items()}
-
-
-def _questions(folder: Path) -> pd.DataFrame:
+def _questions(table: pd.DataFrame) -> pd.DataFrame:
     """measure, question, value: shares of a questionnaire by question."""
     parts = []
-    for comparison in comparisons(with_answers(pd.read_parquet(folder / "answers.parquet"))):
+    for comparison in comparisons(with_answers(table)):
         rows = comparison.rows
         value = rows["value"] if "value" in rows else (rows["before"] == rows["after"]).astype(float)
         parts.append(pd.DataFrame({"measure": comparison.measure, "question": rows["question"], "value": value}))
     return pd.concat(parts)
 
 
-def _texts(folder: Path) -> pd.DataFrame:
+def _texts(table: pd.DataFrame) -> pd.DataFrame:
     """measure, question, value: accuracy and flips of recognised emotions by text."""
-    table = pd.read_parquet(folder / "emotion_answers.parquet")
     labels = [c.removeprefix("p_") for c in table if c.startswith("p_")]
     varied = at_reference(answered(table, labels), "order")
     base = varied[varied["order"] == "given"].set_index("question")["code"]
@@ -78,16 +56,13 @@ def _texts(folder: Path) -> pd.DataFrame:
     )
 
 
-def _paired(before: pd.DataFrame, after: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+def _paired(before: pd.DataFrame, after: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     lines = []
     key = ["measure", "question"]
     joined = before.groupby(key, sort=False)["value"].mean().to_frame("before")
     joined = joined.join(after.groupby(key, sort=False)["value"].mean().rename("after"), how="inner").dropna()
     for measure, part in joined.groupby(level="measure", sort=False):
-        change = (part["after"] - part["before"]).to_numpy()
-        weights = resample_weights(range(len(part)), settings.resamples, settings.seed)
-        e = mean_estimate(change, weights)
+        change = Bootstrap(range(len(part)), resamples, seed).mean((part["after"] - part["before"]).to_numpy())
         means = {"before": part["before"].mean(), "after": part["after"].mean()}
-        interval = {"change": e.value, "ci_low": e.low, "ci_high": e.high, "n": e.n}
-        lines.append({"measure": measure, **means, **interval})
+        lines.append({"measure": measure, **means, **change.row("change")})
     return pd.DataFrame(lines)

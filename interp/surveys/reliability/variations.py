@@ -77,7 +77,7 @@ class Variation:
 
 
 @dataclass(frozen=True)
-class Asked:
+class VariedPrompt:
     """One prompt, the options between which its answer lies, and the columns it has in the table of answers."""
 
     prompt: Prompt | str
@@ -132,7 +132,7 @@ def resolve_personas(names: Sequence[str]) -> dict[str, str]:
 
 def expand(
     items: Sequence[Item], variations: Sequence[Variation], personas: Mapping[str, str] | None = None
-) -> Iterator[Asked]:
+) -> Iterator[VariedPrompt]:
     """Every item under every variation it allows: a statement without a negation is not asked with it."""
     for item in items:
         for variation in variations:
@@ -147,7 +147,7 @@ def expand(
                 "valence": item.valence,
                 **asdict(variation),
             }
-            yield Asked(text, WORDINGS[variation.wording].options, facts)
+            yield VariedPrompt(text, WORDINGS[variation.wording].options, facts)
 
 
 def render(statement: str, variation: Variation, persona: str = "") -> str:

@@ -184,8 +184,8 @@ class Continuation:
 
     def _logits(self, residual: Float[Tensor, "row d_model"]) -> Iterator[tuple[range, Float[Tensor, "row token"]]]:
         for start in range(0, len(residual), ROWS_OF_LOGITS):
-            few = residual[start : start + ROWS_OF_LOGITS]
-            yield range(start, start + len(few)), self.model.unembed(few).float()
+            rows = residual[start : start + ROWS_OF_LOGITS]
+            yield range(start, start + len(rows)), self.model.unembed(rows).float()
 
 
 def ending_tokens(model: LanguageModel) -> Int[Tensor, " ending"]:
@@ -206,16 +206,8 @@ def _children(tree: WordTree) -> list[Int[Tensor, " child"]]:
 
 def _masks(model: LanguageModel, seen: Bool[Tensor, "query key"], apart: Int[Tensor, "query key"]) -> Any:
     """What the family takes as a ready-made mask: one for all layers, or one per kind of layer."""
-    config = model.backbone.config
-    window = getattr(config, "sliding_window", None)
-
-    def additive(allowed: Bool[Tensor, "query key"]) -> Float[Tensor, "1 1 query key"]:
-        lowest = torch.finfo(model.dtype).min
-        return torch.zeros(allowed.shape, dtype=model.dtype, device=model.device).masked_fill(~allowed, lowest)[
-            None, None
-        ]
-
-    near = seen if window is None else seen & (apart < window)
-    if getattr(config, "layer_types", None) is not None:
-        return {"full_attention": additive(seen), "sliding_attention": additive(near)}
-    return additive(near)
+    window = getattr(model.backbone.config, "sliding_window", None)
+    near = model.attention_mask((seen if window is None else seen & (apart < window))[None, None])
+    if not model.masks_by_type:
+        return near
+    return {"full_attention": model.attention_mask(seen[None, None]), "sliding_attention": near}

@@ -1,17 +1,18 @@
 """Low-rank fine-tuning of the model's own weights (LoRA, Hu et al. 2021): an outside reference, no steering."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from interp.models.language_model import LanguageModel
-from interp.run.session import Session
+from interp.texts.prompts import Prompt
 
 EPOCHS = 8
 BATCH = 16
@@ -74,41 +75,55 @@ class LowRankTuning:
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
 
 
-def tuned(session: Session, rank: int) -> LowRankTuning:
-    """Updates fitted on four fifths of the fit examples, from the epoch that does best on the last fifth."""
-    rows = session.role("fit")
-    gold = session.gold(rows)
-    order = np.random.default_rng(session.seed("tuning")).permutation(len(rows))
+def tuned(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    gold: Int[np.ndarray, " prompt"],
+    first: Int[Tensor, " label"],
+    rank: int,
+    seed: int,
+    *,
+    epochs: Iterable[int] = range(EPOCHS),
+) -> LowRankTuning:
+    """Updates fitted on four fifths of the examples, from the epoch that does best on the last fifth.
+
+    Args:
+        gold: index of the right label.
+        first: the labels' first tokens, of which the right one is made likelier.
+        epochs: numbers of the epochs, perhaps shown as they pass.
+    """
+    order = np.random.default_rng(seed).permutation(len(prompts))
     held, fitted = order[::HELD_OUT], np.delete(order, np.s_[::HELD_OUT])
-    texts = [session.examples[r][1].text for r in rows]
-    tuning = LowRankTuning(session.model, rank, session.seed("tuning"))
+    tuning = LowRankTuning(model, rank, seed)
     optimiser = torch.optim.AdamW(tuning.parameters, lr=RATE)
     best, kept = np.inf, [p.detach().clone() for p in tuning.parameters]
-    for epoch in session.progress(range(EPOCHS), "low-rank tuning", "epoch"):
-        drawn = np.random.default_rng([session.seed("tuning"), epoch]).permutation(fitted)
+
+    def loss(rows: np.ndarray) -> Tensor:
+        return _loss(model, [prompts[i] for i in rows], gold[rows], first)
+
+    for epoch in epochs:
+        drawn = np.random.default_rng([seed, epoch]).permutation(fitted)
         for start in range(0, len(drawn), BATCH):
-            batch = drawn[start : start + BATCH]
             optimiser.zero_grad()
             with torch.enable_grad(), tuning.applied():
-                _loss(session, [texts[i] for i in batch], gold[batch]).backward()
+                loss(drawn[start : start + BATCH]).backward()
             optimiser.step()
         with torch.no_grad(), tuning.applied():
-            parts = np.array_split(held, math.ceil(len(held) / BATCH))
-            loss = sum(_loss(session, [texts[i] for i in p], gold[p]).item() * len(p) for p in parts if len(p))
-        if loss < best:
-            best, kept = loss, [p.detach().clone() for p in tuning.parameters]
+            parts = [p for p in np.array_split(held, math.ceil(len(held) / BATCH)) if len(p)]
+            reached = sum(loss(p).item() * len(p) for p in parts)
+        if reached < best:
+            best, kept = reached, [p.detach().clone() for p in tuning.parameters]
     with torch.no_grad():
         for parameter, value in zip(tuning.parameters, kept, strict=True):
             parameter.copy_(value)
     return tuning
 
 
-def _loss(session: Session, texts: Sequence[str], gold: np.ndarray) -> Tensor:
-    """Mean cross-entropy of the gold answers over the label set, by their first tokens."""
-    model = session.model
+def _loss(model: LanguageModel, prompts: Sequence[Prompt], gold: np.ndarray, first: Tensor) -> Tensor:
+    """Mean cross-entropy of the gold answers over the label set."""
     last: list[Any] = []
-    tokens = model.pad(model.encode(session.prompts(texts)))
+    tokens = model.pad(model.encode(prompts))
     with model.edited({model.n_layers - 1: lambda x: last.append(x[:, -1])}):
         model.run(tokens)
-    scores = model.unembed(last[0], session.answers.first).float()
+    scores = model.unembed(last[0], first).float()
     return nn.functional.cross_entropy(scores, torch.as_tensor(gold, device=scores.device))

@@ -1,4 +1,4 @@
-"""Answers by greedy generation, batched with left padding."""
+"""Replies by greedy generation, batched with left padding."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
-from interp.models.language_model import LanguageModel
-from interp.texts.prompts import Prompt
+from interp.models.language_model import LanguageModel, Tokens
 
 
 class ListClosed(StoppingCriteria):
@@ -34,36 +33,20 @@ class ListClosed(StoppingCriteria):
 
 
 @torch.no_grad()
-def generate(
-    model: LanguageModel,
-    prompts: Sequence[Prompt],
-    *,
-    most_tokens: Sequence[int],
-    marker: str = "",
-    chat: bool | None = None,
+def replies(
+    model: LanguageModel, prompts: Tokens, *, most_tokens: int, stopping: Sequence[StoppingCriteria] = ()
 ) -> list[str]:
-    """What the model writes after each prompt, up to the end of its list.
-
-    Args:
-        most_tokens: to be generated at most for each prompt, which is cut to leave that much room.
-        marker: text that must come before the list counts (`Answer:` in a chain of thought).
-        chat: through the chat template; None: as the model was loaded.
-
-    Raises:
-        UserError: a prompt that is too long even without its text.
-    """
-    tokens = model.pad([model.encode([p], room=n, chat=chat)[0] for p, n in zip(prompts, most_tokens, strict=True)])
-    hf, width = model.hf, tokens.ids.shape[1]
+    """What the model writes after each prompt, up to a token that ends a text or to what stops it."""
     config = GenerationConfig(
         do_sample=False,
-        max_new_tokens=max(most_tokens),
+        max_new_tokens=most_tokens,
         pad_token_id=model.tokenizer.pad_token_id,
         eos_token_id=model.end_ids or None,
     )
-    out = hf.generate(
-        input_ids=tokens.ids,
-        attention_mask=tokens.mask.long(),
+    written = model.hf.generate(
+        input_ids=prompts.ids,
+        attention_mask=prompts.mask.long(),
         generation_config=config,
-        stopping_criteria=StoppingCriteriaList([ListClosed(model, width, most_tokens, marker)]),
+        stopping_criteria=StoppingCriteriaList(stopping),
     )
-    return [model.written(ids).strip() for ids in out[:, width:].tolist()]
+    return [model.written(ids) for ids in written[:, prompts.ids.shape[1] :].tolist()]

@@ -1,0 +1,113 @@
+"""The steerings of a run: what they are fitted on, how they are kept and loaded, and what they cost in language."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.analysis import effect_rows
+from interp.defaults import RESAMPLES
+from interp.files.units import Units
+from interp.run import tables
+from interp.run.session import Session
+from interp.saes.loading import saes_record
+from interp.statistics import Bootstrap, Estimate
+from interp.steering.fit import FitData
+from interp.steering.rivals import Ground
+from interp.steering.steering import FACTS, Provenance, SteeredFeature, Steering
+from interp.steering.trials import strongest_features
+
+FOLDER = "steerings"
+"""Where the best setting of every method and every rival are kept, a folder each."""
+
+
+def fit_data(session: Session) -> FitData:
+    """Captures with keys and values of the fit examples and of the anchor texts."""
+    parts, order = [], []
+    for chunk, captured in session.cached(session.role("fit"), "fit captures"):
+        parts.append((captured, torch.from_numpy(session.gold(chunk))))
+        order += session.table["group"].iloc[chunk].tolist()
+    anchors = {
+        name: [captured for _, captured in session.cached_texts([e.text for e in examples], f"anchors {name}")]
+        for name, examples in session.anchors.items()
+    }
+    return FitData(session.model, session.saes, session.labels, parts, order, anchors)
+
+
+def causal_features(session: Session) -> list[SteeredFeature]:
+    """The strongest causal features, at most `steering.features`, taken from every emotion in turn."""
+    effects = tables.read(session.folder / "effects.parquet")
+    return strongest_features(effect_rows.causal_features(effects), session.config.steering.features)
+
+
+def ground(session: Session, data: FitData) -> Ground:
+    """What the rivals are made from: directions are means of the discover examples."""
+    discover = session.role("discover")
+    effects = tables.read(session.folder / "effects.parquet")
+    controls = effects[effects["control"]].drop_duplicates(["layer", "feature"])
+    return Ground(
+        data,
+        residuals=lambda layer: session.residuals(layer)[discover],
+        gold=session.gold(discover),
+        controls={int(layer): part["feature"].to_numpy() for layer, part in controls.groupby("layer")},
+        seed=session.seed,
+    )
+
+
+def provenance(session: Session) -> Provenance:
+    """What a steering of this run was made with."""
+    return {
+        "model": {"name": session.config.model, "identity": session.model.identity},
+        "saes": saes_record(session.saes, asdict(session.config.saes)),
+        "labels": session.labels,
+    }
+
+
+def remembered(units: Units, name: str, make: Callable[[], Steering]) -> Steering:
+    """A steering that is kept as a unit."""
+    folder = units.path(f"steering {name}")
+    if not (folder / FACTS).exists():
+        make().save(folder)
+    return Steering.load(folder)
+
+
+def load_steerings(session: Session) -> dict[str, Steering]:
+    """`steered`, the choice, then the best setting of each method and the rivals."""
+    folders = sorted(Path(session.folder / FOLDER).iterdir())
+    return {"steered": Steering.load(session.folder.path)} | {f.name: Steering.load(f) for f in folders}
+
+
+def lowest_layer(session: Session, steering: Steering) -> int:
+    """The lowest layer that is steered; the number of layers where none is."""
+    return min(steering.layers, default=session.model.n_layers)
+
+
+def steering_quality(
+    session: Session, steering: Steering, units: Units, name: str, *, short: bool = False
+) -> dict[str, Estimate]:
+    """perplexity_ratio and kl on plain text, steering on at every position.
+
+    Args:
+        name: of the unit that keeps them.
+        short: on the text's first tokens alone.
+    """
+    apply = partial(steering.applied, session.model, session.saes, positions="all")
+    lowest = lowest_layer(session, steering)
+    kept = units.values(name, lambda: language_quality(session, apply, lowest=lowest, short=short))
+    return {metric: Estimate(*numbers) for metric, numbers in kept.items()}
+
+
+def language_quality(
+    session: Session, apply: Callable[[], Any], *, lowest: int | None = None, short: bool = False
+) -> dict[str, Estimate]:
+    """perplexity_ratio and kl on plain text of what `apply()` does to the model.
+
+    Args:
+        lowest: the lowest layer that it changes, if known.
+    """
+    text = session.short_text if short else session.plain_text
+    score = text.under(apply, Bootstrap(range(text.n_documents), RESAMPLES, session.seed("fluency")), lowest=lowest)
+    return {"perplexity_ratio": score.perplexity_ratio, "kl": score.kl}
