@@ -223,7 +223,7 @@ def macro_f1(confusion: Float[Array, "*draw gold predicted"]) -> Float[Array, "*
     gold, predicted = confusion.sum(-1), confusion.sum(-2)
     f1 = np.divide(2 * right, gold + predicted, out=np.zeros(right.shape), where=gold + predicted > 0)
     present = gold > 0
-    return (f1 * present).sum(-1) / present.sum(-1)
+    return np.asarray((f1 * present).sum(-1) / present.sum(-1))
 
 
 def mcnemar(right_a: Array, right_b: Array) -> float:
