@@ -1,6 +1,6 @@
 """Profiles of selective features, control tasks, comparisons, and runs in which there is little to be found."""
 
-import json
+from html import unescape
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,10 @@ from interp.analysis.profiles import with_profiles
 from interp.analysis.selectivity import selectivity
 from interp.analysis.signals import control_labels, neighbour_agreement, probe_right
 from interp.report.comparing import compare
+from interp.report.sentences import answer
 from interp.run import pipeline
 from interp.run.config import load_config
+from interp.run.reading import RunFiles
 
 
 def profiled(acts, gold, keyword_free=None):
@@ -119,7 +121,10 @@ def test_runs_side_by_side(world, tmp_path):  # noqa: F811
         tidy.drop_duplicates(["run", "emotion", "measure"])
     )
     text = page.read_text()
-    assert "Are they the same features?" in text and json.loads((one / "phases.json").read_text())["verdict"] in text
+    assert "Are they the same features?" in text and "phases win" not in text
+    for folder in (one, two):
+        (where, *_) = answer(RunFiles(folder))
+        assert where.head == "Where" and where.words in unescape(text)
     with pytest.raises(UserError, match="at least two"):
         compare([one], tmp_path / "x")
     (two / "why.parquet").unlink()

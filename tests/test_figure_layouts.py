@@ -32,14 +32,14 @@ def effects(labels=LABELS) -> pd.DataFrame:
 
 def test_layers_that_were_not_measured_have_no_point_and_no_line():
     measured = [3, 8, 20, 21, 22]
-    figure = layers.layer_phases(signals(measured), None, layers.REPRESENTATIONAL)
+    figure = layers.layer_phases(signals(measured), None, layers.HELD)
     (shown,) = [t for t in figure.data if t.name]
     values = dict(zip(shown.x, shown.y, strict=True))
     assert {k for k, v in values.items() if v == v} == set(measured)
     assert values[3.5] != values[3.5] and values[8.5] != values[8.5] and 20.5 not in values
     assert [t.line.dash for t in figure.data if t.line.dash] == ["dot"]
     assert list(figure.layout.xaxis.tickvals) == measured
-    assert layers.layer_phases(signals([0, 1, 2]), None, layers.REPRESENTATIONAL).data[1].line.dash is None
+    assert layers.layer_phases(signals([0, 1, 2]), None, layers.HELD).data[1].line.dash is None
 
 
 def test_shading_changes_half_way_between_layers_that_were_measured():
@@ -72,9 +72,7 @@ def test_on_a_narrow_page_panels_stand_below_one_another():
 
 
 def test_long_titles_are_broken_on_a_narrow_page():
-    figure = layers.layer_phases(
-        signals([0, 1, 2]), {"phases": [{"phase": 1, "first": 0, "last": 2}]}, layers.REPRESENTATIONAL
-    )
+    figure = layers.layer_phases(signals([0, 1, 2]), {"phases": [{"phase": 1, "first": 0, "last": 2}]}, layers.HELD)
     titles = [a["text"] for a in narrow_layout(figure)["annotations"]]
     assert any("<br>" in t for t in titles) and max(len(part) for t in titles for part in t.split("<br>")) <= 40
 

@@ -10,10 +10,10 @@ from fake_runs import make_run
 from safetensors.numpy import save_file
 
 from interp.report import write_report
-from interp.report.answer import answer
 from interp.report.glance import facts, heading, recognised
 from interp.report.onset import half_way, onset
 from interp.report.sections import _gains
+from interp.report.sentences import answer
 from interp.report.steered import said, steered
 from interp.report.tables import tables
 from interp.report.words import layer_list, number

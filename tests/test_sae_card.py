@@ -12,7 +12,7 @@ from interp import UserError
 from interp.saes.stack import SaeStack
 from interp.texts.examples import Example
 from interp.training.card import quality_card
-from interp.training.card_files import COLUMNS, as_json, as_markdown, cells, write_card
+from interp.training.card_files import as_json, as_markdown, quality_table, write_card
 from interp.training.replacing import body, last_residual, residuals
 from interp.training.texts import Piece
 
@@ -156,7 +156,9 @@ def test_files_of_a_card(llama, tmp_path):
     assert [layer["layer"] for layer in stored["layers"]] == [0, 3] and "FVU" in stored["definitions"]
     text = (tmp_path / "card.md").read_text()
     assert text == as_markdown(card, {"plain text": "five sentences", "prompts": "five"}, ["A note."])
-    assert all(len(cells(layer)) == len(COLUMNS) for layer in card.layers) and f"{card.layers[0].plain.fvu:.3f}" in text
+    table = quality_table(stored["layers"])
+    assert len(table.rows) == len(card.layers) and all(len(row) == len(table.columns) for row in table.rows)
+    assert f"{card.layers[0].plain.fvu:.3f}" in text and text.count("\n| ") == len(card.layers) + 2
 
 
 # ---------------------------------------------------------------------------------- the commands

@@ -93,13 +93,14 @@ def find_phases(
 
 
 def verdict(phases: Phases, signals: Mapping[str, Float[Array, " layer"]]) -> str:
-    """Whether three phases win, and where emotion shows, in words and numbers."""
-    n = phases.n_phases
-    sentence = (
-        f"{n} phase{'s' if n > 1 else ''} fit best ({phases.support:.0%} of resamples agree);"
-        f" three phases {'win' if n == 3 else 'do not win'} here."
-    )
+    """How many phases there are, where they change, and where emotion shows, in words and numbers."""
     spans = phases.spans()
+    many = "1 phase fits" if len(spans) == 1 else f"{len(spans)} phases fit"
+    changes = "; ".join(
+        f"change at layer {layer}, 95 % interval {low} to {high}"
+        for layer, (low, high) in zip(phases.boundaries, phases.intervals, strict=True)
+    )
+    sentence = f"{many} best ({phases.support:.0%} of resamples agree){f': {changes}' if changes else ''}."
     peaks = {
         name: phases.layers[int(np.argmax(signals[name]))]
         for name in ("probe_residuals", "direct_evidence", "joint_ablation")

@@ -594,7 +594,7 @@ def _summary(config: Config, folder: Path) -> None:
 
 def _said(folder: Path) -> None:
     """What was found, as the report begins, and what to type next."""
-    from interp.report.answer import answer
+    from interp.report.sentences import answer
     from interp.run.reading import RunFiles
 
     for sentence in answer(RunFiles(folder)):

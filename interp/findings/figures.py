@@ -2,25 +2,23 @@
 
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
-from interp.files.folder import writing
 from interp.findings.layers import EntropyPhases
 from interp.findings.measuring import RunFindings
-from interp.report.layers import CAUSAL, REPRESENTATIONAL, Panel, layer_phases
+from interp.report.contents import Page, PageFigure, Section
+from interp.report.layers import HELD, USED, SignalPanel, layer_phases
+from interp.report.page import write_page
 
-ENTROPY: Panel = (
+ENTROPY = SignalPanel(
     "Features specific by entropy over emotions",
     "share of active features",
     {"entropy_specific": "#0072B2", "entropy_shuffled": "#8C8C8C"},
 )
-STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:1rem auto;color:#222;background:#fff}"
 
 
 def stem(title: str) -> str:
@@ -30,22 +28,38 @@ def stem(title: str) -> str:
 
 def write_figures(found: Sequence[RunFindings], folder: Path) -> dict[str, Path]:
     """`FOLDER/<title>.html` for every run that has something to plot, self-contained; by title."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pages = {}
-    for one in found:
-        figures = _figures(one)
-        if figures:
-            path = folder / f"{stem(one.title)}.html"
-            with writing(path) as part:
-                part.write_text(_page(one.title, figures), encoding="utf-8")
-            pages[one.title] = path
-    return pages
+    pages = {one.title: Page(one.title, _lead(one), _sections(one)) for one in found}
+    return {
+        title: write_page(folder / f"{stem(title)}.html", page)
+        for title, page in pages.items()
+        if any(section.figures for section in page.sections)
+    }
 
 
-def _figures(one: RunFindings) -> list[go.Figure]:
+def _lead(one: RunFindings) -> str:
+    return f"run {one.run.folder.resolve().name} · seed {one.run.config['seed']}"
+
+
+def _sections(one: RunFindings) -> list[Section]:
     signals, phases = one.run.table("signals"), one.run.json("phases")
-    whole = None if signals is None else layer_phases(signals, phases, (*REPRESENTATIONAL, *CAUSAL))
-    return [f for f in (whole, None if one.entropy is None else _entropy(one.entropy)) if f is not None]
+    whole = None if signals is None else layer_phases(signals, phases, (*HELD, *USED))
+    entropy = None if one.entropy is None else _entropy(one.entropy)
+    n = 0 if signals is None else int(signals["n"].max())
+    shared = "bands: 95 % bootstrap intervals. Shaded: phases, stretches of layers that behave alike."
+    drawn = (
+        ("layers", "Layers and phases", whole, f"Points: a layer's value over n = {n:,} discover examples; {shared}"),
+        (
+            "entropy",
+            "By entropy over emotions",
+            entropy,
+            f"n = {one.entropy.n if one.entropy else 0:,} texts; {shared}",
+        ),
+    )
+    return [
+        Section(title, name, [PageFigure(name, title, figure, caption)])
+        for name, title, figure, caption in drawn
+        if figure is not None
+    ]
 
 
 def _entropy(entropy: EntropyPhases) -> go.Figure | None:
@@ -65,15 +79,3 @@ def _entropy(entropy: EntropyPhases) -> go.Figure | None:
         ignore_index=True,
     )
     return layer_phases(table, {"phases": entropy.phases.spans()}, (ENTROPY,))
-
-
-def _page(title: str, figures: Sequence[go.Figure]) -> str:
-    parts = [
-        f.to_html(include_plotlyjs=False, full_html=False, div_id=f"figure-{i}", config={"displayModeBar": False})
-        for i, f in enumerate(figures)
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body><h1>{escape(title)}</h1>{''.join(parts)}</body></html>\n"
-    )

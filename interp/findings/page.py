@@ -4,14 +4,17 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from interp.files.folder import writing
+from interp.files.jsonable import jsonable
 from interp.findings.claims import CLAIM, CLAIMS, Claim, Finding, Verdict
 from interp.findings.concentration import TOP
 from interp.findings.emotions import EmotionFindings
 from interp.findings.measuring import RunFindings
+from interp.report.markdown import escaped, table_of_words
 from interp.statistics import Estimate
 
 PAPER = "https://arxiv.org/abs/2604.25866"
@@ -39,7 +42,7 @@ def markdown(found: Sequence[RunFindings], beside: Path, figures: Mapping[str, P
     """
     parts = [_head(found), _glance(found)]
     for one in found:
-        parts += [f"## {_cell(one.title)}", _facts(one), _words(one)]
+        parts += [f"## {escaped(one.title)}", _facts(one), _words(one)]
         if one.title in figures:
             parts.append(_picture(one.title, figures[one.title], beside))
         parts.append(_claims(one))
@@ -50,26 +53,33 @@ def markdown(found: Sequence[RunFindings], beside: Path, figures: Mapping[str, P
 
 def as_json(found: Sequence[RunFindings]) -> dict[str, Any]:
     """The same as plain values; None for what is not known."""
-    return {
-        "paper": PAPER,
-        "claims": [
-            {"key": c.key, "claim": c.words, "paper": c.paper, "origin": c.origin, "rule": c.rule} for c in CLAIMS
-        ],
-        "runs": [
-            {
-                "title": one.title,
-                "name": one.run.record.get("name"),
-                "model": one.run.model,
-                "corpus": one.run.corpus,
-                "seed": one.run.config["seed"],
-                "steering": one.steering,
-                "findings": [_finding_json(f) for f in one.findings],
-                "emotions": [_emotion_json(e) for e in one.emotions],
-                "entropy": _entropy_json(one),
-            }
-            for one in found
-        ],
-    }
+    value: dict[str, Any] = jsonable(
+        {
+            "paper": PAPER,
+            "claims": [
+                {"key": c.key, "claim": c.words, "paper": c.paper, "origin": c.origin, "rule": c.rule} for c in CLAIMS
+            ],
+            "runs": [
+                {
+                    "title": one.title,
+                    "name": one.run.record.get("name"),
+                    "model": one.run.model,
+                    "corpus": one.run.corpus,
+                    "seed": one.run.config["seed"],
+                    "steering": one.steering,
+                    "findings": [_renamed(asdict(f), verdict="agrees") for f in one.findings],
+                    "emotions": [_emotion_json(e) for e in one.emotions],
+                    "entropy": _entropy_json(one),
+                }
+                for one in found
+            ],
+        }
+    )
+    return value
+
+
+def _renamed(entry: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in entry.items()}
 
 
 def _head(found: Sequence[RunFindings]) -> str:
@@ -134,7 +144,7 @@ def _words(one: RunFindings) -> str:
                 groups[verdict].append(claim.short + (f" ({' and '.join(parts)})" if mixed else ""))
     heads = {"yes": "Holds", "no": "Does not hold", "undecided": "Undecided", "not measured": "Not measured"}
     lists = [f"- **{heads[v]}:** {'; '.join(items) if items else 'none'}." for v, items in groups.items()]
-    return " ".join(lines) + "\n\n" + "\n".join(_cell(x) for x in lists)
+    return " ".join(lines) + "\n\n" + "\n".join(escaped(x) for x in lists)
 
 
 def _first(one: RunFindings, claim: str) -> Finding | None:
@@ -215,7 +225,7 @@ def _picture(title: str, page: Path, beside: Path) -> str:
     image = page.with_suffix(".png")
     link = Path(os.path.relpath(page, beside)).as_posix()
     if image.is_file():
-        return f"![Layers and phases: {_cell(title)}]({Path(os.path.relpath(image, beside)).as_posix()})"
+        return f"![Layers and phases: {escaped(title)}]({Path(os.path.relpath(image, beside)).as_posix()})"
     return f"[Layers and phases]({link})"
 
 
@@ -267,7 +277,7 @@ def _recall_gains(one: RunFindings) -> dict[str, dict[str, Estimate]]:
 
 def _rules() -> str:
     lines = ["## Rules", "A rule that speaks of an interval cannot be met without one.", ""]
-    lines += [f"- *{_cell(c.words)}* ({ORIGINS[c.origin]}): {_cell(c.rule)}" for c in CLAIMS]
+    lines += [f"- *{escaped(c.words)}* ({ORIGINS[c.origin]}): {escaped(c.rule)}" for c in CLAIMS]
     lines += [
         "",
         "Intervals of effects, and the probabilities of orders, resample texts with the set of causal features held as"
@@ -300,23 +310,11 @@ def _number(e: Estimate, digits: int = 2) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Text as it may stand in a table of Markdown."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _finding_json(f: Finding) -> dict[str, Any]:
-    numbers = {name: _finite(getattr(f, name)) for name in ("value", "low", "high")}
-    texts = {"claim": f.claim, "about": f.about, "shown": f.shown, "n": f.n, "unit": f.unit}
-    return {**texts, **numbers, "agrees": f.verdict, "source": f.source}
+    return table_of_words([head, ["---"] * len(head), *rows])
 
 
 def _estimate_json(e: Estimate) -> dict[str, Any]:
-    return {"value": _finite(e.value), "low": _finite(e.low), "high": _finite(e.high), "n": e.n}
+    return {"value": e.value, "low": e.low, "high": e.high, "n": e.n}
 
 
 def _emotion_json(e: EmotionFindings) -> dict[str, Any]:
@@ -328,9 +326,9 @@ def _emotion_json(e: EmotionFindings) -> dict[str, Any]:
         "recall": _estimate_json(e.recall),
         "n_causal": e.n_causal,
         "n_traced": e.n_traced,
-        **{name: _estimate_json(x) for name, x in spread.items()},
-        "most_diffuse": _finite(e.most_diffuse.probability),
-        "weakest": _finite(e.weakest.probability),
+        **{name: _estimate_json(estimate) for name, estimate in spread.items()},
+        "most_diffuse": e.most_diffuse.probability,
+        "weakest": e.weakest.probability,
         "taken_for": e.taken_for or None,
         "taken_for_share": _estimate_json(e.taken_for_share),
         "fires_elsewhere": _estimate_json(e.fires_elsewhere),
@@ -341,28 +339,19 @@ def _entropy_json(one: RunFindings) -> dict[str, Any] | None:
     if one.entropy is None:
         return None
     curve = one.entropy.curve
-    columns = {
-        "features": curve.features,
-        "specific": curve.specific,
-        "shuffled": curve.shuffled,
-        "format": curve.format,
-    }
+    columns = ("features", "specific", "shuffled", "format")
     return {
         "threshold": curve.cut.threshold,
-        "low_mean": _finite(curve.cut.low),
-        "high_mean": _finite(curve.cut.high),
+        "low_mean": curve.cut.low,
+        "high_mean": curve.cut.high,
         "n_features": curve.cut.n,
         "n": one.entropy.n,
         "phases": one.entropy.phases.spans(),
         "support": one.entropy.phases.support,
         "layers": [
-            {"layer": k, **{name: v[i].item() for name, v in columns.items()}} for i, k in enumerate(curve.layers)
+            {"layer": k, **{name: getattr(curve, name)[i] for name in columns}} for i, k in enumerate(curve.layers)
         ],
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def verdict_lines(found: Sequence[RunFindings]) -> list[tuple[Claim, list[str]]]:

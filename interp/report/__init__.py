@@ -6,7 +6,7 @@ __all__ = ["write_report"]
 
 
 def write_report(folder: Path, *, text: bool = True) -> Path:
-    """See `interp.report.page`, which loads plotly: whoever wants a sentence of the report alone does not."""
-    from interp.report.page import write_report as write
+    """See `interp.report.run_page`, which loads plotly: whoever wants a sentence of the report alone does not."""
+    from interp.report.run_page import write_report as write
 
     return write(folder, text=text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from interp.report.words import counted, layer_list, share
+from interp.report.words import counted, layer_list, listed, share
 from interp.run.reading import RunFiles
 from interp.statistics import Estimate
 
@@ -48,10 +48,9 @@ class Recognised:
 
 def heading(run: RunFiles) -> str:
     """Model and corpora."""
-    model = _short(str(run.record["model"]["name"]))
+    model = short_name(str(run.record["model"]["name"]))
     corpora = _corpora(run)
-    shown = f"{', '.join(corpora[:-1])} and {corpora[-1]}" if len(corpora) > 1 else "".join(corpora)
-    return f"How {model} recognises emotions" + (f": {shown}" if shown else "")
+    return f"How {model} recognises emotions" + (f": {listed(corpora)}" if corpora else "")
 
 
 def facts(run: RunFiles) -> list[str]:
@@ -67,8 +66,8 @@ def facts(run: RunFiles) -> list[str]:
         for fact in (
             f"run {record['name']}",
             str(record.get("date", "")),
-            f"{_short(str(model['name']))}, {counted(model['n_layers'], 'layer')} of width {model['d_model']:,}",
-            f"SAEs {_short(str(saes['name']))} at {at}",
+            f"{short_name(str(model['name']))}, {counted(model['n_layers'], 'layer')} of width {model['d_model']:,}",
+            f"SAEs {short_name(str(saes['name']))} at {at}",
             texts,
             f"emotions: {', '.join(run.labels)}",
             f"seed {record['config']['seed']}, interp {record['versions']['interp']}",
@@ -160,6 +159,6 @@ def _corpora(run: RunFiles) -> list[str]:
     return list(dict.fromkeys([*examples["corpus"][found].astype(str), *examples["corpus"].astype(str)]))
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """A folder's own name; a name as it is."""
     return Path(name).name if name.startswith(("/", ".", "~")) or "\\" in name else name

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 from rich.console import Group, RenderableType
 from rich.table import Table as Lines
 from rich.text import Text
 
 from interp.analysis.inspection import Inspection
-from interp.report.answer import Sentence
-from interp.report.figures import colours, styled
+from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section
+from interp.report.looks import add_heat, colours, styled
 from interp.report.page import render
-from interp.report.sections import Figure, Section
-from interp.report.tables import Column, Table
+from interp.report.sentences import Sentence
 
 MOST_TOKENS = 120
 """Tokens that are drawn, up to the answer position."""
@@ -25,10 +25,10 @@ MOST_TEXT = 400
 def inspection_page(found: Inspection, name: str) -> str:
     """The page: one heat map per emotion behind a switch, answers by condition, features with exact effects."""
     maps = [
-        Figure(f"evidence-{i}", label, _evidence(found, i), _caption(found, label), group="emotion")
+        PageFigure(f"evidence-{i}", label, _evidence(found, i), _caption(found, label), group="emotion")
         for i, label in _by_probability(found)
     ]
-    bars = Figure(
+    bars = PageFigure(
         "answers",
         "Answers",
         _answers(found),
@@ -41,19 +41,20 @@ def inspection_page(found: Inspection, name: str) -> str:
     )
     cut = [f"{found.cut:,} tokens of the text did not fit the context and were cut from its left."] if found.cut else []
     plain = found.probabilities["plain"]
-    return render(
+    answer = f"The model answers {found.answer} (probability {max(plain):.2f} among the emotions)."
+    page = Page(
         title=f"{name}: one text",
         lead=text,
         labels=found.labels,
-        answer=[Sentence("", f"The model answers {found.answer} (probability {max(plain):.2f} among the emotions).")],
+        answer=[Sentence("", answer)],
         sections=[
-            Section("Where in the text and the layers", "evidence", maps, (), "Layers and tokens"),
-            Section("What edits change", "answers", [bars], (), "Edits"),
-            Section("Features behind the answer", "features", [], ("features",), "Features"),
+            Section("Where in the text and the layers", "evidence", maps, short="Layers and tokens"),
+            Section("What edits change", "answers", [bars], short="Edits"),
+            Section("Features behind the answer", "features", tables=[_features(found)], short="Features"),
         ],
-        tables={"features": _features(found)},
         notices=cut,
     )
+    return render(page)
 
 
 def _unsteered(found: Inspection) -> str:
@@ -80,20 +81,16 @@ def _evidence(found: Inspection, label: int) -> go.Figure:
     values = found.evidence[:, -MOST_TOKENS:, label]
     tokens = [t.replace("\n", "⏎").strip() or "·" for t in found.tokens[-MOST_TOKENS:]]
     most = float(found.evidence[:, -MOST_TOKENS:].max(initial=0))
-    figure = go.Figure(
-        go.Heatmap(
-            z=np.round(values, 4),
-            x=list(range(len(tokens))),
-            y=list(range(len(values))),
-            customdata=[tokens] * len(values),
-            zmin=0,
-            zmax=min(1.0, max(np.ceil(20 * most) / 20, 0.05)),
-            colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
-            colorbar={"thickness": 10, "tickformat": ".0%"},
-            xgap=1,
-            ygap=1,
-            hovertemplate="layer %{y}, token %{customdata}: %{z:.0%}<extra></extra>",
-        )
+    figure = go.Figure()
+    add_heat(
+        figure,
+        pd.DataFrame(np.round(values, 4)),
+        "layer %{y}, token %{customdata}: %{z:.0%}",
+        form=None,
+        limits=(0, min(1.0, max(np.ceil(20 * most) / 20, 0.05))),
+        customdata=[tokens] * len(values),
+        showscale=True,
+        colorbar={"thickness": 10, "tickformat": ".0%"},
     )
     figure.update_xaxes(tickvals=list(range(len(tokens))), ticktext=[t[:14] for t in tokens], tickangle=-90)
     figure.update_xaxes(tickfont_size=13 if len(tokens) <= 60 else 9)
@@ -120,39 +117,33 @@ def _answers(found: Inspection) -> go.Figure:
     return styled(figure, 90 + 50 * len(names))
 
 
-def _features(found: Inspection) -> Table:
+def _features(found: Inspection) -> PageTable:
     columns = [
-        Column("layer, feature", "feature"),
-        Column("activation", "number"),
-        Column(f"effect on {found.answer} (nats)", "number", sign=True),
-        Column("answer without it"),
-        Column(f"{found.answer} without it", "share", 1),
-        Column("found causal for"),
+        PageColumn("layer, feature", "feature"),
+        PageColumn("activation", "number"),
+        PageColumn(f"effect on {found.answer} (nats)", "number", sign=True),
+        PageColumn("answer without it"),
+        PageColumn(f"{found.answer} without it", "share", 1),
+        PageColumn("found causal for"),
     ]
-    rows = [list(line) for line in _lines(found)]
+    target = found.labels.index(found.answer)
+    rows = [
+        [
+            [f.layer, f.feature],
+            f.activation,
+            f.effect,
+            found.labels[int(np.argmax(f.without))],
+            f.without[target],
+            ", ".join(f.causal_for) or "-",
+        ]
+        for f in found.features
+    ]
     note = (
         "Proposed by attribution, decided by exact ablation at the answer position, one feature at a time. Positive:"
         " the feature supports the answer; negative: it works against it. n = 1 text. The last column is what the run"
         " found on its discover examples."
     )
-    return Table("features", "Features behind the answer", columns, [[[r[0], r[1]], *r[2:]] for r in rows], note)
-
-
-def _lines(found: Inspection) -> list[tuple[int, int, float, float, str, float, str]]:
-    """layer, feature, activation, effect, answer without it, probability of the answer without it, causal for."""
-    at = found.labels.index(found.answer)
-    return [
-        (
-            f.layer,
-            f.feature,
-            f.activation,
-            f.effect,
-            found.labels[int(np.argmax(f.without))],
-            f.without[at],
-            ", ".join(f.causal_for) or "-",
-        )
-        for f in found.features
-    ]
+    return PageTable("features", "Features behind the answer", columns, rows, note)
 
 
 # ------------------------------------------------------------------------------------------ terminal
@@ -198,7 +189,7 @@ def _feature_lines(found: Inspection) -> Lines:
     table = Lines(title="features behind the answer (exact, one at a time)")
     for column in ("layer", "feature", "activation", "effect (nats)", "answer without", "probability", "causal for"):
         table.add_column(column, justify="right" if column not in ("answer without", "causal for") else "left")
-    for layer, feature, activation, effect, answer, share, causal in _lines(found):
+    for (layer, feature), activation, effect, answer, share, causal in _features(found).rows:
         cells: Sequence[str] = (f"{layer}", f"{feature}", f"{activation:.2f}", f"{effect:+.3f}", answer, f"{share:.2f}")
         table.add_row(*(Text(c) for c in (*cells, causal)))
     return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,15 +10,25 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.analysis.effect_rows import causal_features
-from interp.report.figures import NAMES, PHASES, faded, styled
+from interp.report.looks import PHASES, add_band, add_heat, faded, hover, styled
+from interp.report.signal_names import signal_name
 
 MOST_TICKS = 26
 """Layers with a number on the axis."""
-Panel = tuple[str, str, dict[str, str]]
-"""Title, unit, colour by signal."""
+MOST_PRINTED = 16
+"""Layers in whose cells values are printed."""
 
-REPRESENTATIONAL: tuple[Panel, ...] = (
-    (
+
+class SignalPanel(NamedTuple):
+    """A panel of signals, with the colour of each."""
+
+    title: str
+    unit: str
+    colours: dict[str, str]
+
+
+HELD = (
+    SignalPanel(
         "What the layer holds: answers of a linear probe that are right",
         "share right",
         {
@@ -27,31 +38,33 @@ REPRESENTATIONAL: tuple[Panel, ...] = (
             "probe_shuffled": "#8C8C8C",
         },
     ),
-    ("Features that tell an emotion from the others (q < 0.05)", "features", {"selective_features": "#CC79A7"}),
-    (
+    SignalPanel(
+        "Features that tell an emotion from the others (q < 0.05)", "features", {"selective_features": "#CC79A7"}
+    ),
+    SignalPanel(
         "Format, content, and what the SAE leaves out",
         "share",
-        {
-            "format_share": "#E6A700",
-            "content_overlap": "#56B4E9",
-            "fvu": "#666666",
-            "neighbour_agreement": "#9467BD",
-        },
+        {"format_share": "#E6A700", "content_overlap": "#56B4E9", "fvu": "#666666", "neighbour_agreement": "#9467BD"},
     ),
 )
-CAUSAL: tuple[Panel, ...] = (
-    ("What the answer takes from it: loss without its top features", "nats", {"joint_ablation": "#D55E00"}),
-    ("What it says if read out directly: right answer's log-probability", "nats", {"direct_evidence": "#9467BD"}),
+"""What can be read from a layer."""
+USED = (
+    SignalPanel("What the answer takes from it: loss without its top features", "nats", {"joint_ablation": "#D55E00"}),
+    SignalPanel(
+        "What it says if read out directly: right answer's log-probability", "nats", {"direct_evidence": "#9467BD"}
+    ),
 )
+"""What the answer takes from a layer."""
 
 
-def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence[Panel]) -> go.Figure | None:
+def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence[SignalPanel]) -> go.Figure | None:
     """Signals over layers, one panel per kind, intervals as bands, phases as shading; None where there is no signal.
 
     Layers that were not measured have no point; a dotted line leads over them, and shading changes half-way.
     """
-    present = [(t, u, {s: c for s, c in own.items() if (signals["signal"] == s).any()}) for t, u, own in panels]
-    present = [p for p in present if p[2]]
+    measured = set(signals["signal"])
+    present = [p._replace(colours={s: c for s, c in p.colours.items() if s in measured}) for p in panels]
+    present = [p for p in present if p.colours]
     if not present:
         return None
     layers = sorted(int(k) for k in signals["layer"].unique())
@@ -60,12 +73,12 @@ def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence
         cols=1,
         shared_xaxes=True,
         vertical_spacing=0.27 / (len(present) + 1),
-        subplot_titles=[p[0] for p in present],
+        subplot_titles=[p.title for p in present],
     )
-    for row, (_, unit, own) in enumerate(present, 1):
-        for name, colour in own.items():
+    for row, panel in enumerate(present, 1):
+        for name, colour in panel.colours.items():
             _signal(figure, signals[signals["signal"] == name].sort_values("layer"), name, colour, row)
-        figure.update_yaxes(title_text=unit, row=row, col=1)
+        figure.update_yaxes(title_text=panel.unit, row=row, col=1)
     spans = phases["phases"] if phases else []
     for i, (span, (low, high)) in enumerate(zip(spans, shaded(spans, layers), strict=True)):
         colour = faded(PHASES[i % len(PHASES)], 0.13)
@@ -101,39 +114,29 @@ def runs_of(layers: Sequence[int]) -> list[list[int]]:
     return found
 
 
-def _signal(figure: go.Figure, mine: pd.DataFrame, name: str, colour: str, row: int) -> None:
-    x = [int(k) for k in mine["layer"]]
-    at = {"row": row, "col": 1}
-    figure.add_scatter(
-        x=x + x[::-1],
-        y=[*mine["ci_high"], *mine["ci_low"][::-1]],
-        fill="toself",
-        fillcolor=faded(colour),
-        mode="lines",
-        line_width=0,
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=name,
-        **at,
-    )
-    parts = runs_of(x)
-    if len(parts) > 1:
+def _signal(figure: go.Figure, table: pd.DataFrame, name: str, colour: str, row: int) -> None:
+    """One signal with its band; layers that were not measured have no point, a dotted line leads over them."""
+    layers = [int(k) for k in table["layer"]]
+    panel = {"row": row, "col": 1}
+    add_band(figure, table, "layer", colour, name, **panel)
+    stretches = runs_of(layers)
+    if len(stretches) > 1:
         dotted = {"color": colour, "dash": "dot", "width": 1}
         hidden = {"hoverinfo": "skip", "showlegend": False, "legendgroup": name}
-        figure.add_scatter(x=x, y=mine["value"], mode="lines", line=dotted, **hidden, **at)
-    points = mine.set_index("layer")[["value", "ci_low", "ci_high", "n"]]
-    broken = points.reindex([k for i, part in enumerate(parts) for k in ([parts[i - 1][-1] + 0.5] if i else []) + part])
+        figure.add_scatter(x=layers, y=table["value"], mode="lines", line=dotted, **hidden, **panel)
+    gaps = [[before[-1] + 0.5] for before in stretches[:-1]] + [[]]
+    places = [k for stretch, gap in zip(stretches, gaps, strict=True) for k in (*stretch, *gap)]
+    broken = table.set_index("layer")[["value", "ci_low", "ci_high", "n"]].reindex(places)
     figure.add_scatter(
         x=broken.index,
         y=broken["value"],
-        name=NAMES.get(name, name),
+        name=signal_name(name).name,
         mode="lines+markers",
         line_color=colour,
         marker_size=6,
         legendgroup=name,
-        customdata=broken[["ci_low", "ci_high", "n"]],
-        hovertemplate="layer %{x}: %{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]:,}",
-        **at,
+        **hover(broken, "y", before="layer %{x}: "),
+        **panel,
     )
 
 
@@ -160,24 +163,19 @@ def emotion_map(
         rows=1, cols=len(panels), subplot_titles=[p[0] for p in panels], shared_yaxes=True, horizontal_spacing=0.05
     )
     for column, (_, values, beside, shown) in enumerate(panels, 1):
-        z, extra = (
-            t.reindex(index=labels, columns=layers, fill_value=0).fillna(0).to_numpy() for t in (values.T, beside.T)
+        cells, extra = (
+            t.T.reindex(index=labels, columns=layers, fill_value=0).fillna(0).rename(columns=str)
+            for t in (values, beside)
         )
-        form = "{:.0f}" if z.dtype.kind in "iu" else "{:.1f}"
-        figure.add_heatmap(
-            z=z,
-            x=[str(k) for k in layers],
-            y=list(labels),
-            customdata=extra,
-            text=[[form.format(v) if v else "" for v in line] for line in z] if len(layers) <= 16 else None,
-            texttemplate="%{text}" if len(layers) <= 16 else None,
-            zmin=0,
-            zmax=max(float(np.max(z, initial=0)), 1e-9),
-            colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
-            showscale=False,
-            xgap=1,
-            ygap=1,
-            hovertemplate="%{y}, layer %{x}: " + shown + "<extra></extra>",
+        form = "{:.0f}" if cells.to_numpy().dtype.kind in "iu" else "{:.1f}"
+        add_heat(
+            figure,
+            cells,
+            "%{y}, layer %{x}: " + shown,
+            form=form if len(layers) <= MOST_PRINTED else None,
+            least=1e-12,
+            limits=(0, max(float(np.max(cells.to_numpy(), initial=0)), 1e-9)),
+            customdata=extra.to_numpy(),
             row=1,
             col=column,
         )

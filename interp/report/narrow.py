@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.report.figures import NARROW, WIDE, is_title, legend_room
+from interp.report.looks import NARROW, WIDE, is_title, legend_room
 
 TITLE = 40
 """Letters of a title in one line."""
@@ -33,7 +33,7 @@ class Panel:
 
 def panels_of(figure: go.Figure) -> list[Panel]:
     """In the order of the axes' numbers, which is that of reading."""
-    pairs = dict.fromkeys((t.xaxis or "x", t.yaxis or "y") for t in figure.data)
+    pairs = dict.fromkeys((t.xaxis or "x", t.yaxis or "y") for t in figure.data if "xaxis" in t)
     axes = [(_axis(x), _axis(y)) for x, y in sorted(pairs, key=lambda p: int(p[0][1:] or 1))]
     domains = [(x, y, figure.layout[x].domain or (0, 1), figure.layout[y].domain or (0, 1)) for x, y in axes]
     return [Panel(x, y, tuple(left), tuple(height)) for x, y, left, height in domains]
@@ -69,7 +69,7 @@ def narrow_layout(figure: go.Figure) -> dict[str, Any]:
             mark.yshift = (mark.yshift or 0) + LINE * (lines - 1)
     for axis in own.select_xaxes():
         _thin(axis)
-    if len(panels) > 1 and titles:
+    if len(panels) > 1 and len(titles) == len(panels):
         inside = _stack(own, panels, titles, inside, lines)
     own.update_layout(height=top + inside + below, margin={"l": 44, "r": 8, "t": top, "b": below})
     layout: dict[str, Any] = own.to_plotly_json()["layout"]
@@ -82,14 +82,9 @@ def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float
     gap = TITLED + LINE * (lines - 1) + (TICKS if beside else 0)
     heights = [max(inside * (p.height[1] - p.height[0]), LEAST if beside else 0) for p in panels]
     whole = sum(heights) + gap * (len(panels) - 1)
-    places = {(round(sum(p.left) / 2, 4), round(p.height[1], 4)): i for i, p in enumerate(panels)}
-    begins = {(round(p.left[0], 4), round(p.height[1], 4)): i for i, p in enumerate(panels)}
     tops = [1 - (sum(heights[:i]) + gap * i) / whole for i in range(len(panels))]
-    for title in titles:
-        at = (round(title.x, 4), round(title.y, 4))
-        i = begins.get(at, places.get(at))
-        if i is not None:
-            title.update(x=0, y=tops[i], xanchor="left")
+    for title, top in zip(titles, tops, strict=True):  # both in the order of reading
+        title.update(x=0, y=top, xanchor="left")
     for i, panel in enumerate(panels):
         bottom = max(tops[i] - heights[i] / whole, 0)
         own.layout[panel.y].domain = (bottom, tops[i])

@@ -91,7 +91,7 @@ function cell(v, c) {
   const td = make("td");
   if (c.kind === "number" || c.kind === "share") td.className = "figure";
   if (v === null) td.textContent = "-";
-  else if (c.kind === "interval") td.append(fixed(v[0], c, v[3]) + " ", make("small", { textContent: `[${fixed(v[1], c, v[3])}, ${fixed(v[2], c, v[3])}]` }));
+  else if (c.kind === "interval") td.append(fixed(v[0], c, v[3]) + " ", make("small", { textContent: v[1] === null ? "" : `[${fixed(v[1], c, v[3])}, ${fixed(v[2], c, v[3])}]` }));
   else if (c.kind === "share") td.textContent = fixed(100 * v, c) + " %";
   else if (c.kind === "number") td.textContent = fixed(v, c);
   else if (c.kind === "feature") td.append(known.has(v.join("/"))
@@ -152,7 +152,7 @@ function table(box) {
   }
   function download() {
     const quote = v => /[",\n]/.test(v) ? `"${v.replaceAll('"', '""')}"` : v;
-    const wide = (v, c) => c.kind === "interval" ? (v ? v.slice(0, 3) : ["", "", ""]) : c.kind === "feature" ? v : [v === null ? "" : v];
+    const wide = (v, c) => c.kind === "interval" ? (v ? v.slice(0, 3).map(x => x ?? "") : ["", "", ""]) : c.kind === "feature" ? v : [v === null ? "" : v];
     const names = c => c.kind === "interval" ? [c.title, c.title + " low", c.title + " high"] : c.kind === "feature" ? ["layer", "feature"] : [c.title];
     const lines = [columns.flatMap(names), ...ordered().map(r => r.flatMap((v, i) => wide(v, columns[i])))];
     const text = lines.map(l => l.map(v => quote(String(v))).join(",")).join("\n") + "\n";

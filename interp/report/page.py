@@ -1,138 +1,79 @@
-"""A run folder to `report.html`."""
+"""A page from what it holds: one template, one style, one script; self-contained and the same bytes each time."""
 
 import json
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from functools import cache, singledispatch
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+from plotly.utils import PlotlyJSONEncoder
 
 from interp.files.folder import writing
-from interp.report.answer import Sentence, answer
-from interp.report.figures import colours, in_script
-from interp.report.glance import Recognised, facts, heading, recognised
-from interp.report.sections import Section, sections
-from interp.report.tables import Table, tables
-from interp.run.reading import RunFiles, earlier_layout
+from interp.files.jsonable import jsonable
+from interp.report.contents import SCHEMA_VERSION, Page, PageFigure, PageTable
+from interp.report.looks import colours
+from interp.report.narrow import narrow_layout, width_needed
+from interp.resources import PACKAGE
+
+DIGITS = 5
+"""Significant digits of a table's and a card's fractions."""
 
 
-def write_report(folder: Path, *, text: bool = True) -> Path:
-    """Writes `report.html` of a run, finished or not, and returns its path.
-
-    The same files give the same bytes; no network is needed to read it.
-
-    Args:
-        text: whether feature cards show texts of the corpora.
-    """
-    run = RunFiles(folder)
-    record = run.record
-    config = {key: value for key, value in record["config"].items() if key != "out"}
-    page = render(
-        title=record["name"],
-        heading=heading(run),
-        lead=" · ".join(facts(run)),
-        labels=run.labels,
-        recognised=recognised(run),
-        answer=answer(run),
-        sections=sections(run),
-        tables=tables(run),
-        cards=_cards(run, text),
-        notices=_notices(run),
-        provenance=_provenance(record),
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-    )
-    path = folder / "report.html"
+def write_page(path: Path, page: Page) -> Path:
+    """Writes a page and returns its path."""
     with writing(path) as part:
-        part.write_text(page, encoding="utf-8")
+        part.write_text(render(page), encoding="utf-8")
     return path
 
 
-def render(
-    *,
-    title: str,
-    lead: str,
-    labels: Sequence[str],
-    answer: Sequence[Sentence],
-    sections: Sequence[Section],
-    tables: Mapping[str, Table],
-    heading: str = "",
-    recognised: Sequence[Recognised] = (),
-    cards: Sequence[Mapping[str, Any]] = (),
-    notices: Sequence[str] = (),
-    provenance: str = "",
-    config: str = "",
-    command: str = "interp run",
-) -> str:
-    """A self-contained page: figures and tables in sections, under a few sentences; all texts are escaped.
-
-    Args:
-        command: what takes `config` and makes all this again.
-        heading: what stands on top; the title if left out.
-    """
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("template.html")).render(
-        title=title,
-        heading=heading or title,
-        lead=lead,
-        recognised=recognised,
-        answer=answer,
-        sections=sections,
-        tables=tables,
-        notices=notices,
-        provenance=provenance,
-        config=config,
-        command=command,
-        cards=_embedded(cards),
-        colours=_embedded(colours(labels)),
-        plotly=get_plotlyjs(),
-        style=_asset("page.css"),
-        script=_asset("page.js"),
+def render(page: Page) -> str:
+    """The page as HTML, which needs no network; all texts are escaped."""
+    return _template().render(
+        page=page,
+        sections=[s for s in page.sections if s.figures or s.tables],
+        colours=colours(page.labels),
+        schema=SCHEMA_VERSION,
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["embedded"] = embedded
+    environment.globals |= {
+        "plotly": Markup(get_plotlyjs()),
+        "style": Markup(_asset("page.css")),
+        "script": Markup(_asset("page.js")),
+    }
+    return environment.from_string(_asset("template.html"))
 
 
 def _asset(name: str) -> str:
-    return (files("interp.report") / name).read_text(encoding="utf-8")
+    return (PACKAGE / "report" / name).read_text(encoding="utf-8")
 
 
-def _embedded(value: Any) -> str:
-    return in_script(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+def embedded(value: Any) -> Markup:
+    """JSON as it may stand in a script element: without `<`, nothing in it can end the element or begin a comment."""
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
 
 
-def _notices(run: RunFiles) -> list[str]:
-    """What is not there, and why."""
-    again = "The same command goes on from there."
-    missing = ", ".join(run.missing)
-    said = (
-        [f"This run stopped early, or was made by an older version. Not there: {missing}. {again}"] if missing else []
-    )
-    earlier = earlier_layout(run.record)
-    return said + [f"{line} {again}" for line in sorted(run.lacking.values())] + ([earlier] if earlier else [])
+@singledispatch
+def _plain(value: Any) -> Any:
+    return jsonable(value, DIGITS)
 
 
-def _provenance(record: Mapping[str, Any]) -> str:
-    model, saes, git = record["model"], record["saes"], record.get("git")
-    code = f", code {git['commit'][:12]}{' with changes' if git['changed'] else ''}" if git else ""
-    versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
-    return (
-        f"Model {model['name']} ({model['identity']}, {model['dtype']} on {model['device']}), SAEs {saes['name']}"
-        f" ({saes['identity']}){code}. {versions}."
-    )
+@_plain.register
+def _(table: PageTable) -> dict[str, Any]:
+    shown = {"name": table.name, "columns": table.columns, "rows": table.rows, "strong": table.strong}
+    return {key: jsonable(value, DIGITS) for key, value in shown.items()}
 
 
-def _cards(run: RunFiles, text: bool) -> list[dict[str, Any]]:
-    """Feature cards with the exact effects of their features."""
-    cards, effects = run.json("cards") or [], run.table("effects")
-    exact: dict[tuple[int, int], list[list[Any]]] = {}
-    if effects is not None:
-        columns = ["layer", "feature", "emotion", "role", "effect", "ci_low", "ci_high", "n", "flip_rate", "causal"]
-        shown = effects.loc[~effects["control"].astype(bool), columns]
-        for layer, feature, *rest in shown.itertuples(index=False):
-            values = [float(f"{v:.4g}") if isinstance(v, float) else v for v in rest]
-            exact.setdefault((int(layer), int(feature)), []).append(values)
-    for card in cards:
-        card["effects"] = exact.get((card["layer"], card["feature"]), [])
-        card["texts"] = card["texts"] if text else []
-    return cards
+@_plain.register
+def _(figure: PageFigure) -> dict[str, Any]:
+    """What plotly draws: data, the layout for a wide page, and that for a plot of fewer than `least` pixels."""
+    whole = json.loads(str(figure.figure.to_json()))
+    narrow = json.loads(json.dumps(narrow_layout(figure.figure), cls=PlotlyJSONEncoder))
+    return {"data": whole["data"], "layout": whole["layout"], "narrow": narrow, "least": width_needed(figure.figure)}

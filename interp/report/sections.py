@@ -1,88 +1,58 @@
 """Which figures a report shows, in which order, with captions that say what they show, n, and how to read them."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.utils import PlotlyJSONEncoder
 
 from interp.analysis.effect_rows import effects_on
-from interp.report import causes, features, layers, steering
-from interp.report.figures import in_script
-from interp.report.narrow import narrow_layout, width_needed
+from interp.report import baselines, causes, confusions, feature_sets, layers, steering
+from interp.report.contents import PageFigure, Section
+from interp.report.tables import tables
 from interp.report.words import layer_list
 from interp.run.reading import RunFiles
 from interp.texts.corpus_names import corpus_names
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A plotly figure with its place on the page.
-
-    Attributes:
-        group: figures of one group share a switch that shows one of them or all; their `title` is its label.
-        cards: whether a point's `customdata` begins with layer and feature, so that a click opens the feature's card.
-        most: pixels beyond which the figure is not stretched.
-    """
-
-    name: str
-    title: str
-    figure: go.Figure
-    caption: str
-    group: str | None = None
-    cards: bool = False
-    most: int | None = None
-
-    @property
-    def height(self) -> int:
-        return int(self.figure.layout.height or 420)
-
-    @property
-    def json(self) -> str:
-        """What plotly draws: data, the layout for a wide page, and that for a plot of fewer than `least` pixels."""
-        whole = json.loads(str(self.figure.to_json()))
-        narrow = json.loads(json.dumps(narrow_layout(self.figure), cls=PlotlyJSONEncoder))
-        own = {"data": whole["data"], "layout": whole["layout"], "narrow": narrow, "least": width_needed(self.figure)}
-        return in_script(json.dumps(own, ensure_ascii=False, separators=(",", ":")))
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, its figures, and the names of the tables under them; `short` is its entry in the navigation."""
-
-    title: str
-    slug: str
-    figures: list[Figure]
-    tables: tuple[str, ...] = ()
-    short: str = ""
-
-    @property
-    def entry(self) -> str:
-        return self.short or self.title
+Maker = Callable[[RunFiles], list[PageFigure]]
 
 
 def sections(run: RunFiles) -> list[Section]:
     """In order; a section holds what the run has."""
+    known = tables(run)
 
-    def drawn(*makers: Callable[[RunFiles], list[Figure]]) -> list[Figure]:
-        return [f for make in makers for f in make(run)]
+    def section(title: str, slug: str, short: str, *parts: Maker | str) -> Section:
+        figures = [figure for part in parts if callable(part) for figure in part(run)]
+        return Section(title, slug, figures, [known[part] for part in parts if part in known], short)
 
     return [
-        Section("Where in the layers", "where", drawn(_layer_phases), (), "Layers"),
-        Section("Where each emotion is", "live", drawn(_emotion_map), (), "Emotions"),
-        Section("Which features cause the answer", "which", drawn(_ladder), ("effects",), "Features"),
-        Section("Few features or many", "concentration", drawn(_concentration, _joint), (), "Few or many"),
-        Section("Taken out and put in", "together", drawn(_together), ("why",), "Out and in"),
-        Section("Features shared by emotions", "sets", drawn(_upset), (), "Shared"),
-        Section("Compared with directions and modules", "baselines", drawn(_baselines), (), "Modules"),
-        Section("What steering changes", "steering", drawn(_gains, _recalls), ("steered", "methods"), "Steering"),
-        Section("Which emotions are confused", "confusions", drawn(_confusions), (), "Confusions"),
-        Section("How much steering, from how many examples", "dose", drawn(_dose, _price, _learning), (), "Dose"),
-        Section("What steering costs", "cost", [], ("language", "side_effects"), "Costs"),
-        Section("Texts and all signals", "examples", [], ("examples", "signals"), "Data"),
+        section("Where in the layers", "where", "Layers", _layer_phases),
+        section("Where each emotion is", "live", "Emotions", _emotion_map),
+        section("Which features cause the answer", "which", "Features", _ladder, "effects"),
+        section("Few features or many", "concentration", "Few or many", _concentration, _joint),
+        section("Taken out and put in", "together", "Out and in", _together, "why"),
+        section("Features shared by emotions", "sets", "Shared", _upset),
+        section("Compared with directions and modules", "baselines", "Modules", _baselines),
+        section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
+        section("Which emotions are confused", "confusions", "Confusions", _confusions),
+        section("How much steering, from how many examples", "dose", "Dose", _dose, _price, _learning),
+        section("What steering costs", "cost", "Costs", "language", "side_effects"),
+        section("Texts and all signals", "examples", "Data", "examples", "signals"),
     ]
+
+
+def _from(*names: str) -> Callable[[Callable[..., list[PageFigure]]], Maker]:
+    """Figures of these tables, which the maker gets after the run; none where one of them is not there."""
+
+    def of_tables(make: Callable[..., list[PageFigure]]) -> Maker:
+        @wraps(make)
+        def made(run: RunFiles) -> list[PageFigure]:
+            found: list[Any] = [run.table(name) for name in names]
+            return [] if any(table is None for table in found) else make(run, *found)
+
+        return made
+
+    return of_tables
 
 
 def _span(n: pd.Series) -> str:
@@ -90,10 +60,9 @@ def _span(n: pd.Series) -> str:
     return f"n = {low:,}" if low == high else f"n = {low:,} to {high:,}"
 
 
-def _layer_phases(run: RunFiles) -> list[Figure]:
-    signals, phases = run.table("signals"), run.json("phases")
-    if signals is None:
-        return []
+@_from("signals")
+def _layer_phases(run: RunFiles, signals: pd.DataFrame) -> list[PageFigure]:
+    phases = run.json("phases")
     boundaries = ""
     if phases and phases["boundaries"]:
         spans = zip(phases["boundaries"], phases["intervals"], strict=True)
@@ -114,7 +83,7 @@ def _layer_phases(run: RunFiles) -> list[Figure]:
         (
             "what layers hold",
             "representational",
-            layers.REPRESENTATIONAL,
+            layers.HELD,
             "What can be read from the residual stream at the answer position. A probe is a linear classifier; only"
             " what it gets right above shuffled emotions and above another task is knowledge of emotions. A layer is"
             " said to hold the emotion from where on it stays at least half-way from shuffled emotions to its best.",
@@ -122,20 +91,20 @@ def _layer_phases(run: RunFiles) -> list[Figure]:
         (
             "what the answer uses",
             "causal",
-            layers.CAUSAL,
+            layers.USED,
             "What the answer takes from a layer. Where the probe is high and the loss here is low, the layer holds the"
             " emotion and the answer does not use it. 1 nat: the right answer becomes 2.7 times less likely.",
         ),
     )
     drawn = [(title, slug, layers.layer_phases(signals, phases, panels), own) for title, slug, panels, own in parts]
     return [
-        Figure(f"layers-{slug}", title, figure, f"{own} {shared}", group="layers")
+        PageFigure(f"layers-{slug}", title, figure, f"{own} {shared}", group="layers")
         for title, slug, figure, own in drawn
         if figure is not None
     ]
 
 
-def _emotion_map(run: RunFiles) -> list[Figure]:
+def _emotion_map(run: RunFiles) -> list[PageFigure]:
     selectivity, effects = run.table("selectivity"), run.table("effects")
     if selectivity is None and effects is None:
         return []
@@ -146,13 +115,11 @@ def _emotion_map(run: RunFiles) -> list[Figure]:
         " the first map and pale in the second, the emotion is known there and the answer decided elsewhere."
     )
     figure = layers.emotion_map(selectivity, effects, run.record["saes"]["layers"], run.labels)
-    return [Figure("map", "Layer by emotion", figure, caption)]
+    return [PageFigure("map", "Layer by emotion", figure, caption)]
 
 
-def _ladder(run: RunFiles) -> list[Figure]:
-    effects = run.table("effects")
-    if effects is None:
-        return []
+@_from("effects")
+def _ladder(run: RunFiles, effects: pd.DataFrame) -> list[PageFigure]:
     caption = (
         "Each circle is one feature: how much the gold emotion's log-probability falls when that feature alone is"
         " removed at the answer position, mean over the emotion's discover examples"
@@ -163,12 +130,12 @@ def _ladder(run: RunFiles) -> list[Figure]:
         " rate; where it is thin, they do next to nothing. A steep start is a concentrated cause, a long shelf a"
         " diffuse one. Click a circle for the feature's card."
     )
-    return [Figure("ladder", "Causal ladder", causes.ladder(effects, run.labels), caption, cards=True)]
+    return [PageFigure("ladder", "Causal ladder", causes.ladder(effects, run.labels), caption, cards=True)]
 
 
-def _concentration(run: RunFiles) -> list[Figure]:
-    table = run.table("concentration")
-    if table is None or not table["n_causal"].any():
+@_from("concentration")
+def _concentration(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
+    if not table["n_causal"].any():
         return []
     caption = (
         "First: share of an emotion's summed causal effect that its strongest 1, 5 and 10 features hold."
@@ -176,26 +143,22 @@ def _concentration(run: RunFiles) -> list[Figure]:
         " 1 if one feature does it all, the number of causal features if all do the same."
         f" {_span(table['n'])} examples per emotion."
     )
-    return [Figure("concentration", "How concentrated", causes.concentration(table, run.labels), caption)]
+    return [PageFigure("concentration", "How concentrated", causes.concentration(table, run.labels), caption)]
 
 
-def _joint(run: RunFiles) -> list[Figure]:
-    table = run.table("joint")
-    if table is None:
-        return []
+@_from("joint")
+def _joint(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     caption = (
         "Fall of the gold emotion's log-probability when its k strongest causal features are removed together, over all"
         " layers; dotted: as many controls. Bars: 95 % intervals over the emotion's discover examples"
         f" ({_span(table['n'])}). A curve that keeps rising belongs to an emotion"
         " whose cause is spread; one that is flat after k = 2 to an emotion that hangs on two features."
     )
-    return [Figure("joint", "Removed together", causes.joint_removal(table, run.labels), caption)]
+    return [PageFigure("joint", "Removed together", causes.joint_removal(table, run.labels), caption)]
 
 
-def _together(run: RunFiles) -> list[Figure]:
-    moved, inserted = run.table("overshadowing"), run.table("insertion")
-    if moved is None or inserted is None:
-        return []
+@_from("overshadowing", "insertion")
+def _together(run: RunFiles, moved: pd.DataFrame, inserted: pd.DataFrame) -> list[PageFigure]:
     control = inserted[inserted["control"].astype(bool)]["follows"].mean()
     caption = (
         "First: an emotion's causal features are removed from its own texts; cells: mean change of each answer's"
@@ -204,27 +167,25 @@ def _together(run: RunFiles) -> list[Figure]:
         " of texts answered otherwise before that now get the emotion as answer. Controls put in the same way:"
         f" {control:.1%} on average. {_span(inserted['n'])} texts per cell."
     )
-    return [Figure("together", "Removed and put in", causes.together(moved, inserted, run.labels), caption)]
+    return [PageFigure("together", "Removed and put in", causes.together(moved, inserted, run.labels), caption)]
 
 
-def _upset(run: RunFiles) -> list[Figure]:
-    selectivity = run.table("selectivity")
-    if selectivity is None or not (selectivity["kind"] != "none").any():
+@_from("selectivity")
+def _upset(run: RunFiles, selectivity: pd.DataFrame) -> list[PageFigure]:
+    if not (selectivity["kind"] != "none").any():
         return []
-    sets = features.feature_sets(selectivity)
+    sets = feature_sets.feature_sets(selectivity)
     caption = (
         f"The n = {len(sets)} features of all layers that are selective for any emotion, by the set of emotions they"
         " are selective for (coloured dots): one dot is a specific feature, several a shared one."
-        f" The {features.MOST} commonest sets. Red: loses at least one of its emotions in texts without an emotion"
+        f" The {feature_sets.MOST} commonest sets. Red: loses at least one of its emotions in texts without an emotion"
         " word, so that it reads the word rather than the situation; grey: the run holds no such texts to test it on."
     )
-    return [Figure("sets", "Sets of emotions", features.upset(sets, run.labels), caption)]
+    return [PageFigure("sets", "Sets of emotions", feature_sets.upset(sets, run.labels), caption)]
 
 
-def _baselines(run: RunFiles) -> list[Figure]:
-    table = run.table("baselines")
-    if table is None:
-        return []
+@_from("baselines")
+def _baselines(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     caption = (
         "The ablations that the field uses, on the fit examples: an emotion's direction (from the discover examples)"
         " taken out of the centred residual at the answer position, or a layer's attention or MLP output there replaced"
@@ -232,7 +193,7 @@ def _baselines(run: RunFiles) -> list[Figure]:
         " intervals by emotion are in baselines.parquet. Where a direction does what the features do, the features add"
         " a name to it, not a cause."
     )
-    return [Figure("baselines", "Directions and modules", causes.baselines(table), caption)]
+    return [PageFigure("baselines", "Directions and modules", baselines.baselines(table), caption)]
 
 
 def _steers(run: RunFiles) -> bool:
@@ -240,10 +201,8 @@ def _steers(run: RunFiles) -> bool:
     return chosen is not None and chosen["method"] != "none"
 
 
-def _gains(run: RunFiles) -> list[Figure]:
-    table = run.table("evaluation")
-    if table is None or not (table["metric"] == "macro_f1_gain").any():
-        return []
+@_from("evaluation")
+def _gains(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     scored = table if _steers(run) else table[table["method"] != "steered"]
     found = scored[scored["metric"] == "macro_f1_gain"]
     if not len(found):
@@ -262,7 +221,7 @@ def _gains(run: RunFiles) -> list[Figure]:
         f" under the same steering over that without{allowed}; what steers no text, as other prompts and probes, has"
         f" none.{_unseen(run, found)}"
     )
-    return [Figure("gains", "All methods", steering.gains(scored, budget), caption)]
+    return [PageFigure("gains", "All methods", steering.gains(scored, budget), caption)]
 
 
 def _unseen(run: RunFiles, scored: pd.DataFrame) -> str:
@@ -280,9 +239,9 @@ def _unseen(run: RunFiles, scored: pd.DataFrame) -> str:
     )
 
 
-def _recalls(run: RunFiles) -> list[Figure]:
-    table = run.table("evaluation")
-    if table is None or not _steers(run) or not table["metric"].str.startswith("recall_gain_").any():
+@_from("evaluation")
+def _recalls(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
+    if not _steers(run) or not table["metric"].str.startswith("recall_gain_").any():
         return []
     counts = table[table["metric"].str.startswith("recall_gain_")]["n"]
     caption = (
@@ -290,25 +249,25 @@ def _recalls(run: RunFiles) -> list[Figure]:
         f" test examples (clustered where examples share a source), {_span(counts)} per emotion. A good steering moves"
         " weak emotions right and leaves the others where they are."
     )
-    return [Figure("recalls", "Recall per emotion", steering.recall_changes(table, run.labels), caption)]
+    return [PageFigure("recalls", "Recall per emotion", steering.recall_changes(table, run.labels), caption)]
 
 
-def _dose(run: RunFiles) -> list[Figure]:
-    dose = run.table("dose")
-    if dose is None or not _steers(run):
+@_from("dose")
+def _dose(run: RunFiles, dose: pd.DataFrame) -> list[PageFigure]:
+    if not _steers(run):
         return []
     caption = (
         "The chosen steering weaker and stronger: gains to the power of the strength, vectors times it. Bands: 95 %"
         f" intervals, {_span(dose[dose['corpus'] != 'plain text']['n'])} per corpus. Where the curves fall, it is"
         " too much."
     )
-    return [Figure("dose", "Dose and response", steering.dose_response(dose), caption)]
+    return [PageFigure("dose", "Dose and response", steering.dose_response(dose), caption)]
 
 
-def _price(run: RunFiles) -> list[Figure]:
-    dose = run.table("dose")
+@_from("dose")
+def _price(run: RunFiles, dose: pd.DataFrame) -> list[PageFigure]:
     corpora = run.record["config"].get("corpora")
-    if dose is None or not corpora:
+    if not corpora:
         return []
     names = corpus_names(corpora)
     handled = {c for c in dict.fromkeys(dose["corpus"]) if names.tested.get(c, c) in names.anchors}
@@ -321,25 +280,21 @@ def _price(run: RunFiles) -> list[Figure]:
         f" ({_span(dose[dose['corpus'] != 'plain text']['n'])}). Each line runs from"
         " strength 0.25 to 4. Dotted: a price of one point. Higher at the same price is better."
     )
-    return [Figure("price", "Gain against price", steering.price(dose, handled, methods), caption)]
+    return [PageFigure("price", "Gain against price", steering.price(dose, handled, methods), caption)]
 
 
-def _learning(run: RunFiles) -> list[Figure]:
-    learning = run.table("learning")
-    if learning is None:
-        return []
+@_from("learning")
+def _learning(run: RunFiles, learning: pd.DataFrame) -> list[PageFigure]:
     draws = int(learning["draws"].iloc[0])
     caption = (
         f"Mean over n = {draws} draws of labelled examples, bands: 95 % of the draws; settings fixed beforehand,"
         " nothing chosen. Where a band leaves zero for good, so many examples are enough."
     )
-    return [Figure("learning", "How many labelled examples", steering.learning_curve(learning), caption)]
+    return [PageFigure("learning", "How many labelled examples", steering.learning_curve(learning), caption)]
 
 
-def _confusions(run: RunFiles) -> list[Figure]:
-    predictions = run.table("predictions")
-    if predictions is None:
-        return []
+@_from("predictions")
+def _confusions(run: RunFiles, predictions: pd.DataFrame) -> list[PageFigure]:
     found = []
     for i, (corpus, part) in enumerate(predictions.groupby("corpus", sort=False)):
         shown = part if _steers(run) else part[part["method"] == "unsteered"]
@@ -353,7 +308,7 @@ def _confusions(run: RunFiles) -> list[Figure]:
             f"Rows: gold emotion; columns: the model's answer; cells: share of the row. n = {n:,} test examples of"
             f" {corpus}. {read}"
         )
-        figure = causes.confusion(shown, run.labels)
+        figure = confusions.confusion(shown, run.labels)
         most = 1040 if _steers(run) else 620
-        found.append(Figure(f"confusion-{i}", str(corpus), figure, caption, group="corpora", most=most))
+        found.append(PageFigure(f"confusion-{i}", str(corpus), figure, caption, group="corpora", most=most))
     return found

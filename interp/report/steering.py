@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.report.figures import FURTHER, colours, styled
+from interp.report.looks import FURTHER, INK, THIN, add_curve, colours, error_bars, hover, styled
 
 SEEN = 0.06
 """Prices and rises shown at first; beyond them nobody wants a steering (zoom out to see)."""
@@ -27,7 +27,7 @@ def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure
     """Recall of every emotion before and after, with the paired interval of the change, a column per test corpus."""
     corpora = [c for c in dict.fromkeys(evaluation["corpus"]) if c != "plain text"]
     figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
-    own = colours(labels)
+    palette = colours(labels)
     for column, corpus in enumerate(corpora, 1):
         part = evaluation[evaluation["corpus"] == corpus]
         before = part[part["method"] == "unsteered"].set_index("metric")["value"]
@@ -35,22 +35,18 @@ def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure
         for label in labels:
             if f"recall_gain_{label}" not in steered.index:
                 continue
-            change = steered.loc[f"recall_gain_{label}"]
-            start = before[f"recall_{label}"]
+            start, change = (
+                before[f"recall_{label}"],
+                steered.loc[f"recall_gain_{label}", ["value", "ci_low", "ci_high"]],
+            )
+            ends = pd.DataFrame([0 * change, change], dtype=float) + start
             figure.add_scatter(
-                x=[start, start + change["value"]],
+                x=ends["value"],
                 y=[label, label],
                 mode="lines+markers",
-                line={"color": own[label], "width": 2},
-                marker={"symbol": ["circle-open", "circle"], "size": 9, "color": own[label]},
-                error_x={
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [0, change["ci_high"] - change["value"]],
-                    "arrayminus": [0, change["value"] - change["ci_low"]],
-                    "thickness": 1,
-                    "color": own[label],
-                },
+                line={"color": palette[label], "width": 2},
+                marker={"symbol": ["circle-open", "circle"], "size": 9, "color": palette[label]},
+                error_x=error_bars(ends, thickness=1, color=palette[label]),
                 showlegend=False,
                 row=1,
                 col=column,
@@ -79,12 +75,12 @@ def gains(evaluation: pd.DataFrame, budget: float | None = None) -> go.Figure:
     for column, corpus in enumerate(corpora, 1):
         own = found[found["corpus"] == corpus].set_index("method").reindex(methods)
         _estimates(figure, own, names, column, "+.3f")
-        figure.add_vline(x=0, line={"color": "#7d8590", "width": 1}, row=1, col=column)
+        figure.add_vline(x=0, line=THIN, row=1, col=column)
         figure.update_xaxes(title_text="change of macro-F1", row=1, col=column)
     if len(cost):
         own = cost.drop_duplicates("method").set_index("method").reindex(methods)
         _estimates(figure, own, names, len(titles), ".3f")
-        figure.add_vline(x=1, line={"color": "#7d8590", "width": 1}, row=1, col=len(titles))
+        figure.add_vline(x=1, line=THIN, row=1, col=len(titles))
         if budget is not None:
             line = {"color": "#D55E00", "width": 1, "dash": "dot"}
             figure.add_vline(x=budget, line=line, row=1, col=len(titles))
@@ -93,21 +89,14 @@ def gains(evaluation: pd.DataFrame, budget: float | None = None) -> go.Figure:
     return styled(figure, 120 + 26 * len(methods))
 
 
-def _estimates(figure: go.Figure, own: pd.DataFrame, names: Sequence[str], column: int, form: str) -> None:
+def _estimates(figure: go.Figure, table: pd.DataFrame, names: Sequence[str], column: int, form: str) -> None:
     """A point with its interval per method, the chosen steering as a diamond."""
-    methods = list(own.index)
+    methods = list(table.index)
+    told = hover(table, "x", form, before="%{y}: ")
     figure.add_scatter(
-        x=own["value"],
+        x=table["value"],
         y=list(names),
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": own["ci_high"] - own["value"],
-            "arrayminus": own["value"] - own["ci_low"],
-            "thickness": 1.2,
-            "width": 0,
-            "color": "#7d8590",
-        },
+        error_x=error_bars(table, color=INK),
         mode="markers",
         marker={
             "color": [METHOD_COLOURS.get(m, "#666666") for m in methods],
@@ -115,9 +104,8 @@ def _estimates(figure: go.Figure, own: pd.DataFrame, names: Sequence[str], colum
             "symbol": ["diamond" if m == "steered" else "circle" for m in methods],
         },
         showlegend=False,
-        customdata=own[["ci_low", "ci_high", "n"]],
-        hovertemplate=f"%{{y}}: %{{x:{form}}} [%{{customdata[0]:{form}}}, %{{customdata[1]:{form}}}],"
-        " n = %{customdata[2]:,}<extra></extra>",
+        customdata=told["customdata"],
+        hovertemplate=told["hovertemplate"] + "<extra></extra>",
         row=1,
         col=column,
     )
@@ -128,16 +116,17 @@ def dose_response(dose: pd.DataFrame) -> go.Figure:
     figure = make_subplots(
         2, 1, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=["change of macro-F1", "perplexity ratio"]
     )
-    mine = dose[(dose["method"] == "steered") & (dose["corpus"] != "plain text")]
-    for i, (corpus, part) in enumerate(mine.groupby("corpus", sort=False)):
-        _band(figure, part.sort_values("strength"), "strength", str(corpus), FURTHER[i % len(FURTHER)], 1)
+    chosen = dose[(dose["method"] == "steered") & (dose["corpus"] != "plain text")]
+    for i, (corpus, curve) in enumerate(chosen.groupby("corpus", sort=False)):
+        colour = FURTHER[i % len(FURTHER)]
+        add_curve(figure, curve.sort_values("strength"), "strength", str(corpus), colour, row=1, col=1)
     cost = dose[(dose["corpus"] == "plain text") & (dose["method"] == "perplexity_ratio")].sort_values("strength")
     if len(cost):
-        _band(figure, cost, "strength", "plain text", "#666666", 2)
-    strengths = sorted(set(mine["strength"]))
+        add_curve(figure, cost, "strength", "plain text", "#666666", row=2, col=1)
+    strengths = sorted(set(chosen["strength"]))
     figure.update_xaxes(type="log", tickvals=strengths, ticktext=[f"{s:g}" for s in strengths])
     figure.update_xaxes(title_text="strength (1: as chosen)", row=2, col=1)
-    figure.add_hline(y=0, line={"color": "#7d8590", "width": 1}, row=1, col=1)
+    figure.add_hline(y=0, line=THIN, row=1, col=1)
     return styled(figure, 540)
 
 
@@ -152,21 +141,15 @@ def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) 
         figure.add_scatter(
             x=part["price"],
             y=part["rise"],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": part["rise_high"] - part["rise"],
-                "arrayminus": part["rise"] - part["rise_low"],
-                "thickness": 0.7,
-            },
+            error_y=error_bars(part, "rise", thickness=0.7, width=4),
             mode="lines+markers",
             name=method.replace("_", " "),
             line={"color": METHOD_COLOURS.get(method, "#1B9E77"), "width": 3 if method == "steered" else 1.5},
             text=[f"strength {s:g}" for s in part["strength"]],
             hovertemplate="%{text}: rise %{y:+.3f}, price %{x:.3f}<extra>" + method + "</extra>",
         )
-    figure.add_hline(y=0, line={"color": "#7d8590", "width": 1})
-    figure.add_vline(x=0.01, line={"color": "#7d8590", "width": 1, "dash": "dot"})
+    figure.add_hline(y=0, line=THIN)
+    figure.add_vline(x=0.01, line=THIN | {"dash": "dot"})
     title = "price: largest fall of macro-F1 on a corpus the model handles"
     figure.update_xaxes(title_text=title, range=[-0.002, SEEN])
     figure.update_yaxes(title_text="rise of macro-F1 elsewhere", range=[-SEEN, SEEN])
@@ -174,13 +157,13 @@ def price(dose: pd.DataFrame, handled: Collection[str], methods: Sequence[str]) 
 
 
 def prices(dose: pd.DataFrame, handled: Collection[str]) -> pd.DataFrame:
-    """method, strength, price, rise, rise_low, rise_high: the rise is a mean over corpora, its interval likewise."""
+    """method, strength, price, rise, ci_low, ci_high: the rise is a mean over corpora, its interval likewise."""
     scored = dose[dose["corpus"] != "plain text"]
     inside = scored["corpus"].isin(handled)
     key = ["method", "strength"]
     fall = (-scored[inside].groupby(key)["value"].min()).clip(lower=0).rename("price")
     rise = scored[~inside].groupby(key)[["value", "ci_low", "ci_high"]].mean()
-    rise.columns = ["rise", "rise_low", "rise_high"]
+    rise.columns = ["rise", "ci_low", "ci_high"]
     return rise.join(fall, how="inner").reset_index()
 
 
@@ -189,49 +172,12 @@ def learning_curve(learning: pd.DataFrame) -> go.Figure:
     corpora = list(dict.fromkeys(learning["corpus"]))
     figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
     for column, corpus in enumerate(corpora, 1):
-        for method, part in learning[learning["corpus"] == corpus].groupby("method", sort=False):
+        for method, curve in learning[learning["corpus"] == corpus].groupby("method", sort=False):
+            panel = {"row": 1, "col": column, "showlegend": column == 1}
             colour = METHOD_COLOURS.get(str(method), "#1B9E77")
-            _band(figure, part.sort_values("examples"), "examples", str(method), colour, 1, column, column == 1)
+            add_curve(figure, curve.sort_values("examples"), "examples", str(method), colour, **panel)
         sizes = sorted(set(learning["examples"]))
         figure.update_xaxes(type="log", title_text="labelled examples", row=1, col=column)
         figure.update_xaxes(tickvals=sizes[::2], ticktext=[str(s) for s in sizes[::2]], row=1, col=column)
     figure.update_yaxes(title_text="change of macro-F1", row=1, col=1)
     return styled(figure, 380)
-
-
-def _band(
-    figure: go.Figure,
-    part: pd.DataFrame,
-    over: str,
-    name: str,
-    colour: str,
-    row: int,
-    column: int = 1,
-    legend: bool = True,
-) -> None:
-    """A line with its interval."""
-    figure.add_scatter(
-        x=[*part[over], *part[over][::-1]],
-        y=[*part["ci_high"], *part["ci_low"][::-1]],
-        mode="lines",
-        fill="toself",
-        fillcolor=colour,
-        opacity=0.15,
-        line={"width": 0},
-        hoverinfo="skip",
-        showlegend=False,
-        legendgroup=name,
-        row=row,
-        col=column,
-    )
-    figure.add_scatter(
-        x=part[over],
-        y=part["value"],
-        mode="lines+markers",
-        name=name.replace("_", " "),
-        line={"color": colour},
-        legendgroup=name,
-        showlegend=legend,
-        row=row,
-        col=column,
-    )

@@ -48,3 +48,8 @@ def layer_list(layers: Sequence[int], n_layers: int) -> str:
     ends = [a for a, b in pairwise([*layers, -2]) if b != a + 1]
     spans = [span(a, b) if b != a + 1 else f"{a}, {b}" for a, b in zip(starts, ends, strict=True)]
     return f"{len(layers)} of {n_layers} layers ({', '.join(spans)})"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """One, two and three."""
+    return " and ".join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), *parts[-1:]])

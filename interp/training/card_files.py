@@ -5,9 +5,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from interp import __version__
 from interp.files.folder import write_json, writing
-from interp.training.card import Card, LayerCard
+from interp.files.jsonable import jsonable
+from interp.report.contents import Columns, PageColumn, PageTable
+from interp.report.markdown import markdown_table
+from interp.training.card import Card
 
 DEFINITIONS = {
     "FVU": "fraction of variance unexplained: sum of squared errors over the sum of squared deviations from the mean of"
@@ -37,59 +42,46 @@ def write_card(card: Card, folder: Path, data: Mapping[str, Any], notes: Sequenc
 
 
 def as_json(card: Card, data: Mapping[str, Any]) -> dict[str, Any]:
-    return _finite({**asdict(card), "data": dict(data), "definitions": DEFINITIONS, "interp": __version__})
+    return jsonable({**asdict(card), "data": dict(data), "definitions": DEFINITIONS, "interp": __version__})
 
 
 def as_markdown(card: Card, data: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
+    table = quality_table([asdict(layer) for layer in card.layers])
     lines = [f"# Sparse autoencoders for {card.model}", ""]
     lines += [f"{note}\n" for note in notes]
-    lines += ["## Quality on held-out text", "", *_table(card), ""]
+    lines += ["## Quality on held-out text", "", markdown_table(table), ""]
     lines += [f"- {key}: {value}" for key, value in data.items()]
     lines += ["", "## What the columns mean", "", *(f"- **{key}**: {value}." for key, value in DEFINITIONS.items()), ""]
     lines += [f"Model {card.model_identity}, SAEs {card.saes_identity}, interp {__version__}.", ""]
     return "\n".join(lines)
 
 
-COLUMNS = (
-    "layer", "kind", "features", "FVU", "cosine", "L0", "FVU at answer", "cosine at answer", "L0 at answer", "dead",
-    "dense", "loss recovered", "KL per token", "accuracy", "reconstructed", "same answers", "KL of answers",
-)  # fmt: skip
+QUALITY: Columns = {
+    "layer": PageColumn("layer", "number", 0),
+    "architecture": PageColumn("kind"),
+    "d_sae": PageColumn("features", "number", 0),
+    "plain.fvu": PageColumn("FVU", "number"),
+    "plain.cosine": PageColumn("cosine", "number"),
+    "plain.l0": PageColumn("L0", "number", 1),
+    "answer.fvu": PageColumn("FVU at answer", "number"),
+    "answer.cosine": PageColumn("cosine at answer", "number"),
+    "answer.l0": PageColumn("L0 at answer", "number", 1),
+    "dead": PageColumn("dead", "number"),
+    "dense": PageColumn("dense", "number"),
+    "loss.recovered": PageColumn("loss recovered", "number", 4),
+    "loss.kl": PageColumn("KL per token", "number"),
+    "answers.accuracy": PageColumn("accuracy", "number"),
+    "answers.accuracy_reconstructed": PageColumn("reconstructed", "number"),
+    "answers.same": PageColumn("same answers", "number"),
+    "answers.kl": PageColumn("KL of answers", "number", 4),
+}
+"""By entries of a layer in `card.json`."""
 
 
-def _table(card: Card) -> list[str]:
-    rows = [COLUMNS, ["---:"] * len(COLUMNS), *(cells(layer) for layer in card.layers)]
-    return ["| " + " | ".join(row) + " |" for row in rows]
-
-
-def cells(layer: LayerCard) -> list[str]:
-    """One layer as the words of a table, in the order of `COLUMNS`."""
-    plain, answer, loss, answers = layer.plain, layer.answer, layer.loss, layer.answers
-    return [
-        str(layer.layer),
-        layer.architecture,
-        str(layer.d_sae),
-        *([f"{plain.fvu:.3f}", f"{plain.cosine:.3f}", f"{plain.l0:.1f}"] if plain else ["-"] * 3),
-        *([f"{answer.fvu:.3f}", f"{answer.cosine:.3f}", f"{answer.l0:.1f}"] if answer else ["-"] * 3),
-        f"{layer.dead / layer.d_sae:.3f}",
-        f"{layer.dense / layer.d_sae:.3f}",
-        *([f"{loss.recovered:.4f}", f"{loss.kl:.3f}"] if loss else ["-"] * 2),
-        *(
-            [
-                f"{answers.accuracy:.3f}",
-                f"{answers.accuracy_reconstructed:.3f}",
-                f"{answers.same:.3f}",
-                f"{answers.kl:.4f}",
-            ]
-            if answers
-            else ["-"] * 4
-        ),
-    ]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity."""
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
+def quality_table(layers: Sequence[Mapping[str, Any]]) -> PageTable:
+    """A row per layer; what was not measured is missing."""
+    known = pd.json_normalize(list(layers))
+    shares = {part: known[part] / known["d_sae"] for part in ("dead", "dense")}
+    note = " ".join(f"{key}: {value}." for key, value in DEFINITIONS.items())
+    whole = known.assign(**shares).reindex(columns=list(QUALITY))
+    return PageTable.of(whole, QUALITY, name="quality", title="Quality on held-out text", note=note)

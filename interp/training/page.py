@@ -8,13 +8,12 @@ import pandas as pd
 import plotly.graph_objects as go
 import yaml
 
-from interp.files.folder import read_json, writing
-from interp.report.answer import Sentence
-from interp.report.figures import FURTHER, PHASES, styled
-from interp.report.page import render
-from interp.report.sections import Figure, Section
-from interp.report.tables import Column, Table
-from interp.training.card_files import DEFINITIONS
+from interp.files.stored import read_json
+from interp.report.contents import Page, PageFigure, Section
+from interp.report.looks import FURTHER, PHASES, styled
+from interp.report.page import write_page
+from interp.report.sentences import Sentence
+from interp.training.card_files import DEFINITIONS, quality_table
 
 CURVES = (
     ("fvu", "unexplained variance (FVU)", "of each batch, as a share of the variance of that batch; lower is better"),
@@ -25,7 +24,7 @@ CURVES = (
 LINES = (*PHASES, *FURTHER)
 
 
-def write_page(folder: Path) -> Path:
+def write_learning(folder: Path) -> Path:
     """Writes `learning.html` of a training, finished or not, and returns its path. It needs no network."""
     record = read_json(folder / "training.json")
     logs = {
@@ -34,27 +33,22 @@ def write_page(folder: Path) -> Path:
     }
     card = read_json(folder / "card.json") if (folder / "card.json").exists() else None
     config, model = record["config"], record["model"]
-    page = render(
+    page = Page(
         title=f"Sparse autoencoders for {Path(model['name']).name}",
         lead=(
             f"{config['architecture']}, {config['d_sae']} features, layers {', '.join(map(str, record['layers']))};"
             f" {config['tokens']:,} positions each; seed {config['seed']}; interp {record['interp']}"
         ),
-        labels=[],
         answer=[Sentence("", words) for words in _answer(card)],
         sections=[Section("Learning curves", "learning", _curves(logs)), *_quality(card)],
-        tables={} if card is None else {"quality": _table(card)},
         provenance=f"Model {model['name']} ({model['identity']}, read in {model['dtype'].removeprefix('torch.')}).",
         config=yaml.safe_dump({k: v for k, v in config.items() if k != "out"}, sort_keys=False, allow_unicode=True),
         command="interp saes train",
     )
-    path = folder / "learning.html"
-    with writing(path) as part:
-        part.write_text(page, encoding="utf-8")
-    return path
+    return write_page(folder / "learning.html", page)
 
 
-def _curves(logs: Mapping[int, pd.DataFrame]) -> list[Figure]:
+def _curves(logs: Mapping[int, pd.DataFrame]) -> list[PageFigure]:
     figures = []
     for column, title, caption in CURVES:
         figure = go.Figure()
@@ -64,7 +58,7 @@ def _curves(logs: Mapping[int, pd.DataFrame]) -> list[Figure]:
         figure.update_xaxes(title="positions")
         figure.update_yaxes(title=title, rangemode="tozero")
         text = f"{title[0].upper()}{title[1:]}, {caption}."
-        figures.append(Figure(f"curve_{column}", title, styled(figure, 380), text, group="learning"))
+        figures.append(PageFigure(f"curve_{column}", title, styled(figure, 380), text, group="learning"))
     return figures
 
 
@@ -80,7 +74,8 @@ def _quality(card: Mapping[str, Any] | None) -> list[Section]:
     figure.update_xaxes(title="layer", dtick=1 if len(card["layers"]) < 20 else None)
     figure.update_yaxes(title="unexplained variance (FVU)", rangemode="tozero")
     caption = f"On held-out text. FVU: {DEFINITIONS['FVU']}."
-    return [Section("Quality", "quality", [Figure("quality_fvu", "FVU", styled(figure, 340), caption)], ("quality",))]
+    shown = PageFigure("quality_fvu", "FVU", styled(figure, 340), caption)
+    return [Section("Quality", "quality", [shown], [quality_table(card["layers"])])]
 
 
 def _answer(card: Mapping[str, Any] | None) -> list[str]:
@@ -98,21 +93,3 @@ def _answer(card: Mapping[str, Any] | None) -> list[str]:
         worst = min(recovered, key=lambda k: recovered[k])
         lines.append(f"Loss recovered: at least {recovered[worst]:.3f} (layer {worst}).")
     return lines
-
-
-def _table(card: Mapping[str, Any]) -> Table:
-    titles = ("layer", "FVU", "FVU at answer", "L0", "dead", "dense", "loss recovered", "accuracy", "reconstructed")
-    kinds = ("number", "number", "number", "number", "share", "share", "number", "share", "share")
-    digits = (0, 3, 3, 1, 1, 1, 4, 1, 1)
-    rows = []
-    for layer in card["layers"]:
-        plain, answer = layer["plain"] or {}, layer["answer"] or {}
-        loss, answers = layer["loss"] or {}, layer["answers"] or {}
-        rows.append([
-            layer["layer"], plain.get("fvu"), answer.get("fvu"), plain.get("l0"), layer["dead"] / layer["d_sae"],
-            layer["dense"] / layer["d_sae"], loss.get("recovered"), answers.get("accuracy"),
-            answers.get("accuracy_reconstructed"),
-        ])  # fmt: skip
-    columns = [Column(t, kind=k, digits=d) for t, k, d in zip(titles, kinds, digits, strict=True)]
-    note = " ".join(f"{key}: {value}." for key, value in DEFINITIONS.items())
-    return Table("quality", "Quality on held-out text", columns, rows, note)

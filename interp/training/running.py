@@ -23,7 +23,7 @@ from interp.models.loading import load_model, resolve_device
 from interp.training.buffer import ActivationBuffer
 from interp.training.config import TrainingConfig, changed_field, load_training_config
 from interp.training.measuring import write_training_card
-from interp.training.page import write_page
+from interp.training.page import write_learning
 from interp.training.residuals import Reading, RowReader, Rows
 from interp.training.saving import layer_folder, save_sae
 from interp.training.texts import Source, held_out_examples, next_pieces, sources, warn_rounds
@@ -124,7 +124,7 @@ def train_saes(
         if card and not (out / "card.json").exists():
             write_training_card(config, out, model=model, progress=bars)
         if card or not record.get("finished"):
-            write_page(out)
+            write_learning(out)
         layers = tuple(read_json(out / "training.json")["layers"])
     return Trained(out, layers, time.monotonic() - start)
 

@@ -1,17 +1,14 @@
 """Figures of a comparison: data frames in, plotly figures out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.report.figures import INK
-from interp.surveys.express.lexicon import BASIC
+from interp.report.looks import RUNS, add_dots, add_heat, styled
 from interp.surveys.express.plutchik import WHEEL
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E6A700", "#56B4E9", "#7570B3", "#666666")
-"""After Okabe & Ito, told apart under the common colour blindnesses."""
 SCORES = (
     ("scores", "VRate", "VRate"),
     ("scores", "AccL", "AccL"),
@@ -27,86 +24,40 @@ SCORES = (
 
 def headline(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
     """Every score of every entry with its interval."""
-    figure = go.Figure()
     keyed = table.set_index(["entry", "section", "name"])
-    for number, entry in enumerate(entries):
-        own = keyed.loc[[(entry, section, name) for section, name, _ in SCORES]]
-        shift = _shift(number, len(entries))
-        figure.add_scatter(
-            x=own["value"],
-            y=[place + shift for place in range(len(SCORES))],
-            error_x=_bars(own),
-            mode="markers",
-            name=entry,
-            marker={"color": PALETTE[number % len(PALETTE)], "size": 9, "symbol": number % 8},
-            customdata=own[["ci_low", "ci_high", "n"]],
-            hovertemplate="%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}",
-        )
-    ticks = {"tickvals": list(range(len(SCORES))), "ticktext": [title for *_, title in SCORES]}
-    figure.update_yaxes(**ticks, autorange="reversed", showgrid=False)
-    figure.update_xaxes(range=[-0.02, 1.02])
-    return _styled(figure, 120 + len(SCORES) * max(34, 16 * len(entries)))
+    rows = {entry: keyed.loc[[(entry, section, name) for section, name, _ in SCORES]] for entry in entries}
+    return _dots(rows, [title for *_, title in SCORES], "score")
+
+
+def emotions(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
+    """F1 of the eight basic emotions with intervals, neighbours as on Plutchik's wheel."""
+    return _dots({entry: _wheel(table, entry) for entry in entries}, WHEEL, "F1", n="gold n")
 
 
 def radar(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
-    """F1 of the eight basic emotions, in the order of Plutchik's wheel, and the same with intervals beside it."""
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        specs=[[{"type": "polar"}, {"type": "xy"}]],
-        column_widths=[0.52, 0.48],
-        horizontal_spacing=0.14,
-    )
+    """F1 of the eight basic emotions on Plutchik's wheel."""
+    figure = go.Figure()
     for number, entry in enumerate(entries):
-        mine = table[(table["entry"] == entry) & (table["name"] == "f1")].set_index("section")
-        own = mine.loc[[f"dimensions/{emotion}" for emotion in WHEEL]]
-        colour = PALETTE[number % len(PALETTE)]
-        values = own["value"].tolist()
+        values = _wheel(table, entry)["value"].tolist()
         figure.add_scatterpolar(
             r=[*values, values[0]],
             theta=[*WHEEL, WHEEL[0]],
             name=entry,
-            legendgroup=entry,
-            line={"color": colour, "width": 2},
+            line={"color": RUNS[number % len(RUNS)], "width": 2},
             marker={"symbol": number % 8, "size": 7},
             mode="lines+markers",
             connectgaps=True,
             hovertemplate="%{theta}: F1 %{r:.3f}",
-            row=1,
-            col=1,
         )
-        shift = _shift(number, len(entries))
-        figure.add_scatter(
-            x=values,
-            y=[place + shift for place in range(len(WHEEL))],
-            error_x=_bars(own),
-            mode="markers",
-            name=entry,
-            legendgroup=entry,
-            showlegend=False,
-            marker={"color": colour, "size": 8, "symbol": number % 8},
-            customdata=own[["ci_low", "ci_high", "n"]],
-            hovertemplate="F1 %{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], gold n = %{customdata[2]}",
-            row=1,
-            col=2,
-        )
-    ticks = {"tickvals": list(range(len(WHEEL))), "ticktext": list(WHEEL)}
-    figure.update_yaxes(**ticks, autorange="reversed", showgrid=False)
-    figure.update_xaxes(range=[-0.02, 1.02], title_text="F1")
     line = "rgba(125,133,144,.35)"
+    ticks = {"angle": 22.5, "tickangle": 22.5, "tickfont_size": 11, "tickvals": [0.25, 0.5, 0.75]}
     figure.update_polars(
         bgcolor="rgba(0,0,0,0)",
-        radialaxis={
-            "range": [0, 1],
-            "angle": 22.5,
-            "tickangle": 22.5,
-            "gridcolor": line,
-            "tickfont_size": 11,
-            "tickvals": [0.25, 0.5, 0.75],
-        },
-        angularaxis={"gridcolor": line, "rotation": 90, "direction": "clockwise"},
+        radialaxis={"range": [0, 1], "gridcolor": line, "linecolor": line, **ticks},
+        angularaxis={"gridcolor": line, "linecolor": line, "rotation": 90, "direction": "clockwise"},
+        domain={"x": [0.12, 0.88]},
     )
-    return _styled(figure, 500)
+    return styled(figure, 440).update_layout(margin_t=40)
 
 
 def confusions(matrices: Sequence[tuple[str, pd.DataFrame]]) -> go.Figure:
@@ -120,61 +71,33 @@ def confusions(matrices: Sequence[tuple[str, pd.DataFrame]]) -> go.Figure:
         horizontal_spacing=0.14,
         vertical_spacing=0.32 / rows,
     )
-    labels = [*BASIC, "none"]
     for place, (_, counts) in enumerate(matrices):
         gold = counts.attrs["gold"]
-        share = counts.div(gold.where(gold > 0), axis=0)
-        text = [[f"{value:.0%}" if value >= 0.005 else "" for value in line] for line in share.to_numpy()]
-        figure.add_heatmap(
-            z=share.to_numpy(),
-            x=labels,
-            y=[f"{label} ({int(gold[label])})" for label in labels],
-            zmin=0,
-            zmax=1,
-            colorscale=[[0, "rgba(0,114,178,0)"], [1, "rgba(0,114,178,1)"]],
-            showscale=False,
-            text=text,
-            texttemplate="%{text}",
+        shares = counts.div(gold.where(gold > 0), axis=0)
+        add_heat(
+            figure,
+            shares.set_axis([f"{label} ({int(gold[label])})" for label in shares.index]),
+            "gold %{y}, answer %{x}: %{customdata} (%{z:.0%})",
             customdata=counts.to_numpy(),
-            hovertemplate="gold %{y}, answer %{x}: %{customdata} (%{z:.0%})<extra></extra>",
-            xgap=1,
-            ygap=1,
             row=1 + place // columns,
             col=1 + place % columns,
         )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(tickangle=-40, showgrid=False)
-    return _styled(figure, 460 * rows)
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(tickangle=-40)
+    return styled(figure, 460 * rows)
 
 
-def _shift(number: int, of: int) -> float:
-    """Entries stand side by side within a line."""
-    return 0.4 * (number - (of - 1) / 2) / max(of - 1, 1)
+def _wheel(table: pd.DataFrame, entry: str) -> pd.DataFrame:
+    """F1 of one entry, in the order of the wheel."""
+    scores = table[(table["entry"] == entry) & (table["name"] == "f1")].set_index("section")
+    return scores.loc[[f"dimensions/{emotion}" for emotion in WHEEL]]
 
 
-def _bars(own: pd.DataFrame) -> dict[str, object]:
-    """Error bars from interval ends."""
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": (own["ci_high"] - own["value"]).tolist(),
-        "arrayminus": (own["value"] - own["ci_low"]).tolist(),
-        "thickness": 1.4,
-        "width": 3,
-    }
-
-
-def _styled(figure: go.Figure, height: int) -> go.Figure:
-    figure.update_layout(
-        height=height,
-        margin={"l": 56, "r": 24, "t": 88, "b": 48},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.09, "x": 0},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": INK},
-    )
-    axis = {"gridcolor": "rgba(125,133,144,.22)", "zeroline": False, "automargin": True}
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    return figure
+def _dots(rows: Mapping[str, pd.DataFrame], lines: Sequence[str], axis: str, n: str = "n") -> go.Figure:
+    """A line of dots per row of the tables, entries side by side within it."""
+    figure = go.Figure()
+    for number, (entry, table) in enumerate(rows.items()):
+        add_dots(figure, table, range(len(lines)), entry, number, len(rows), n=n)
+    figure.update_yaxes(tickvals=list(range(len(lines))), ticktext=list(lines), autorange="reversed", showgrid=False)
+    figure.update_xaxes(range=[-0.02, 1.02], title_text=axis)
+    return styled(figure, 90 + len(lines) * max(34, 16 * len(rows))).update_yaxes(zeroline=False)

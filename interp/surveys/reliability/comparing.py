@@ -2,62 +2,51 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import jinja2
+import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from interp.errors import DamagedError, UserError
-from interp.files.folder import writing
 from interp.files.stored import read_record, read_table
-from interp.report.figures import FURTHER, INK
+from interp.report import page
+from interp.report.contents import Page, PageColumn, PageFigure, PageTable, Section
+from interp.report.looks import INK, add_dots, styled
 from interp.surveys.reliability.measures import Share
 
-NAMES = {
-    "agree": "agrees",
-    "order": "order",
-    "wording": "wording",
-    "format": "format",
-    "persona": "persona",
-    "negation_direct": "direct negation",
-    "negation_paraphrastic": "semantic negation",
-    "format_sensitivity": "formats differ",
-    "accuracy": "accuracy",
-    "accuracy_worst_order": "in worst order",
-    "accuracy_every_order": "in every order",
-    "accuracy_averaged": "orders averaged",
-    "flip_rate": "flip rate",
-    "any_flip": "texts that flip",
-    "fleiss_kappa": "Fleiss' kappa",
-    "mass": "probability mass",
-    "top": "option on top",
-    "position_bias": "position bias",
+
+class MeasureName(NamedTuple):
+    """A measure in two words, so that a row fits a terminal of 80 columns, and what it is."""
+
+    short: str
+    meaning: str
+
+
+MEASURES = {
+    "agree": MeasureName("agrees", "share of plain statements agreed with"),
+    "order": MeasureName("order", "same answer when the options swap places"),
+    "wording": MeasureName("wording", "same answer when asked for yes/no or agree/disagree instead of true/false"),
+    "format": MeasureName("format", "same answer in another of the nine formats"),
+    "persona": MeasureName("persona", "same answer when told who it is"),
+    "negation_direct": MeasureName("direct negation", "opposite answer to the statement with a negating word"),
+    "negation_paraphrastic": MeasureName(
+        "semantic negation", "opposite answer to the opposite statement in other words"
+    ),
+    "format_sensitivity": MeasureName("formats differ", "share of format pairs with different answers"),
+    "accuracy": MeasureName("accuracy", "right in the given order of labels"),
+    "accuracy_worst_order": MeasureName("in worst order", "right in the order of labels with the lowest accuracy"),
+    "accuracy_every_order": MeasureName("in every order", "right whatever the order of labels"),
+    "accuracy_averaged": MeasureName("orders averaged", "right if probabilities are averaged over orders"),
+    "flip_rate": MeasureName("flip rate", "other answer in another order of labels"),
+    "any_flip": MeasureName("texts that flip", "texts whose answer some order changes"),
+    "fleiss_kappa": MeasureName("Fleiss' kappa", "agreement of the orders beyond chance"),
+    "mass": MeasureName("probability mass", "probability on the options' likeliest spellings"),
+    "top": MeasureName("option on top", "share of prompts whose likeliest next token is an option"),
+    "position_bias": MeasureName("position bias", "+1: always the option listed first, -1: always the last"),
 }
-"""Every measure in two words, so that a row fits a terminal of 80 columns."""
-MEANINGS = {
-    "agree": "share of plain statements agreed with",
-    "order": "same answer when the options swap places",
-    "wording": "same answer when asked for yes/no or agree/disagree instead of true/false",
-    "format": "same answer in another of the nine formats",
-    "persona": "same answer when told who it is",
-    "negation_direct": "opposite answer to the statement with a negating word",
-    "negation_paraphrastic": "opposite answer to the opposite statement in other words",
-    "mass": "probability on the options' likeliest spellings",
-    "top": "share of prompts whose likeliest next token is an option",
-    "format_sensitivity": "share of format pairs with different answers",
-    "position_bias": "+1: always the option listed first, -1: always the last",
-    "accuracy": "right in the given order of labels",
-    "accuracy_worst_order": "right in the order of labels with the lowest accuracy",
-    "accuracy_every_order": "right whatever the order of labels",
-    "accuracy_averaged": "right if probabilities are averaged over orders",
-    "flip_rate": "other answer in another order of labels",
-    "any_flip": "texts whose answer some order changes",
-    "fleiss_kappa": "agreement of the orders beyond chance",
-}
+NAMES = {measure: name.short for measure, name in MEASURES.items()}
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ def common_measures(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
 def figure(runs: Sequence[ComparedRun]) -> go.Figure:
     """A row per measure, a dot and interval per run, a hollow diamond for an answerer that always says the same."""
     keys = common_measures(runs)
-    parts = [part for part in ("questionnaire", "emotions") if any(p == part for p, _ in keys)]
+    parts = list(dict.fromkeys(part for part, _ in keys))
     sizes = [sum(p == part for p, _ in keys) for part in parts]
     drawn = make_subplots(
         rows=len(parts),
@@ -122,99 +111,46 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
         horizontal_spacing=0.04,
         vertical_spacing=0.1 if len(parts) > 1 else 0,
         shared_yaxes=True,
-        subplot_titles=[title for part in parts for title in (f"{part}: share", "kappa")],
+        subplot_titles=[title for part in parts for title in (f"{part}: share", f"{part}: kappa")],
     )
+    named: set[str] = set()
     for row, part in enumerate(parts, 1):
-        own = [measure for p, measure in keys if p == part]
-        place = {measure: -i for i, measure in enumerate(own)}
+        measures = [measure for p, measure in keys if p == part]
         for number, run in enumerate(runs):
-            shares = {m: run.measures[(part, m)] for m in own if (part, m) in run.measures}
-            offset = (number - (len(runs) - 1) / 2) * -0.6 / max(2, len(runs))
-            colour = FURTHER[number % len(FURTHER)]
-            points = {place[m] + offset: (s.value, s.low, s.high, s.n) for m, s in shares.items()}
-            kappas = {place[m] + offset: (s.kappa, s.kappa_low, s.kappa_high, s.n) for m, s in shares.items()}
-            first = part == next(p for p, _ in keys if any(k == p for k, _ in run.measures))
-            _dots(drawn, row, 1, points, colour=colour, name=run.name, legend=first)
-            _dots(drawn, row, 2, kappas, colour=colour, name=run.name, legend=False)
-        _constants(drawn, row, runs, part, place)
-        axis = {"tickvals": list(place.values()), "ticktext": [NAMES[m] for m in own], "range": [-len(own) + 0.4, 0.6]}
-        drawn.update_yaxes(**axis, row=row)
-    drawn.update_xaxes(zeroline=True, zerolinecolor=INK, gridcolor="rgba(125,133,144,.25)", range=[-1.05, 1.05])
-    drawn.update_yaxes(gridcolor="rgba(125,133,144,.25)", zeroline=False)
-    drawn.update_layout(
-        height=140 + 44 * len(keys),
-        margin={"l": 10, "r": 10, "t": 70, "b": 30},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font_color=INK,
-        legend={"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top"},
-    )
-    return drawn
+            table = _part_of(run, part, measures)
+            kappas = table.assign(value=table["kappa"], ci_low=table["kappa_low"], ci_high=table["kappa_high"])
+            for column, points in ((1, table), (2, kappas)):
+                known = points.dropna(subset="value")
+                first = column == 1 and len(known) > 0 and run.name not in named
+                panel = {"row": row, "col": column, "showlegend": first}
+                add_dots(drawn, known, known["line"].tolist(), run.name, number, len(runs), **panel)
+                named |= {run.name} if first else set()
+        _constants(drawn, row, runs, part, measures)
+        drawn.update_yaxes(
+            tickvals=list(range(len(measures))),
+            ticktext=[NAMES[m] for m in measures],
+            range=[len(measures) - 0.4, -0.6],
+            showgrid=False,
+            row=row,
+        )
+    drawn.update_xaxes(range=[-1.05, 1.05])
+    styled(drawn, 120 + 44 * len(keys))
+    return drawn.update_xaxes(zeroline=True).update_yaxes(zeroline=False)
 
 
-def write_page(runs: Sequence[ComparedRun], out: Path) -> Path:
-    """The comparison as one HTML file that needs no network; returns its path."""
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(
-        (files("interp.surveys.reliability") / "template.html").read_text(encoding="utf-8")
-    )
-    config = {"responsive": True, "displaylogo": False, "displayModeBar": "hover"}
-    plot = figure(runs).to_html(include_plotlyjs=False, full_html=False, div_id="figure-reliability", config=config)
-    rows = [
-        {
-            "part": part,
-            "measure": NAMES[m],
-            "meaning": MEANINGS[m],
-            "shares": [run.measures.get((part, m)) for run in runs],
-        }
-        for part, m in common_measures(runs)
-    ]
-    page = template.render(runs=runs, rows=rows, figure=plot, plotly=get_plotlyjs())
-    with writing(out) as part:
-        part.write_text(page, encoding="utf-8")
-    return out
+def _part_of(run: ComparedRun, part: str, measures: Sequence[str]) -> pd.DataFrame:
+    """The columns of `Share`, with interval ends and the line of each measure that a run has."""
+    known = {m: run.measures[part, m].as_dict() for m in measures if (part, m) in run.measures}
+    table = pd.DataFrame(known.values(), columns=[f.name for f in fields(Share)])
+    return table.rename(columns={"low": "ci_low", "high": "ci_high"}).assign(line=[measures.index(m) for m in known])
 
 
-def _dots(
-    drawn: go.Figure,
-    row: int,
-    column: int,
-    points: dict[float, tuple[float, float, float, int]],
-    *,
-    colour: str,
-    name: str,
-    legend: bool,
-) -> None:
-    known = {y: p for y, p in points.items() if p[0] == p[0]}
-    values = [p[0] for p in known.values()]
-    drawn.add_scatter(
-        x=values,
-        y=list(known),
-        mode="markers",
-        name=name,
-        legendgroup=name,
-        showlegend=legend,
-        marker={"color": colour, "size": 9},
-        error_x={
-            "array": [p[2] - p[0] for p in known.values()],
-            "arrayminus": [p[0] - p[1] for p in known.values()],
-            "thickness": 1.5,
-            "width": 3,
-        },
-        customdata=[p[1:] for p in known.values()],
-        hovertemplate="%{x:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}",
-        row=row,
-        col=column,
-    )
-
-
-def _constants(drawn: go.Figure, row: int, runs: Sequence[ComparedRun], part: str, place: dict[str, int]) -> None:
+def _constants(drawn: go.Figure, row: int, runs: Sequence[ComparedRun], part: str, measures: Sequence[str]) -> None:
     """What a constant answerer gets, where that is defined."""
-    shares = {m: next(r.measures[(part, m)] for r in runs if (part, m) in r.measures) for m in place}
-    known = {m: s.constant for m, s in shares.items() if s.constant == s.constant}
+    values = [_constant(runs, part, m) for m in measures]
     drawn.add_scatter(
-        x=list(known.values()),
-        y=[place[m] for m in known],
+        x=[v for v in values if v == v],
+        y=[place for place, v in enumerate(values) if v == v],
         mode="markers",
         name="a constant answerer",
         legendgroup="constant",
@@ -224,3 +160,65 @@ def _constants(drawn: go.Figure, row: int, runs: Sequence[ComparedRun], part: st
         row=row,
         col=1,
     )
+
+
+def _constant(runs: Sequence[ComparedRun], part: str, measure: str) -> float:
+    return next(r.measures[part, measure].constant for r in runs if (part, measure) in r.measures)
+
+
+def write_page(runs: Sequence[ComparedRun], out: Path) -> Path:
+    """The comparison as one HTML file that needs no network; returns its path."""
+    counts = [share.n for run in runs for share in run.measures.values()]
+    caption = (
+        "Dots: shares (left) and Cohen's kappa (right) with 95 % bootstrap intervals, resampled by question or text;"
+        f" n = {min(counts):,} to {max(counts):,} pairs of answers, or answers. Hollow diamonds: what a model would get"
+        " that always says the same; a stable share near the diamond proves nothing, and kappa near 0 says so. Position"
+        " bias runs from -1 (always the option listed last) to 1 (always the first)."
+    )
+    shown = Page(
+        title="Reliability",
+        heading="Does the answer survive the question?",
+        lead="The same questions, asked in ways that should not matter, or that should turn the answer round.",
+        sections=[
+            Section("Measures by model", "measures", [PageFigure("reliability", "Measures", figure(runs), caption)]),
+            Section("In numbers", "numbers", tables=[_numbers(runs), _asked(runs)]),
+        ],
+    )
+    return page.write_page(out, shown)
+
+
+def _numbers(runs: Sequence[ComparedRun]) -> PageTable:
+    """A row per measure: the share, kappa and n of every run."""
+    rows = []
+    for part, measure in common_measures(runs):
+        shares = [run.measures.get((part, measure)) for run in runs]
+        cells = [cell for share in shares for cell in (_cells(share) if share else (None, None, None))]
+        rows.append([NAMES[measure], part, _constant(runs, part, measure), *cells, MEASURES[measure].meaning])
+    columns = [PageColumn("measure"), PageColumn("asked of"), PageColumn("constant", "number")]
+    for run in runs:
+        columns += [PageColumn(run.name, "interval"), PageColumn("kappa", "interval", 2), PageColumn("n", "number", 0)]
+    note = (
+        "n: pairs of answers, or answers, that a number is made of. Kappa is left out where both sides always say the"
+        " same. Constant: what a model would get that always says the same."
+    )
+    return PageTable("measures", "In numbers", [*columns, PageColumn("what it is")], rows, note)
+
+
+def _cells(share: Share) -> tuple[list[float] | None, list[float] | None, int]:
+    value = None if share.value != share.value else [share.value, share.low, share.high]
+    kappa = None if share.kappa != share.kappa else [share.kappa, share.kappa_low, share.kappa_high]
+    return value, kappa, share.n
+
+
+def _asked(runs: Sequence[ComparedRun]) -> PageTable:
+    columns = [PageColumn(title) for title in ("model", "questionnaire", "corpus", "answers")]
+    rows = [
+        [
+            run.name,
+            run.record.get("questionnaire") or "-",
+            run.record.get("corpus") or "-",
+            run.record["made_by"]["answers"],
+        ]
+        for run in runs
+    ]
+    return PageTable("asked", "What was asked", columns, rows, "One row per run.")

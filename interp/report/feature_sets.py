@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.report.figures import colours, styled
+from interp.report.looks import colours, styled
 
 MOST = 18
 LOST, KEPT, UNKNOWN = "loses an emotion without its word", "keeps them without the words", "not tested"

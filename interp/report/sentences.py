@@ -7,7 +7,7 @@ import pandas as pd
 from interp.analysis.effect_rows import candidate_effects
 from interp.report.onset import onset
 from interp.report.steered import said
-from interp.report.words import counted, interval, layer_list, number, percent, share, signed, span
+from interp.report.words import counted, interval, layer_list, listed, number, percent, share, signed, span
 from interp.run.reading import RunFiles
 
 HALF = 0.5
@@ -28,11 +28,12 @@ class Sentence(NamedTuple):
 
 def answer(run: RunFiles) -> list[Sentence]:
     """Three sentences for readers who know neither the paper nor the tool; what is not known yet is left out."""
-    found = (("Where", _where(run)), ("Which features", _which(run)), ("Steering", _steered(run)))
+    found = (("Where", where(run)), ("Which features", _which(run)), ("Steering", _steered(run)))
     return [Sentence(head, words) for head, words in found if words]
 
 
-def _where(run: RunFiles) -> str:
+def where(run: RunFiles) -> str:
+    """From which layer on the emotion is held, where the answer takes it from, and which layers behave alike."""
     return " ".join(s for s in (_held(run), _used(run), _phases(run)) if s)
 
 
@@ -51,17 +52,17 @@ def _held(run: RunFiles) -> str:
         if best["ci_low"] <= shuffled["ci_high"].max():
             return f"No layer holds the emotion beyond what shuffled labels give: at best, {reads}."
         reads += f" ({share(chance)} with shuffled labels)"
-    where = f"layer {int(best.name)} of 0 to {n_layers - 1}"
+    place = f"layer {int(best.name)} of 0 to {n_layers - 1}"
     found = onset(run)
     if found is None:
-        return f"The residual stream holds the emotion most plainly at {where}: {reads}."
+        return f"The residual stream holds the emotion most plainly at {place}: {reads}."
     known = [] if found.low is None or found.high is None else [f"95 % interval {span(found.low, found.high)}"]
     before = [int(k) for k in own.index if k < found.layer]
     if before and max(before) < found.layer - 1:
         known.append(f"the layer measured before it is {max(before)}")
     inside = f" ({'; '.join(known)})" if known else ""
     return (
-        f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {where}: {reads}."
+        f"The residual stream holds the emotion from layer {found.layer} on{inside}, most plainly at {place}: {reads}."
     )
 
 
@@ -202,8 +203,3 @@ def _beside(table: pd.DataFrame, run: RunFiles) -> str:
 
 def _interval(row: pd.Series) -> tuple[float, float, float]:
     return float(row["value"]), float(row["ci_low"]), float(row["ci_high"])
-
-
-def listed(parts: list[str]) -> str:
-    """One, two and three."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

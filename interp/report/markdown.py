@@ -1,0 +1,41 @@
+"""Tables as Markdown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from interp.report.contents import PageColumn, PageTable
+
+
+def markdown_table(table: PageTable) -> str:
+    """The table of a page: numbers at the right, `-` for what is missing."""
+    rule = ["---" if column.kind == "text" else "---:" for column in table.columns]
+    lines = [[column.title for column in table.columns], rule]
+    lines += [[cell_text(value, c) for value, c in zip(row, table.columns, strict=True)] for row in table.rows]
+    return table_of_words(lines)
+
+
+def table_of_words(lines: Sequence[Sequence[str]]) -> str:
+    """The lines, the second of them the rule under the head."""
+    return "\n".join("| " + " | ".join(map(escaped, line)) + " |" for line in lines)
+
+
+def cell_text(value: Any, column: PageColumn) -> str:
+    """A cell as the page shows it."""
+    if value is None:
+        return "-"
+    form = f"{'+' if column.sign else ''}.{column.digits}f"
+    match column.kind:
+        case "number":
+            return f"{value:{form}}"
+        case "share":
+            return f"{100 * value:{form}} %"
+        case "interval":
+            return f"{value[0]:{form}}" + ("" if value[1] is None else f" [{value[1]:{form}}, {value[2]:{form}}]")
+        case "feature":
+            return f"{value[0]}, {value[1]}"
+    return str(value)
+
+
+def escaped(text: str) -> str:
+    """Text as it may stand in a cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
