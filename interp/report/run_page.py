@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from interp.report.contents import CardEffect, PageCard, Page
+from interp.report.contents import CardEffect, Page, PageCard
 from interp.report.glance import facts, heading, recognised
 from interp.report.page import write_page
 from interp.report.sections import sections
