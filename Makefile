@@ -13,8 +13,9 @@ demo: $(VENV)/installed
 		$(BIN)/interp run experiments/tiny.yaml; \
 	fi
 
+# Shapes in signatures are checked in every call (tests/shapes.py).
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile
+	INTERP_CHECK_SHAPES=1 $(BIN)/pytest -n 2 --dist loadfile
 
 quick: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile --quick

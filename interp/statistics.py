@@ -111,15 +111,18 @@ class Bootstrap:
 
     def mean(self, values: Float[Array, " example"]) -> Estimate:
         """The mean over examples."""
-        return mean_estimate(values, self.weights)
+        draws = self.weights @ values.astype(np.float32) / self.weights.sum(1)
+        return self.estimate(float(np.mean(values)), draws)
 
     def means(self, values: Float[Array, "example column"]) -> Estimates:
         """The mean of every column."""
-        return mean_estimates(values, self.weights)
+        draws = self.weights @ values.astype(np.float32) / self.weights.sum(1, keepdims=True)
+        return Estimates(values.mean(0), *_bounds(draws))
 
     def ratio(self, numerator: Float[Array, " example"], denominator: Float[Array, " example"]) -> Estimate:
         """sum(numerator) / sum(denominator), both resampled together."""
-        return ratio_estimate(numerator, denominator, self.weights)
+        value = _divided(numerator.sum(keepdims=True), denominator.sum(keepdims=True))[0]
+        return self.estimate(value, _divided(self.weights @ numerator, self.weights @ denominator))
 
     def ratios(self, numerator: "Matrix", denominator: "Matrix") -> Estimates:
         """The same of every column of matrices [example, column], dense or sparse; NaN where nothing divides.
@@ -189,38 +192,6 @@ def _divided(numerator: Array, denominator: Array) -> Array:
     """NaN where the denominator is zero."""
     nothing = np.full(numerator.shape, np.nan, np.result_type(numerator, denominator, np.float32))
     return np.divide(numerator, denominator, out=nothing, where=denominator != 0)
-
-
-# What follows takes a bootstrap's weights by themselves.
-
-
-def resample_weights(
-    groups: Sequence[object], resamples: int = RESAMPLES, seed: int = 0
-) -> Float[Array, "resample example"]:
-    """`Bootstrap(...).weights`."""
-    return Bootstrap(groups, resamples, seed).weights
-
-
-def mean_estimate(values: Float[Array, " example"], weights: Float[Array, "resample example"]) -> Estimate:
-    """The mean over examples with its bootstrap interval."""
-    draws = weights @ values.astype(np.float32) / weights.sum(1)
-    return from_draws(float(np.mean(values)), draws, len(values))
-
-
-def mean_estimates(values: Float[Array, "example column"], weights: Float[Array, "resample example"]) -> Estimates:
-    """The mean of every column with its bootstrap interval."""
-    draws = weights @ values.astype(np.float32) / weights.sum(1, keepdims=True)
-    return Estimates(values.mean(0), *_bounds(draws))
-
-
-def ratio_estimate(
-    numerator: Float[Array, " example"],
-    denominator: Float[Array, " example"],
-    weights: Float[Array, "resample example"],
-) -> Estimate:
-    """sum(numerator) / sum(denominator), both resampled together."""
-    value = _divided(numerator.sum(keepdims=True), denominator.sum(keepdims=True))[0]
-    return from_draws(value, _divided(weights @ numerator, weights @ denominator), len(numerator))
 
 
 def confusion_draws(

@@ -3,7 +3,7 @@
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-PACKAGES = ("engine", "analysis", "saes", "statistics", "steering")
+PACKAGES = ("engine", "analysis", "saes", "steering", "statistics")
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as type checkers have it
 
 

@@ -23,7 +23,7 @@ from interp.findings.concentration import concentrated
 from interp.findings.layers import read_entropy
 from interp.findings.page import as_json, markdown
 from interp.findings.reading import Run
-from interp.statistics import Estimate, resample_weights
+from interp.statistics import Bootstrap, Estimate
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
 EACH, LAYERS, WIDTH = 24, 6, 60
@@ -62,7 +62,7 @@ def planted_acts(gold, share_specific, seed):
 
 def test_specific_features_are_found_where_they_were_planted_and_so_is_the_phase():
     gold = np.repeat(np.arange(6), EACH)
-    weights = resample_weights(range(len(gold)), 60, 0)
+    weights = Bootstrap(range(len(gold)), 60).weights
     planted = [0.0, 0.0, 0.0, 0.4, 0.4, 0.4]
     curve = entropy_by_layer(range(LAYERS), lambda k: planted_acts(gold, planted[k], k), gold, weights)
     np.testing.assert_allclose(curve.specific, planted, atol=0.01)
@@ -80,7 +80,7 @@ def test_rare_features_look_specific_by_chance_and_shuffled_labels_say_so():
     for f in range(30):
         acts[:, f] = 0
         acts[rng.choice(len(gold), 8, replace=False), f] = 1
-    curve = entropy_by_layer([0], lambda k: csr_array(acts), gold, resample_weights(range(len(gold)), 60, 0))
+    curve = entropy_by_layer([0], lambda k: csr_array(acts), gold, Bootstrap(range(len(gold)), 60).weights)
     assert curve.specific[0] == pytest.approx(0.5, abs=0.05)
     assert curve.shuffled[0] == pytest.approx(curve.specific[0], abs=0.05)
 
@@ -104,7 +104,7 @@ def test_effects_by_example_holds_causal_features_on_their_own_emotion():
 
 
 def test_concentration_of_known_effects():
-    weights = resample_weights(range(40), 200, 0)
+    weights = Bootstrap(range(40), 200).weights
     equal = concentrated(np.full((40, 4), 0.5), weights)
     assert equal.effective.value == pytest.approx(4) and equal.top[1].value == pytest.approx(0.25)
     assert equal.summed.value == pytest.approx(2.0) and equal.strongest.value == pytest.approx(0.4)

@@ -127,4 +127,4 @@ def test_a_mean_is_resampled_by_groups_and_every_purpose_has_its_seed():
     assert narrow["effect"] == wide["effect"] == 0.5 and narrow["n"] == 40
     assert wide["ci_high"] - wide["ci_low"] > 1.5 * (narrow["ci_high"] - narrow["ci_low"])
     assert seed_for(0, "x") != seed_for(0, "y") != seed_for(1, "y")
-    assert not np.array_equal(*(apart.bootstrap(np.arange(40), x).weights for x in "xy"))
+    assert not np.array_equal(*(apart.bootstrap(np.arange(40), purpose).weights for purpose in "xy"))

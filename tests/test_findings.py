@@ -13,7 +13,7 @@ from interp.analysis.effects import concentration
 from interp.analysis.phases import find_phases
 from interp.analysis.selectivity import rank_test, selectivity
 from interp.analysis.signals import content_overlap, probe_right
-from interp.evaluation import statistics
+from interp.statistics import Bootstrap, accuracy, confusion_draws, macro_f1, recalls
 
 LABELS = ["anger", "fear", "joy"]
 
@@ -136,16 +136,16 @@ def test_probe_is_scored_on_folds_it_has_not_seen():
 def test_scores_equal_sklearn():
     rng = np.random.default_rng(0)
     gold, predicted = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
-    confusion = statistics.confusion_draws(gold, predicted, 3, np.ones((1, 200), np.float32))[0]
-    assert statistics.macro_f1(confusion) == pytest.approx(f1_score(gold, predicted, average="macro"))
-    assert statistics.recalls(confusion) == pytest.approx(recall_score(gold, predicted, average=None))
-    assert statistics.accuracy(confusion) == pytest.approx((gold == predicted).mean())
+    confusion = confusion_draws(gold, predicted, 3, np.ones((1, 200), np.float32))[0]
+    assert macro_f1(confusion) == pytest.approx(f1_score(gold, predicted, average="macro"))
+    assert recalls(confusion) == pytest.approx(recall_score(gold, predicted, average=None))
+    assert accuracy(confusion) == pytest.approx((gold == predicted).mean())
 
 
 def test_macro_f1_counts_only_emotions_that_occur():
     gold, predicted = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
-    confusion = statistics.confusion_draws(gold, predicted, 3, np.ones((1, 4), np.float32))[0]
-    assert statistics.macro_f1(confusion) == pytest.approx((1 + 2 / 3) / 2)
+    confusion = confusion_draws(gold, predicted, 3, np.ones((1, 4), np.float32))[0]
+    assert macro_f1(confusion) == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_intervals_cover_the_truth():
@@ -155,11 +155,11 @@ def test_intervals_cover_the_truth():
     groups = np.repeat(np.arange(60), 4)
     for world in range(300):
         x = rng.normal(size=60)
-        e = statistics.mean_estimate(x, statistics.resample_weights(range(60), 400, world))
+        e = Bootstrap(range(60), 400, world).mean(x)
         hits["examples"] += e.low <= 0 <= e.high
         y = np.repeat(x, 4) + 0.1 * rng.normal(size=240)
         for name, g in (("groups", groups), ("groups_ignored", np.arange(240))):
-            e = statistics.mean_estimate(y, statistics.resample_weights(g, 400, world))
+            e = Bootstrap(g, 400, world).mean(y)
             hits[name] += e.low <= 0 <= e.high
     assert 0.91 <= hits["examples"] / 300 <= 0.98
     assert 0.91 <= hits["groups"] / 300 <= 0.98
@@ -172,7 +172,7 @@ def test_intervals_of_few_groups_are_as_wide_as_students():
     groups, hits = np.repeat(np.arange(6), 5), 0
     for world in range(400):
         x = rng.normal(size=6)[groups] + rng.normal(size=30)
-        e = statistics.mean_estimate(x, statistics.resample_weights(groups, 400, world))
+        e = Bootstrap(groups, 400, world).mean(x)
         hits += e.low <= 0 <= e.high
     assert 0.91 <= hits / 400 <= 0.985
 

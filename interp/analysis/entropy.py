@@ -125,7 +125,7 @@ def entropy_by_layer(
 
     Args:
         acts_of: a layer's features, [example, d_sae]; called once per layer.
-        weights: bootstrap weights of the examples (`interp.statistics.resample_weights`).
+        weights: bootstrap weights of the examples (`interp.statistics.Bootstrap`).
 
     Raises:
         ValueError: fewer than two emotions occur.

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from interp.statistics import RESAMPLES, Bootstrap
+from interp.defaults import RESAMPLES
+from interp.statistics import Bootstrap
 
 Array = np.ndarray
 
@@ -63,7 +64,7 @@ class LabelledExamples:
         return pd.Index(self.rows).get_indexer(pd.Index(rows))
 
     def bootstrap(self, members: Int[Array, " member"], purpose: str) -> Bootstrap:
-        """Resamples of some of the examples, drawn by their groups."""
+        """Resamples of some examples, drawn by their groups."""
         return Bootstrap(self.groups[members].tolist(), self.resamples, seed_for(self.seed, purpose))
 
     def mean(self, values: Float[Array, " member"], members: Int[Array, " member"], purpose: str) -> dict[str, float]:

@@ -25,7 +25,7 @@ from interp.engine import answers_under_each, removal
 from interp.engine.capture import Captured
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
-from interp.statistics import Estimate, from_draws, mean_estimate, ratio_estimate
+from interp.statistics import Estimate, from_draws
 
 Array = np.ndarray
 FORMAT_SHARE = 0.95
@@ -125,7 +125,7 @@ def structural_signals(features: LayerFeatures, weights: Float[Array, "resample 
     fvu_draws = (weights @ features.error) / (weights @ features.spread)
     return [
         _of_means("l0", l0, weights),
-        Signal("fvu", ratio_estimate(features.error, features.spread, weights), fvu_draws),
+        Signal("fvu", from_draws(features.error.sum() / features.spread.sum(), fvu_draws, len(l0)), fvu_draws),
         _of_means("format_share", share, weights),
         _of_means("content_overlap", overlap, weights),
     ]
@@ -241,7 +241,7 @@ def selective_signal(
 
 def _of_means(name: str, values: Float[Array, " example"], weights: Float[Array, "resample example"]) -> Signal:
     draws = weights @ values.astype(np.float32) / weights.sum(1)
-    return Signal(name, mean_estimate(values, weights), draws)
+    return Signal(name, from_draws(np.mean(values), draws, len(values)), draws)
 
 
 def stratified_sample(gold: Int[Array, " example"], most: int, seed: int) -> Int[Array, " chosen"]:

@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from interp.analysis.effect_rows import effects_on
+from interp.defaults import RESAMPLES
 from interp.findings.claims import Order, order_of
 from interp.findings.concentration import NOTHING, Concentration, concentrated, estimate
 from interp.findings.reading import Run
@@ -145,7 +146,7 @@ def fires_elsewhere(run: Run) -> Float[Array, "draw emotion"]:
     emotion has no causal feature or the run has no features.
     """
     rows, causal = run.rows("discover"), run.causal_features()
-    resamples = int(run.config.get("resamples", 1000))
+    resamples = int(run.config.get("resamples", RESAMPLES))
     out = np.full((1 + resamples, len(run.labels)), np.nan)
     if not len(causal) or not len(rows):
         return out

@@ -10,10 +10,11 @@ from scipy.sparse import csr_array
 
 from interp.analysis.features import load_features
 from interp.analysis.labelled import seed_for
+from interp.defaults import RESAMPLES
 from interp.errors import DamagedError, UserError
 from interp.files.stored import read_arrays
 from interp.run.reading import RunFiles
-from interp.statistics import resample_weights
+from interp.statistics import Bootstrap
 
 Array = np.ndarray
 
@@ -103,7 +104,7 @@ class Run(RunFiles):
         """Bootstrap weights of some examples, drawn by group where the run knows groups."""
         table = self.table("examples")
         groups = rows if table is None or "group" not in table else table["group"].iloc[rows].to_numpy()
-        return resample_weights(groups.tolist(), int(self.config.get("resamples", 1000)), self.seed(purpose))
+        return Bootstrap(groups.tolist(), int(self.config.get("resamples", RESAMPLES)), self.seed(purpose)).weights
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the run's."""

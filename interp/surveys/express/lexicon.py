@@ -14,6 +14,7 @@ from interp.errors import UserError
 from interp.files.folder import fingerprint
 from interp.resources import data_file
 from interp.surveys.express.inflection import inflections, stem
+from interp.surveys.express.plutchik import BASIC as BASIC
 from interp.surveys.express.plutchik import DIMENSIONS, vector, wheel_words
 from interp.texts.records import Problems, read
 

@@ -11,8 +11,9 @@ from interp.defaults import RESAMPLES
 from interp.statistics import Bootstrap, numbered
 from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
-from interp.surveys.express.lexicon import BASIC, DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
+from interp.surveys.express.lexicon import DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
 from interp.surveys.express.pairs import Pairs, headline, pair_up, under, without_empty
+from interp.surveys.express.plutchik import BASIC
 
 Array = np.ndarray
 HEADLINE = ("VRate", "AccL", "AccV", "F1V", "AccV-2")
