@@ -53,9 +53,8 @@ class Scores:
                 place = place.setdefault(part, {})
             for name, *numbers, n in table.drop(columns="section").itertuples(index=False):
                 place[name] = dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True)) | {"n": int(n)}
-        out["labels"] = self.labels
-        out["confusion"] = {row: counts.to_dict() for row, counts in self.confusion.iterrows()}
-        found: dict[str, Any] = jsonable(out) | dict(self.facts)
+        confusion = {row: counts.to_dict() for row, counts in self.confusion.iterrows()}
+        found: dict[str, Any] = jsonable(out | {"labels": self.labels, "confusion": confusion} | dict(self.facts))
         return found
 
 
