@@ -393,8 +393,9 @@ def test_the_command_line_is_there_before_torch():
 
 
 def test_names_of_the_package_are_what_they_say_however_they_are_loaded():
-    import interp
     import interp.capture
+
+    import interp
     from interp import capture, load_model
 
     assert callable(interp.capture) and callable(capture) and callable(load_model)

@@ -14,9 +14,9 @@ from interp.cli.main import app
 from interp.statistics import Bootstrap
 from interp.surveys.express.answers import AnswerSheet, read_answers
 from interp.surveys.express.inflection import inflections, stem
-from interp.surveys.express.lexicon import BASIC, DIMENSIONS, Lexicon, load_lexicon
+from interp.surveys.express.lexicon import DIMENSIONS, Lexicon, load_lexicon
 from interp.surveys.express.parsing import format_answer, parse_answer, parse_labels
-from interp.surveys.express.plutchik import DYADS, INTENSITIES, WHEEL, wheel_distance
+from interp.surveys.express.plutchik import BASIC, DYADS, INTENSITIES, WHEEL, wheel_distance
 from interp.surveys.express.scoring import HEADLINE, Scores, score
 from interp.texts.records import Problems
 

@@ -54,7 +54,8 @@ class Scores:
             for name, value, low, high, n in table.drop(columns="section").itertuples(index=False):
                 place[name] = {"value": value, "ci_low": low, "ci_high": high, "n": n}
         confusion = {row: counts.to_dict() for row, counts in self.confusion.iterrows()}
-        return jsonable(out | {"labels": self.labels, "confusion": confusion} | dict(self.facts))
+        found: dict[str, Any] = jsonable(out | {"labels": self.labels, "confusion": confusion} | dict(self.facts))
+        return found
 
 
 def score(
