@@ -71,7 +71,7 @@ class Bootstrap:
         group_weights: [resample, group], how often each group occurs in each resample.
     """
 
-    def __init__(self, groups: Sequence[object], resamples: int = RESAMPLES, seed: int = 0) -> None:
+    def __init__(self, groups: Sequence[object] | Array, resamples: int = RESAMPLES, seed: int = 0) -> None:
         """
         Args:
             groups: the source of each example.
@@ -89,7 +89,7 @@ class Bootstrap:
         """How often each example occurs in each resample."""
         return self.group_weights[:, self.member]
 
-    def estimate(self, value: float, draws: Float[Array, " resample"], n: int | None = None) -> Estimate:
+    def estimate(self, value: float | np.floating, draws: Float[Array, " resample"], n: int | None = None) -> Estimate:
         """A statistic with the interval of its resampled values.
 
         Args:
@@ -171,7 +171,7 @@ def _resample_size(n_groups: int) -> int:
     return max(1, round((n_groups - 1) * float(norm.ppf(upper) / student.ppf(upper, n_groups - 1)) ** 2))
 
 
-def from_draws(value: float, draws: Float[Array, " resample"], n: int) -> Estimate:
+def from_draws(value: float | np.floating, draws: Float[Array, " resample"], n: int) -> Estimate:
     """A statistic with the percentile interval of its resampled values; those that are not defined are left out."""
     low, high = _bounds(draws[~np.isnan(draws)])
     return Estimate(float(value), float(low), float(high), n)
@@ -180,12 +180,11 @@ def from_draws(value: float, draws: Float[Array, " resample"], n: int) -> Estima
 def _bounds(draws: Float[Array, "resample ..."]) -> tuple[Array, Array]:
     """Percentiles over resamples, of those that are defined; NaN where none is."""
     low, high = np.full((2, *draws.shape[1:]), np.nan)
-    if not np.isnan(draws).any():
-        return tuple(np.quantile(draws, _tails(), axis=0)) if len(draws) else (low, high)
-    known = ~np.isnan(draws).all(0)
-    if known.any():
+    if len(draws) and not np.isnan(draws).any():
+        low, high = np.quantile(draws, _tails(), axis=0)
+    elif (known := ~np.isnan(draws).all(0)).any():
         low[known], high[known] = np.nanquantile(draws[:, known], _tails(), axis=0)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
 def _divided(numerator: Array, denominator: Array) -> Array:
@@ -207,7 +206,7 @@ def confusion_draws(
 
 
 def accuracy(confusion: Float[Array, "*draw gold predicted"]) -> Float[Array, "*draw"]:
-    return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum((-1, -2))
+    return np.asarray(np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum((-1, -2)))
 
 
 def recalls(confusion: Float[Array, "*draw gold predicted"]) -> Float[Array, "*draw gold"]:
@@ -223,7 +222,7 @@ def macro_f1(confusion: Float[Array, "*draw gold predicted"]) -> Float[Array, "*
     gold, predicted = confusion.sum(-1), confusion.sum(-2)
     f1 = np.divide(2 * right, gold + predicted, out=np.zeros(right.shape), where=gold + predicted > 0)
     present = gold > 0
-    return (f1 * present).sum(-1) / present.sum(-1)
+    return np.asarray((f1 * present).sum(-1) / present.sum(-1))
 
 
 def mcnemar(right_a: Array, right_b: Array) -> float:

@@ -8,7 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads cost such
 if os.environ.get("INTERP_CHECK_SHAPES"):
     import shapes
 
-    shapes.check()  # before what it checks is imported
+    shapes.check(os.environ["INTERP_CHECK_SHAPES"].split(","))  # before what it checks is imported
 
 import pytest
 import torch

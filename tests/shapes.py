@@ -1,12 +1,13 @@
-"""Annotations checked at run time, shapes among them: `INTERP_CHECK_SHAPES=1 pytest`."""
+"""Annotations checked in every call, shapes among them: `INTERP_CHECK_SHAPES=engine,saes pytest`."""
+
+from collections.abc import Iterable
 
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-PACKAGES = ("engine", "analysis", "saes", "steering", "statistics")
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float, as type checkers have it
 
 
-def check() -> None:
-    """Modules of `PACKAGES` imported from now on are checked in every call."""
-    install_import_hook([f"interp.{name}" for name in PACKAGES], "shapes.checked")
+def check(packages: Iterable[str]) -> None:
+    """Modules of these packages of `interp` that are imported from now on are checked."""
+    install_import_hook([f"interp.{name}" for name in packages], "shapes.checked")

@@ -1,12 +1,14 @@
 """The choice of a steering: what helps beyond doubt and does no harm, else none; all on made answers."""
 
 from itertools import pairwise
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from interp import Captured, LanguageModel, SaeStack
 from interp.statistics import Bootstrap
 from interp.steering import Steering
 from interp.steering.choosing import Budget, choose
@@ -15,7 +17,10 @@ from interp.steering.trials import Trial, possible_methods, score, strongest_fea
 
 LABELS = ["joy", "fear", "anger"]
 GOLD = np.arange(150) % 3
-DATA = FitData(None, None, LABELS, [(None, torch.from_numpy(GOLD))], list(range(150)))  # only gold and groups count
+# only gold and groups count
+DATA = FitData(
+    Mock(LanguageModel), Mock(SaeStack), LABELS, [(Mock(Captured), torch.from_numpy(GOLD))], list(range(150))
+)
 BUDGET = Budget(harm=0.1, perplexity=1.2)
 
 

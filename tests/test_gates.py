@@ -1,10 +1,12 @@
 """Gated steering: the gate finds the kind of text, opens for few others, and what is fitted behind it leaves them."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import torch
 from test_engine import LABELS, PROMPTS
 
-from interp import capture
+from interp import Captured, LanguageModel, capture
 from interp.engine import answers_under
 from interp.saes.stack import SaeStack
 from interp.statistics import Bootstrap
@@ -113,7 +115,10 @@ def test_choosing_among_noise_brings_nothing(llama):
     """Of 40 trials with random answers one always looks better; the nested estimate does not fall for it."""
     rng = np.random.default_rng(0)
     gold = np.arange(120) % 6
-    data = FitData(None, None, LABELS, [(None, torch.from_numpy(gold))], list(range(120)))  # only gold and groups count
+    # only gold and groups count
+    data = FitData(
+        Mock(LanguageModel), Mock(SaeStack), LABELS, [(Mock(Captured), torch.from_numpy(gold))], list(range(120))
+    )
     bootstrap = Bootstrap(data.groups, 300, 0)
     nested_gains, best_gains = [], []
     for _ in range(12):

@@ -1,7 +1,6 @@
 """The ablations that the field uses, for comparison with features: directions of the residual, whole modules."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from interp.analysis.labelled import LabelledExamples
-from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import Captured
 from interp.engine.modules import Part, module_outputs, residuals_with
-from interp.engine.variants import answers_under_each
+from interp.engine.variants import Given, answers_under_each
 from interp.models.language_model import LanguageModel
 
 Array = np.ndarray
@@ -125,35 +123,24 @@ def ablation_effects(
         means: of `module_means`.
     """
     target = gold.to(model.device)
-    edits: dict[Ablation, dict[int, ResidualEdit]] = {}
+    edits: dict[Ablation, dict[int, Given]] = {}
     for ablation, of_layer in directions.items():
-        units, centre = (torch.from_numpy(x).float().to(model.device) for x in of_layer)
-        edits[ablation] = {ablation.layer: partial(_without, units[target], centre)}
+        x = captured.residuals[ablation.layer]
+        units, centre = (torch.from_numpy(part).float().to(x) for part in of_layer)
+        unit = units[target]
+        edits[ablation] = {ablation.layer: Given(x - ((x - centre) * unit).sum(-1, keepdim=True) * unit)}
     zero = torch.zeros(model.d_model, device=model.device, dtype=model.dtype)
     for layer in range(model.n_layers):
         values = {part: [zero, means[layer, part]] for part in PARTS}
         for part, rows in residuals_with(model, captured, layer=layer, values=values).items():
             for column, how in enumerate(("zero", "mean")):
-                edits[Ablation(layer, f"{part}, {how}")] = {layer: partial(_given, rows[:, column])}
+                edits[Ablation(layer, f"{part}, {how}")] = {layer: Given(rows[:, column])}
 
     def of_gold(logits: Float[Tensor, "example answer"]) -> Float[Tensor, " example"]:
         return logits.log_softmax(-1).gather(1, target[:, None])[:, 0]
 
     clean = of_gold(captured.answer_logits)
     return {a: clean - of_gold(logits) for a, logits in answers_under_each(model, captured, edits).items()}
-
-
-def _without(
-    unit: Float[Tensor, "example d_model"], centre: Float[Tensor, " d_model"], x: Float[Tensor, "example d_model"]
-) -> Float[Tensor, "example d_model"]:
-    """Each example's own direction taken out of its centred residual."""
-    unit, centre = unit.to(x.dtype), centre.to(x.dtype)
-    return x - ((x - centre) * unit).sum(-1, keepdim=True) * unit
-
-
-def _given(rows: Float[Tensor, "example d_model"], _: Tensor) -> Float[Tensor, "example d_model"]:
-    """These rows in the place of the residuals."""
-    return rows
 
 
 def baseline_effects(effects: Mapping[Ablation, Float[Array, " example"]], examples: LabelledExamples) -> pd.DataFrame:

@@ -59,7 +59,7 @@ class LabelledExamples:
         """Some of them, with the numbers that they have here."""
         return replace(self, gold=self.gold[places], groups=self.groups[places], rows=self.rows[places])
 
-    def places(self, rows: Sequence[int] | Array) -> Int[Array, " row"]:
+    def places(self, rows: Sequence[int] | Array | pd.Series) -> Int[Array, " row"]:
         """Places of the examples that measurements name by these numbers; -1 where it is none of these."""
         return pd.Index(self.rows).get_indexer(pd.Index(rows))
 

@@ -128,7 +128,7 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: Json = False
     path = page_path(out or run / "inspect.html")
     found = run_inspect(run, text)
     if json:
-        print(_as_json(asdict(found) | {"evidence": found.evidence.round(5).tolist()}))
+        print(_as_json(asdict(found) | {"evidence": found.evidence.round(5)}))
         return
     errors.print(inspection_lines(found))
     with writing(path) as part:
@@ -153,7 +153,7 @@ def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) 
 
     tidy, page = run_compare(folders, folder_path(out))
     if json:
-        print(_as_json({"page": page, "measures": _records(tidy)}))
+        print(_as_json({"page": page, "measures": tidy}))
         return
     wide = tidy[tidy["measure"] == "effective_number"].pivot(index="emotion", columns="run", values="value")
     table = Table(title="effective number of causal features")
@@ -493,12 +493,9 @@ def _duration(seconds: float) -> str:
 def _as_json(value: Any) -> str:
     from json import dumps
 
-    return dumps(value, indent=1, ensure_ascii=False, default=str)
+    from interp.files.jsonable import jsonable
 
-
-def _records(table: Any) -> list[dict[str, Any]]:
-    """Rows of a data frame, None for what is missing."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
+    return dumps(jsonable(value), indent=1, ensure_ascii=False)
 
 
 def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> None:
@@ -523,7 +520,7 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
         import pandas as pd
 
         scores = outcome.folder / "evaluation.parquet"
-        table = _records(pd.read_parquet(scores)) if scores.exists() else []
+        table = pd.read_parquet(scores) if scores.exists() else []
         print(_as_json({"report": outcome.report, "ran": outcome.ran, "evaluation": table}))
         return
     print(outcome.report)

@@ -109,10 +109,6 @@ class KeptPrompt(NamedTuple):
     column: int
 
 
-Place = KeptPrompt
-"""The name it had before."""
-
-
 class _Members(NamedTuple):
     """Prompts of one kept batch: their rows in what is put together, and their columns in the batch."""
 

@@ -1,6 +1,7 @@
 """What the model would have answered with other residuals at the answer position: any edits, by name."""
 
 from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,13 @@ from interp.models.language_model import LanguageModel
 Name = TypeVar("Name", bound=Hashable)
 Read = Callable[[Float[Tensor, "prompt row d_model"]], Float[Tensor, "prompt row column"]]
 """What is made of last-layer residuals at the answer position."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """In the place of a variant's lowest edit: residuals after that layer, one for each example of the capture."""
+
+    rows: Float[Tensor, "example d_model"]
 
 
 @torch.no_grad()
@@ -52,7 +60,7 @@ def answers_under(
 def answers_under_each(
     model: LanguageModel,
     captured: Captured,
-    edits: Mapping[Name, Mapping[int, ResidualEdit]],
+    edits: Mapping[Name, Mapping[int, ResidualEdit | Given]],
     *,
     read: Read | None = None,
     rows_in_flight: int | None = None,
@@ -62,7 +70,7 @@ def answers_under_each(
     Variants share their passes: each joins at its lowest edited layer, and one unedited row accompanies them all.
 
     Args:
-        edits: by name and layer, what replaces residuals at the answer position.
+        edits: by name and layer, what replaces residuals at the answer position, or (`Given`) the replacements.
         read: other values than the answer logits.
         rows_in_flight: edited tokens computed together; None sizes them from the free memory.
 
@@ -84,7 +92,7 @@ def answers_under_each(
 
 
 def _variants(
-    suffix: Suffix, edits: Mapping[Name, Mapping[int, ResidualEdit]], read: Read | None
+    suffix: Suffix, edits: Mapping[Name, Mapping[int, ResidualEdit | Given]], read: Read | None
 ) -> dict[Name, Float[Tensor, "prompt column"]]:
     """Each variant of some prompts; `edits` in the order of their lowest layers, those without any last."""
     model, answers = suffix.model, suffix.captured.answers
@@ -93,11 +101,15 @@ def _variants(
     entering = {first: [suffix.clean(first)]}
     later: dict[int, dict[int, ResidualEdit]] = {}
     for row, (name, layer) in enumerate(lowest.items(), start=1):
-        entering.setdefault(layer, []).append(edits[name][layer](suffix.clean(layer)))
+        edit = edits[name][layer]
+        rows = edit.rows[suffix.examples] if isinstance(edit, Given) else edit(suffix.clean(layer))
+        entering.setdefault(layer, []).append(rows)
         for above in edits[name].keys() - {layer}:
-            later.setdefault(above, {})[row] = edits[name][above]
+            edit = edits[name][above]
+            assert not isinstance(edit, Given), "residuals are given at the lowest edited layer alone"
+            later.setdefault(above, {})[row] = edit
     tail = suffix.tails(
-        {layer: torch.stack(rows, dim=1) for layer, rows in entering.items()},
+        {layer: torch.stack(parts, dim=1) for layer, parts in entering.items()},
         {layer: _by_row(of_rows) for layer, of_rows in later.items()},
     )
     check_unedited(model, first, answers.score(model, tail[:, :1])[:, 0] - suffix.clean_scores)

@@ -208,6 +208,6 @@ def _masks(model: LanguageModel, seen: Bool[Tensor, "query key"], apart: Int[Ten
     """What the family takes as a ready-made mask: one for all layers, or one per kind of layer."""
     window = getattr(model.backbone.config, "sliding_window", None)
     near = model.attention_mask((seen if window is None else seen & (apart < window))[None, None])
-    if not model.masks_by_type:
+    if not model.architecture.masks_by_type:
         return near
     return {"full_attention": model.attention_mask(seen[None, None]), "sliding_attention": near}

@@ -98,7 +98,7 @@ class CardEffect(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FeatureCard:
+class PageCard:
     """A feature: what `cards.json` says of it (see there), and its exact effects.
 
     Attributes:
@@ -161,7 +161,7 @@ class Page:
     recognised: Sequence[Recognised] = ()
     answer: Sequence[Sentence] = ()
     notices: Sequence[str] = ()
-    cards: Sequence[FeatureCard] = ()
+    cards: Sequence[PageCard] = ()
     provenance: str = ""
     config: str = ""
     command: str = "interp run"

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from interp.report.contents import CardEffect, FeatureCard, Page
+from interp.report.contents import CardEffect, Page, PageCard
 from interp.report.glance import facts, heading, recognised
 from interp.report.page import write_page
 from interp.report.sections import sections
@@ -61,7 +61,7 @@ def _provenance(record: Mapping[str, Any]) -> str:
     )
 
 
-def _cards(run: RunFiles, text: bool) -> list[FeatureCard]:
+def _cards(run: RunFiles, text: bool) -> list[PageCard]:
     """Feature cards with the exact effects of their features."""
     effects = run.table("effects")
     exact: dict[tuple[int, int], list[CardEffect]] = {}
@@ -71,7 +71,7 @@ def _cards(run: RunFiles, text: bool) -> list[FeatureCard]:
         for layer, feature, *rest in shown.itertuples(index=False):
             exact.setdefault((int(layer), int(feature)), []).append(CardEffect(*rest))
     return [
-        FeatureCard(
+        PageCard(
             **{key: card[key] for key in CARD},
             neuronpedia=card.get("neuronpedia"),
             texts=card["texts"] if text else [],

@@ -16,7 +16,7 @@ from interp.analysis.labelled import LabelledExamples, seed_for
 from interp.analysis.together import NEUTRAL
 from interp.engine.ablation import Name, Read, ResidualEdit, answers_under_each
 from interp.engine.capture import Captured, SharedPrefix, batches, capture, shared_prefix, tokens_in_flight
-from interp.engine.kept import KeptBatch, KeptCaptures, Place, remove_scratch, together
+from interp.engine.kept import KeptBatch, KeptCaptures, KeptPrompt, remove_scratch, together
 from interp.evaluation.fluency import PlainText
 from interp.files.folder import RunFolder
 from interp.files.units import Units
@@ -145,7 +145,7 @@ class Session(Inputs):
     def _encode(self, texts: Sequence[str]) -> list[Encoded]:
         return self.model.encode(self.prompts(texts), room=int(self.answers.offsets.max()))
 
-    def _place(self, text: str, held: dict[tuple[int, int], KeptBatch]) -> Place:
+    def _place(self, text: str, held: dict[tuple[int, int], KeptBatch]) -> KeptPrompt:
         """Where a text of the run is kept; it is captured, with its batch, if it is not.
 
         Args:
@@ -163,7 +163,7 @@ class Session(Inputs):
             found = KeptBatch.of(captured, self.prefix)
             self._kept.put(batch.key, found)
         held[batch.key] = found
-        return Place(found, batch.members.index(i))
+        return KeptPrompt(found, batch.members.index(i))
 
     def _capture(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> Captured:
         return capture(

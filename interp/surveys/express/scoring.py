@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from interp.defaults import RESAMPLES
+from interp.files.jsonable import jsonable
 from interp.statistics import Bootstrap, numbered
 from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
@@ -45,20 +46,16 @@ class Scores:
 
     def as_dict(self) -> dict[str, Any]:
         """The five scores at the top level, everything else further down; numbers that do not exist are None."""
-        out: dict[str, Any] = {name: _number(self[name]) for name in HEADLINE}
+        out: dict[str, Any] = {name: self[name] for name in HEADLINE}
         for section, table in self.table.groupby("section", sort=False):
             place = out
             for part in str(section).split("/"):
                 place = place.setdefault(part, {})
             for name, *numbers, n in table.drop(columns="section").itertuples(index=False):
-                value, low, high = map(_number, numbers)
-                place[name] = {"value": value, "ci_low": low, "ci_high": high, "n": int(n)}
-        out["labels"] = [
-            {key: _number(value) if isinstance(value, float) else value for key, value in record.items()}
-            for record in self.labels.to_dict("records")
-        ]
-        out["confusion"] = {row: counts.to_dict() for row, counts in self.confusion.iterrows()}
-        return out | dict(self.facts)
+                place[name] = dict(zip(("value", "ci_low", "ci_high"), numbers, strict=True)) | {"n": int(n)}
+        confusion = {row: counts.to_dict() for row, counts in self.confusion.iterrows()}
+        found: dict[str, Any] = jsonable(out | {"labels": self.labels, "confusion": confusion} | dict(self.facts))
+        return found
 
 
 def score(
@@ -145,7 +142,3 @@ def _unknown(pairs: Pairs, codes: Sequence[int] | Array) -> dict[str, int]:
     unknown = np.flatnonzero((pairs.lookup.found == UNKNOWN) & (count > 0))
     ranked = sorted(unknown, key=lambda code: (-count[code], pairs.words[code]))
     return {pairs.words[code]: int(count[code]) for code in ranked}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

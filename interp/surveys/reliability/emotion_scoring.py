@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from interp.defaults import RESAMPLES
+from interp.files.jsonable import jsonable
 from interp.surveys.reliability.emotion_variations import EMOTION_REFERENCE
 from interp.surveys.reliability.measures import Share, agreement, fleiss, mean_share, place_bias
-from interp.surveys.reliability.scoring import nested, plain_json, with_interval
+from interp.surveys.reliability.scoring import nested, with_interval
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class EmotionReliability:
 
     def as_dict(self) -> dict[str, Any]:
         measures = {name: with_interval(share.as_dict()) for name, share in self.measures.items()}
-        return plain_json({"measures": measures, "by_variation": nested(self.items), "unanswered": self.unanswered})
+        return jsonable({"measures": measures, "by_variation": nested(self.items), "unanswered": self.unanswered})
 
 
 def score_emotions(

@@ -12,6 +12,7 @@ from interp.defaults import RESAMPLES
 from interp.engine.ablation import ResidualEdit
 from interp.errors import UserError
 from interp.files.folder import RunFolder, claimed, fingerprint, write_json, write_table
+from interp.files.jsonable import jsonable
 from interp.models.language_model import LanguageModel
 from interp.steering.positions import Positions
 from interp.surveys.draw import drawn
@@ -24,7 +25,7 @@ from interp.surveys.reliability.logged import read_prompts
 from interp.surveys.reliability.options import ReliabilityOptions, label_set
 from interp.surveys.reliability.pairing import ABOUT, REFERENCE
 from interp.surveys.reliability.questionnaires import BUNDLED, load_questionnaire
-from interp.surveys.reliability.scoring import Reliability, plain_json, score
+from interp.surveys.reliability.scoring import Reliability, score
 from interp.surveys.reliability.steered import write_changes
 from interp.surveys.reliability.variations import FACTORS, VariedPrompt, expand, one_at_a_time, resolve_personas
 from interp.surveys.steered_twin import SteeredTwin, steered_twin
@@ -77,7 +78,7 @@ class ReliabilityRun:
             "whole_answers": self.whole_answers,
             "cut": self.cut,
             "folder": str(self.folder),
-            **({"steered": plain_json(changes)} if changes else {}),
+            **({"steered": jsonable(changes)} if changes else {}),
         }
 
 

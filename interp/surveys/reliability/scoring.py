@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from interp.defaults import RESAMPLES
+from interp.files.jsonable import jsonable
 from interp.surveys.reliability.measures import Share, agreement, cronbachs_alpha, mean_share, split_half
 from interp.surveys.reliability.pairing import (
     OPPOSITE,
@@ -47,7 +47,7 @@ class Reliability:
     def as_dict(self) -> dict[str, Any]:
         """The six summary shares at the top level, everything else further down."""
         parts = dict(iter(self.items.groupby("level", sort=False)))
-        return plain_json(
+        return jsonable(
             {
                 **{name: self.measures[name].value if name in self.measures else None for name in SUMMARY},
                 "measures": {name: with_interval(share.as_dict()) for name, share in self.measures.items()},
@@ -174,14 +174,3 @@ def nested(part: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for row in part.drop(columns="level").to_dict("records"):
         shares.setdefault(row.pop("name"), {})[row.pop("measure")] = with_interval(row)
     return shares
-
-
-def plain_json(value: Any) -> Any:
-    """What JSON can hold: NaN becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain_json(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain_json(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and np.isnan(value) else value
