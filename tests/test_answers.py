@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 from tiny_models import PROMPTS
-from whole_words import WORDS, word_log_probs
+from whole_passes import WORDS, word_log_probs
 
 from interp import capture, load_model
 from interp.engine import (

@@ -1,5 +1,6 @@
 """Readers on small files in the released formats; splits, limits and refusals. All sentences here are made up."""
 
+import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import datasets
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from interp import UserError, load_corpus
 from interp.errors import InterpWarning
@@ -309,6 +312,34 @@ def test_splits_are_disjoint_stable_and_independent_of_order(table, tmp_path):
     assert 60 <= len(parts["discover"]) <= 120
     pd.read_csv(table).iloc[::-1].to_csv(tmp_path / "r.csv", index=False)
     assert set(read("local", tmp_path / "r.csv", "discover")) == parts["discover"]
+
+
+SPLITS = ("discover", "fit", "test")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.text('ab é,"\n', min_size=1, max_size=6).map(str.strip).filter(bool), min_size=1, max_size=30),
+    st.randoms(use_true_random=False),
+)
+def test_any_text_is_in_one_split_whatever_the_order_of_rows(tmp_path, texts, random):
+    def splits(rows: list[str]) -> dict[str, set[str]]:
+        lines = [json.dumps({"text": text, "label": "joy"}) for text in rows]
+        (tmp_path / "drawn.jsonl").write_text("\n".join(lines))
+        parts = {}
+        for split in (*SPLITS, "train"):
+            try:
+                parts[split] = set(read("local", tmp_path / "drawn.jsonl", split))
+            except UserError as error:
+                assert "no usable rows" in str(error)
+                parts[split] = set()
+        return parts
+
+    parts = splits(texts)
+    assert set().union(*(parts[split] for split in SPLITS)) == set(texts)
+    assert sum(len(parts[split]) for split in SPLITS) == len(set().union(*parts.values()))
+    assert parts["train"] == parts["discover"] | parts["fit"]
+    assert splits(random.sample(texts, len(texts))) == parts
 
 
 def test_limits_are_stratified_and_seeded(table):

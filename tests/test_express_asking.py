@@ -226,10 +226,25 @@ def saved(tmp_path_factory, instruct) -> Path:
 
 
 @pytest.mark.parametrize("options", [{"mode": "choose"}, {"chain_of_thought": True, "shots": 2}])
-def test_whole_runs_on_an_instruction_model(tmp_path, saved, options):
+def test_whole_runs_on_an_instruction_model(tmp_path, saved, options, monkeypatch):
+    shown, encode = [], LanguageModel.encode
+
+    def noted(model, *arguments, **settings):
+        encoded = encode(model, *arguments, **settings)
+        shown.extend(model.tokenizer.decode(e.ids) for e in encoded)
+        return encoded
+
+    monkeypatch.setattr(LanguageModel, "encode", noted)
     done = run_express(ExpressOptions(model=str(saved), out=tmp_path / "out", limit=4, resamples=50, **options))
     assert json.loads((done.folder / "express.json").read_text())["chat"] is True
     assert done.scores.section("scores").loc["VRate", "n"] == 4
+    asked = [words for words in shown if "<mask>" in words]
+    assert len(asked) >= 4
+    for words in asked:  # what the model sees: one frame, a turn for every example and one for the question
+        turns = 1 + options.get("shots", 0)
+        assert words.count("<|endoftext|>") == 1
+        assert words.count("<user>") == turns
+        assert words.count("<assistant>") == turns
 
 
 def test_the_whole_command_on_an_instruction_model(tmp_path, saved, capsys):

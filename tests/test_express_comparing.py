@@ -136,8 +136,17 @@ def test_entries_that_are_refused(tmp_path, lexicon):
 
 def test_compare_command(tmp_path, lexicon, capsys):
     paths = [answers_file(tmp_path / "one.csv", GOLD), answers_file(tmp_path / "two.csv", ["glad"] * len(GOLD))]
-    out, _ = command(capsys, "express", "compare", *paths, "--out", tmp_path / "out", "--resamples", "0")
-    assert Path(out.strip()).is_file()
+    options = ("--lexicon", tmp_path / "lexicon.csv", "--out", tmp_path / "out", "--resamples", "0")
+    out, _ = command(capsys, "express", "compare", *paths, *options)
+    assert Path(out.strip()) == tmp_path / "out" / "comparison.html"
+    page = Path(out.strip()).read_text()
+    assert "minus one" in page
+    table = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index(["entry", "section", "name"])["value"]
+    assert table["one", "scores", "AccL"] == 1
+    assert table["two", "scores", "AccL"] == 0
+    differences = pd.read_csv(tmp_path / "out" / "differences.csv").set_index(["entry", "name"])
+    assert differences.loc[("two", "AccV"), "value"] == pytest.approx(-0.5)
+    assert differences["ci_low"].isna().all()
 
 
 def test_scores_without_intervals(tmp_path, lexicon):

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from express_files import command, write_answers, write_lexicon
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from interp import UserError
 from interp.statistics import Bootstrap
@@ -217,6 +219,29 @@ def test_answers_written_are_answers_read():
     assert parse_answer(format_answer(words), 3).words == words
     assert parse_labels("['Fed  up', 'x']") == ("fed up", "x")
     assert parse_labels("happy") is None and parse_labels("[1]") is None and parse_labels("['']") is None
+
+
+WORDS_OF_ANSWERS = st.lists(st.from_regex(r"[a-zé]+([ '-][a-z]+){0,2}", fullmatch=True), min_size=1, max_size=5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(WORDS_OF_ANSWERS)
+def test_what_is_formatted_is_parsed_as_it_was(words):
+    answer = format_answer(words)
+    for strict in (True, False):
+        assert parse_answer(answer, len(words), strict=strict) == (tuple(words), None)
+    assert parse_labels(answer) == tuple(words)
+    assert parse_answer(answer, len(words) + 1).reason == "too few words"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text() | st.text(alphabet="[]',\"’;:.-1 \naB"), st.integers(1, 4), st.booleans())
+def test_any_text_is_parsed_or_refused_with_a_reason(text, n_words, strict):
+    words, reason = parse_answer(text, n_words, strict=strict)
+    assert (reason is None) <= (len(words) == n_words)
+    assert all(word == word.strip() for word in words)
+    labels = parse_labels(text)
+    assert labels is None or all(labels)
 
 
 # ------------------------------------------------------------------------------------ lexicon

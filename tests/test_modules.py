@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tiny_models import SENTENCES
-from whole_words import WORDS, word_log_probs
+from whole_passes import WORDS, word_log_probs
 
 from interp import capture
 from interp.engine.modules import ablate_module, module_outputs

@@ -14,7 +14,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from worlds import LABELS, contents, start
 
-from interp import UserError
+from interp import UserError, capture, load_model, load_saes
+from interp.engine import ablate, ablate_everywhere
 from interp.files.folder import RunFolder
 from interp.files.units import Units
 from interp.run import pipeline, tables
@@ -22,6 +23,7 @@ from interp.run.config import load_config
 from interp.run.session import Session
 from interp.run.steerings import remembered
 from interp.steering.steering import Steering
+from interp.texts.prompts import build_prompts
 
 UNITS = {"baselines", "steer", "evaluate", "side_effects"}
 """Stages that keep the units of their work (causes and learning too, but this world has no causes and no curve)."""
@@ -84,10 +86,6 @@ def test_every_file_is_as_its_schema_says(finished):
 
 def test_effects_in_the_table_are_those_of_the_engine(world, finished):
     """One row of effects.parquet, computed anew from the public functions."""
-    from interp import capture, load_model, load_saes
-    from interp.engine import ablate
-    from interp.texts.prompts import build_prompts
-
     model = load_model(str(world / "model"))
     saes = load_saes(str(world / "saes"), model, force=True)
     examples = pd.read_parquet(finished / "examples.parquet")
@@ -101,10 +99,27 @@ def test_effects_in_the_table_are_those_of_the_engine(world, finished):
         assert row.effect == pytest.approx(effect.mean().item(), abs=1e-4) and row.n == len(mine)
 
 
-def test_tracing_at_all_positions(world, tmp_path):
+def test_tracing_at_all_positions(world, finished, tmp_path):
     folder = start(world, tmp_path, **{"tracing.position": "all"}).folder
     effects = pd.read_parquet(folder / "effects.parquet")
-    assert effects["effect"].abs().max() > 0 and effects["n_active"].max() > 0
+    assert effects["n_active"].max() > 0
+    model = load_model(str(world / "model"))
+    saes = load_saes(str(world / "saes"), model, force=True)
+    examples = pd.read_parquet(folder / "examples.parquet")
+    strongest = effects.sort_values("effect", key=abs, ascending=False).head(3)
+    assert strongest["effect"].abs().min() > 1e-3
+    for row in strongest.itertuples():
+        texts = examples.loc[(examples["role"] == row.role) & (examples["gold"] == row.emotion), "text"].tolist()
+        prompts = build_prompts(texts, LABELS)
+        captured = capture(model, prompts, answers=LABELS, keep_cache=True, everywhere=[row.layer])
+        each, feature = torch.arange(len(texts)), torch.full((len(texts),), row.feature)
+        logits = ablate_everywhere(model, saes, captured, layer=row.layer, example=each, feature=feature)
+        target = LABELS.index(row.emotion)
+        falls = captured.answer_log_probabilities[:, target] - logits.log_softmax(-1)[:, target]
+        assert row.effect == pytest.approx(falls.mean().item(), abs=1e-4)
+    keys = ["layer", "feature", "emotion", "role"]
+    both = effects.merge(pd.read_parquet(finished / "effects.parquet"), on=keys, suffixes=("", "_at_the_answer"))
+    assert (both["effect"] - both["effect_at_the_answer"]).abs().max() > 1e-3
 
 
 def test_the_same_run_gives_the_same_bytes(world, finished, tmp_path):

@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from reliability_items import LABELS, items, values
+from whole_passes import log_probabilities
 
 from interp import UserError
 from interp.cli import main as cli
-from interp.engine.prefixes import grow, next_tokens
-from interp.models.language_model import LanguageModel
 from interp.surveys.reliability import collecting
 from interp.surveys.reliability.answering import Answered, answer, chat, generated_answer, option_tokens, parse_reply
 from interp.surveys.reliability.collecting import collect, questionnaire_table
@@ -29,45 +28,6 @@ from interp.texts.examples import Example
 from interp.texts.prompts import Prompt
 
 # ------------------------------------------------------------------------------------- answering
-
-
-def log_probabilities(model: LanguageModel, ids: list[int]) -> torch.Tensor:
-    with torch.no_grad():
-        return model.hf(input_ids=torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)
-
-
-def sequences() -> list[list[int]]:
-    """Shared beginnings of several depths, one that begins another, one twice, one alone."""
-    rng = np.random.default_rng(0)
-    draw = lambda n: rng.integers(2, 400, n).tolist()  # noqa: E731
-    long, middle = draw(20), draw(12)
-    several = [long + middle + draw(int(n)) for n in (3, 1, 9)] + [long + draw(5), long, draw(7), draw(30)]
-    return [*several, several[0], long + middle]
-
-
-def test_shared_prefixes_change_nothing(any_model):
-    asked = sequences()
-    wanted = [torch.arange(400)] * len(asked)
-    shared, top = next_tokens(any_model, asked, wanted)
-    alone, top_alone = next_tokens(any_model, asked, wanted, share_prefixes=False)
-    few, _ = next_tokens(any_model, asked, wanted, tokens_per_batch=40)
-    for ids, a, b, c in zip(asked, shared, alone, few, strict=True):
-        brute = log_probabilities(any_model, ids)
-        for found in (a, b, c):
-            assert (found - brute).abs().max() < 1e-5 * max(1, brute.abs().max())
-    assert torch.equal(top, top_alone)
-
-
-def test_the_tree_computes_what_is_shared_once():
-    asked = sequences()
-    branches = grow(asked)
-    assert sum(len(b.tokens) for b in branches) < sum(map(len, asked)) - 3 * 20 - 12
-    assert sorted(end for b in branches for end in b.ends) == list(range(len(asked)))
-    for branch in branches:
-        path, at = [], branch
-        while at is not None:
-            path, at = at.tokens + path, at.parent
-        assert all(asked[end] == path for end in branch.ends)
 
 
 def test_an_option_is_its_likeliest_spelling(llama):
@@ -101,8 +61,18 @@ def test_options_that_begin_alike_are_scored_whole(llama):
 
 
 def test_long_texts_are_cut_and_counted(llama):
-    asked = [VariedPrompt(Prompt("Text: ", "rain and rain " * 200, "\nEmotion:"), ("joy", "fear"), {})]
-    assert answer(llama, asked).cut[0] > 0
+    whole = Prompt("Text: ", "rain and rain " * 200, "\nEmotion:")
+    found = answer(llama, [VariedPrompt(whole, ("joy", "fear"), {})])
+    (cut,) = found.cut
+    ids = llama.tokenizer(str(whole))["input_ids"]
+    frame = len(llama.tokenizer("Text:")["input_ids"])
+    kept = ids[:frame] + ids[frame + cut :]  # what is cut is the text's left, and no more than has to be
+    assert cut > 0
+    assert llama.context - 4 <= len(kept) <= llama.context
+    shown = llama.tokenizer.decode(kept)
+    again = answer(llama, [VariedPrompt(shown.removeprefix("<|endoftext|>"), ("joy", "fear"), {})])
+    assert again.cut == [0]
+    torch.testing.assert_close(again.probabilities[0], found.probabilities[0])
 
 
 @pytest.mark.parametrize(

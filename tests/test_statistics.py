@@ -155,3 +155,17 @@ def test_intervals_of_few_groups_are_as_wide_as_students():
         e = Bootstrap(groups, 400, world).mean(x)
         hits += e.low <= 0 <= e.high
     assert 0.91 <= hits / 400 <= 0.985
+
+
+@given(GROUPS, SEEDS, st.floats(-1e3, 1e3))
+def test_the_mean_of_a_constant_is_it_without_an_interval(groups, seed, constant):
+    estimate = Bootstrap(groups, 40, seed).mean(np.full(len(groups), constant))
+    np.testing.assert_allclose(estimate[:3], constant, rtol=1e-5, atol=1e-5)
+
+
+@given(GROUPS, SEEDS, st.randoms(use_true_random=False))
+def test_the_order_of_examples_and_of_their_groups_plays_no_part(groups, seed, random):
+    values, order = np.random.default_rng(seed).normal(size=len(groups)), list(range(len(groups)))
+    random.shuffle(order)
+    moved = Bootstrap([groups[i] for i in order], 40, seed).mean(values[order])
+    np.testing.assert_allclose(moved, Bootstrap(groups, 40, seed).mean(values), rtol=1e-4, atol=1e-5)

@@ -1,6 +1,8 @@
-"""Label words that share their first tokens, and what a whole pass per word says of them."""
+"""What whole passes say, one sequence at a time: of the next token, and of words that share their first tokens."""
 
 import torch
+
+from interp.models.language_model import LanguageModel
 
 WORDS = [" sad", " sadness", " sadly lost", " joy", " joyful streets", " a"]
 
@@ -28,3 +30,8 @@ def word_log_probs(model, prompt: str, edit=None, layer: int = 0, *, words=WORDS
         scores.append(log_probs.gather(1, torch.tensor(own)[:, None]).sum())
     found = torch.stack(scores)
     return found.log_softmax(-1) if normed else found
+
+
+def log_probabilities(model: LanguageModel, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return model.hf(input_ids=torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)
