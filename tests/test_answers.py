@@ -40,9 +40,12 @@ def last_only(change):
 
 def test_the_words_need_it(llama):
     answers = Answers.of(llama, WORDS)
-    assert answers.whole and sum(len(t) > 2 for t in answers.tokens) >= 2 and any(len(t) == 1 for t in answers.tokens)
+    assert answers.whole
+    assert sum(len(t) > 2 for t in answers.tokens) >= 2
+    assert any(len(t) == 1 for t in answers.tokens)
     plain = Answers.of(llama, [" anger", " joy", " fear"])
-    assert not plain.whole and plain.offsets.tolist() == [0]
+    assert not plain.whole
+    assert plain.offsets.tolist() == [0]
 
 
 @pytest.mark.parametrize("tokens_per_batch", [40, 8192])
@@ -126,7 +129,8 @@ def test_tokens_that_words_begin_with_stand_once(llama):
         assert answers.offsets[query] == len(beginning)
         seen = {columns[key] for key in answers.seen[query].nonzero().flatten().tolist() if key}
         assert seen == {beginning[: k + 1] for k in range(len(beginning))}
-    assert answers.seen[:, 0].all() and answers.seen[0].sum() == 1
+    assert answers.seen[:, 0].all()
+    assert answers.seen[0].sum() == 1
     paths = [tuple(answers.ids[column - 1].item() for column in path.columns) for path in answers.paths]
     assert paths == [path.ids for path in answers.paths]
     assert {column for path in answers.paths for column in path.columns} == set(columns)
@@ -184,9 +188,11 @@ def test_three_hundred_labels_are_one_bounded_pass(tiny, monkeypatch):
     monkeypatch.setattr(tiny.backbone, "forward", passed)
     monkeypatch.setattr("interp.models.answers.LOGITS_AT_ONCE", 2**22)
     answers = Answers.after(tiny, prompts[0], labels)
-    assert len(labels) == 300 and answers.whole
+    assert len(labels) == 300
+    assert answers.whole
     found = capture(tiny, prompts, answers=labels, tokens_per_batch=2048).answer_log_probabilities
-    assert 0 < most["logits"] <= 2**22 and 0 < most["tokens"] <= 2048
+    assert 0 < most["logits"] <= 2**22
+    assert 0 < most["tokens"] <= 2048
     spelled = [f" {label}" for label in labels]
     for word in (0, 7, 299):
         # differences of whole words' log-probabilities, from full passes

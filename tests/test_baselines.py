@@ -32,7 +32,8 @@ def test_directions_point_to_the_emotion_that_was_planted():
     found = emotion_directions(residuals, EXAMPLES.gold, 4, seed=0)  # the fourth emotion has no examples
     for name in ("mean difference direction", "probe direction"):
         units, centre = found[name]
-        assert (units[:3] @ axes.T).argmax(1).tolist() == [0, 1, 2] and not units[3].any()
+        assert (units[:3] @ axes.T).argmax(1).tolist() == [0, 1, 2]
+        assert not units[3].any()
         np.testing.assert_allclose(np.linalg.norm(units[:3], axis=1), 1)
         np.testing.assert_allclose(centre, residuals.mean(0))
     assert not np.allclose(found["random direction"].units, found["probe direction"].units)
@@ -40,14 +41,17 @@ def test_directions_point_to_the_emotion_that_was_planted():
 
 def test_directions_of_a_single_emotion_are_none():
     one = np.zeros(5, int)
-    assert not mean_differences(np.ones((5, 2)), one, 2).any() and not probe_weights(np.ones((5, 2)), one, 2).any()
+    assert not mean_differences(np.ones((5, 2)), one, 2).any()
+    assert not probe_weights(np.ones((5, 2)), one, 2).any()
 
 
 def test_baselines_are_means_by_emotion_in_order_of_layers():
     falls = {Ablation(10, "mlp, zero"): 1.0 * EXAMPLES.gold, Ablation(2, "mlp, zero"): np.zeros(3 * EACH)}
     table = baseline_effects(falls, EXAMPLES)
-    assert table["layer"].tolist() == [2, 10] * 3 and table["emotion"].tolist() == np.repeat(LABELS, 2).tolist()
-    assert table.loc[table["layer"] == 10, "effect"].tolist() == [0, 1, 2] and set(table["n"]) == {EACH}
+    assert table["layer"].tolist() == [2, 10] * 3
+    assert table["emotion"].tolist() == np.repeat(LABELS, 2).tolist()
+    assert table.loc[table["layer"] == 10, "effect"].tolist() == [0, 1, 2]
+    assert set(table["n"]) == {EACH}
 
 
 @pytest.fixture

@@ -80,7 +80,8 @@ def test_tables_sort_filter_turn_pages_and_download(browser, report, tmp_path):
     page = opened(browser, report)
     box = page.locator("#table-effects")
     first = box.locator("tbody tr").first
-    assert box.locator("tbody tr").count() == 20 and "120 of 120 rows, page 1 of 6" in box.inner_text()
+    assert box.locator("tbody tr").count() == 20
+    assert "120 of 120 rows, page 1 of 6" in box.inner_text()
     box.get_by_title("next page").click()
     assert "page 2 of 6" in box.inner_text()
     box.locator("th", has_text="effect (nats)").click()
@@ -88,14 +89,16 @@ def test_tables_sort_filter_turn_pages_and_download(browser, report, tmp_path):
     box.locator("th", has_text="effect (nats)").click()
     assert first.locator("td").nth(4).inner_text().startswith("0.033")
     box.locator("input").fill("fear control")
-    assert box.locator("tbody tr").count() == 2 and first.locator("td").nth(2).inner_text() == "fear"
+    assert box.locator("tbody tr").count() == 2
+    assert first.locator("td").nth(2).inner_text() == "fear"
     box.locator("input").fill("effect > 0.4")
     assert "8 of 120 rows" in box.inner_text()
     with page.expect_download() as waiting:
         box.get_by_text("CSV").click()
     waiting.value.save_as(tmp_path / "effects.csv")
     lines = list(csv.reader((tmp_path / "effects.csv").open()))
-    assert lines[0][:2] == ["layer", "feature"] and len(lines) == 9
+    assert lines[0][:2] == ["layer", "feature"]
+    assert len(lines) == 9
     assert page.said == []
     page.close()
 
@@ -104,16 +107,19 @@ def test_a_feature_card_opens_from_the_table_and_from_the_plot(browser, report):
     page = opened(browser, report)
     page.locator("#table-effects td button").first.click()
     card = page.locator("#card")
-    assert card.is_visible() and card.locator("h2").inner_text() == "Layer 0, feature 0"
+    assert card.is_visible()
+    assert card.locator("h2").inner_text() == "Layer 0, feature 0"
     assert card.locator(".main-svg").count() >= 1
     text = card.locator(".tokens")
-    assert "more tokens" in text.inner_text() and "<img" not in text.inner_text()
+    assert "more tokens" in text.inner_text()
+    assert "<img" not in text.inner_text()
     text.locator("button").click()
     assert text.inner_text().startswith("<img src=x onerror=alert(1)> </script> 🤢 مرحبا")
     card.locator(".close").click()
     assert not card.is_visible()
     page.evaluate("document.querySelector('#figure-ladder').emit('plotly_click', {points: [{customdata: [1, 1]}]})")
-    assert card.is_visible() and card.locator("h2").inner_text() == "Layer 1, feature 1"
+    assert card.is_visible()
+    assert card.locator("h2").inner_text() == "Layer 1, feature 1"
     assert card.get_by_text("on Neuronpedia").get_attribute("href").startswith("https://www.neuronpedia.org/")
     assert page.said == []
     page.close()
@@ -123,9 +129,11 @@ def test_the_switch_and_the_theme(browser, report):
     page = opened(browser, report)
     causal, holds = page.locator("#layers-causal"), page.locator("#layers-representational")
     page.locator(".switch").first.get_by_text("what the answer uses").click()
-    assert causal.is_visible() and not holds.is_visible()
+    assert causal.is_visible()
+    assert not holds.is_visible()
     page.locator(".switch").first.get_by_text("all").click()
-    assert causal.is_visible() and holds.is_visible()
+    assert causal.is_visible()
+    assert holds.is_visible()
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.locator("#theme").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
@@ -151,7 +159,8 @@ def test_runs_that_are_odd_say_nothing_either(browser, tmp_path):
             file.unlink()
     for folder in (odd, begun):
         page = opened(browser, write_report(folder), 400)
-        assert page.said == [] and page.locator("h1").is_visible()
+        assert page.said == []
+        assert page.locator("h1").is_visible()
         page.close()
 
 

@@ -91,13 +91,15 @@ def test_the_folder_is_small_and_in_half_precision(tiny):
 def test_vignettes_are_balanced_and_flagged(vignettes):
     cells = Counter((e.gold, e.keyword_free) for e in vignettes)
     assert set(cells) == {(label, flag) for label in (*EKMAN, "neutral") for flag in (True, False)}
-    assert min(cells.values()) >= 30 and len(set(cells.values())) == 1
+    assert min(cells.values()) >= 30
+    assert len(set(cells.values())) == 1
     assert len({e.text for e in vignettes}) == len(vignettes)
     for split in ("discover", "fit", "test"):
         part = Counter(
             (e.gold, e.keyword_free) for e in load_corpus("vignettes", split=split, labels=(*EKMAN, "neutral"))
         )
-        assert len(set(part.values())) == 1 and len(part) == 14
+        assert len(set(part.values())) == 1
+        assert len(part) == 14
 
 
 def test_keyword_free_vignettes_hold_no_emotion_word(vignettes):

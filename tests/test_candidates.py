@@ -17,7 +17,8 @@ def test_controls_are_matched_in_strength_and_disjoint_from_candidates():
         own = [c for c in chosen if c.emotion == emotion]
         proposed = {(c.layer, c.feature) for c in own if not c.control}
         controls = {(c.layer, c.feature) for c in own if c.control}
-        assert len(proposed) == len(controls) == 20 and not proposed & controls
+        assert len(proposed) == len(controls) == 20
+        assert not proposed & controls
         for trait, tolerance in ((strength, 0.06), (firing, 0.06)):
             mean = [np.mean([trait[k][f, emotion] for k, f in sorted(group)]) for group in (proposed, controls)]
             assert mean[0] == pytest.approx(mean[1], abs=tolerance)
@@ -34,4 +35,5 @@ def test_activity_by_emotion():
 
 def test_the_strongest_by_attribution():
     attribution = np.array([[0.0, 0.1], [3.0, -1.0], [-5.0, 9.0], [0.0, 0.0]])
-    assert strongest(attribution, 2) == [2, 1] and len(strongest(attribution)) == 4
+    assert strongest(attribution, 2) == [2, 1]
+    assert len(strongest(attribution)) == 4

@@ -45,7 +45,8 @@ def test_a_card_counts_what_the_features_file_holds(session, cards):
         acts = session.features(card["layer"]).acts[rows][:, [card["feature"]]].toarray()[:, 0]
         for entry in card["emotions"]:
             own = acts[gold == entry["emotion"]]
-            assert entry["n"] == len(own) and entry["active"] == (own > 0).sum() == sum(entry["counts"])
+            assert entry["n"] == len(own)
+            assert entry["active"] == (own > 0).sum() == sum(entry["counts"])
 
 
 def test_texts_of_a_card_are_those_of_highest_activation(session, cards):
@@ -56,7 +57,8 @@ def test_texts_of_a_card_are_those_of_highest_activation(session, cards):
         expected = np.sort(acts[acts > 0])[::-1][: len(last)]
         np.testing.assert_allclose(last, expected, rtol=2e-3)
         for text in card["texts"]:
-            assert text["activations"][0] == 0 and len(text["tokens"]) == len(text["activations"])
+            assert text["activations"][0] == 0
+            assert len(text["tokens"]) == len(text["activations"])
             assert "".join(text["tokens"]).endswith("Emotion:")
 
 
@@ -67,6 +69,5 @@ def test_neighbours_are_nearest_by_cosine(session, cards):
     cosines = torch.cosine_similarity(every, own[None])
     cosines[card["feature"]] = -1
     nearest = max((n for n in card["neighbours"] if n["layer"] == card["layer"]), key=lambda n: n["cosine"])
-    assert nearest["feature"] == int(cosines.argmax()) and nearest["cosine"] == pytest.approx(
-        cosines.max().item(), 1e-3
-    )
+    assert nearest["feature"] == int(cosines.argmax())
+    assert nearest["cosine"] == pytest.approx(cosines.max().item(), 1e-3)

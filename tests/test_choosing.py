@@ -50,14 +50,18 @@ def test_the_best_harmless_trial_is_chosen():
     assert choice.chosen is choice.reference is trials[3]
     assert set(choice.kept) == {"amplify", "gated", "global"}
     assert choice.table()["chosen"].tolist() == [False, False, False, True]
-    assert "global (10 wrong)" in choice.reason(True) and "3 settings tried" in choice.reason(True)
-    assert choice.of_choosing.ci_low > 0 and choice.facts(True)["n_fit"] == 150
+    assert "global (10 wrong)" in choice.reason(True)
+    assert "3 settings tried" in choice.reason(True)
+    assert choice.of_choosing.ci_low > 0
+    assert choice.facts(True)["n_fit"] == 150
 
 
 def test_a_trial_that_costs_too_much_language_is_passed_over_and_said():
     trials = [PLAIN, trial("amplify", 20), trial("amplify", 10)]
     choice = chosen(trials, {"10 wrong": 1.5, "20 wrong": 1.1})
-    assert choice.chosen is trials[1] and choice.refused == 1 and choice.perplexity_ratio == 1.1
+    assert choice.chosen is trials[1]
+    assert choice.refused == 1
+    assert choice.perplexity_ratio == 1.1
     assert choice.kept == {"amplify": trials[1]}
     assert "1 better settings exceeded the perplexity budget" in choice.reason(True)
 
@@ -66,7 +70,8 @@ def test_a_trial_that_costs_too_much_language_is_passed_over_and_said():
 def test_none_is_chosen_where_nothing_helps_beyond_doubt(others):
     trials = [PLAIN, *(trial(*other) for other in others)]
     choice = chosen(trials)
-    assert choice.chosen is PLAIN and choice.perplexity_ratio == 1
+    assert choice.chosen is PLAIN
+    assert choice.perplexity_ratio == 1
     assert choice.reference is (trials[1] if others else None)
     said = choice.reason(False)
     assert ("Nothing beat" in said) if others else said.endswith("no causal feature was found.")
@@ -84,7 +89,8 @@ def test_features_are_taken_from_every_emotion_in_turn():
 def test_the_weakest_emotion_is_that_of_lowest_recall_among_those_asked():
     answers = GOLD.copy()
     answers[GOLD == 1], answers[np.flatnonzero(GOLD == 2)[:10]] = 0, 0
-    assert weakest(DATA, answers, set(LABELS)) == "fear" and weakest(DATA, answers, {"joy", "anger"}) == "anger"
+    assert weakest(DATA, answers, set(LABELS)) == "fear"
+    assert weakest(DATA, answers, {"joy", "anger"}) == "anger"
     assert weakest(DATA, answers, {"shame"}) is None
 
 

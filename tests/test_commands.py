@@ -18,12 +18,12 @@ COMMANDS += ["findings"]
 def test_the_command_prints_the_report_last(world, tmp_path):
     done = shell("run", str(world / "small.yaml"), "--out", "here", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.strip() == "here/small/report.html" and (tmp_path / "here/small/report.html").stat().st_size > 1e5
-    )
+    assert done.stdout.strip() == "here/small/report.html"
+    assert (tmp_path / "here/small/report.html").stat().st_size > 1e5
     assert "macro-F1" in done.stderr
     again = shell("plot", "here/small", cwd=tmp_path)
-    assert again.returncode == 0 and again.stdout == done.stdout
+    assert again.returncode == 0
+    assert again.stdout == done.stdout
 
 
 REFUSALS = {
@@ -75,13 +75,16 @@ def test_bad_input_gets_one_clear_line_and_exit_code_two(world, tmp_path, case, 
     err = capfd.readouterr().err
     assert stopped.value.code == 2, err
     lines = [line for line in err.splitlines() if line.startswith("interp:")]
-    assert len(lines) == 1 and expected in lines[0] and "Traceback" not in err
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert "Traceback" not in err
 
 
 def test_an_unwritable_folder_is_refused(world, tmp_path):
     (tmp_path / "file").touch()
     done = shell("run", str(world / "small.yaml"), "--out", "file", cwd=tmp_path)
-    assert done.returncode == 2 and "Cannot write to file" in done.stderr
+    assert done.returncode == 2
+    assert "Cannot write to file" in done.stderr
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch, capfd):
@@ -94,7 +97,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml"), "--out", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert stopped.value.code == 2 and "No space left on device" in capfd.readouterr().err
+    assert stopped.value.code == 2
+    assert "No space left on device" in capfd.readouterr().err
     monkeypatch.undo()
     resumed = start(world, tmp_path)
     assert "capture" in resumed.skipped
@@ -114,7 +118,8 @@ def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml")])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert stopped.value.code == 1 and "our fault (ZeroDivisionError" in capfd.readouterr().err
+    assert stopped.value.code == 1
+    assert "our fault (ZeroDivisionError" in capfd.readouterr().err
     assert "1 / 0" in (tmp_path / "interp-error.log").read_text()
 
 
@@ -126,23 +131,29 @@ def test_interruption_is_one_line(world, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml")])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
-    assert stopped.value.code == 2 and "goes on from there" in capfd.readouterr().err
+    assert stopped.value.code == 2
+    assert "goes on from there" in capfd.readouterr().err
 
 
 def test_tables_come_as_json(world, finished, tmp_path):
     done = shell("run", str(world / "small.yaml"), "--out", str(finished.parent), "--json", cwd=tmp_path)
     found = json.loads(done.stdout)
     assert done.stderr.count("note:") == len(done.stderr.splitlines())  # no progress beside it
-    assert found["report"].endswith("report.html") and found["ran"] == []
+    assert found["report"].endswith("report.html")
+    assert found["ran"] == []
     gains = [r for r in found["evaluation"] if r["metric"] == "macro_f1_gain" and r["method"] == "steered"]
-    assert gains and gains[0]["corpus"] == "local"
+    assert gains
+    assert gains[0]["corpus"] == "local"
     checked = json.loads(shell("check", str(world / "small.yaml"), "--json", cwd=tmp_path).stdout)
-    assert checked["downloads"] == [] and checked["peak_bytes"] > 0 and checked["stages"]
+    assert checked["downloads"] == []
+    assert checked["peak_bytes"] > 0
+    assert checked["stages"]
 
 
 def test_completion_for_the_shell_is_written(tmp_path):
     done = shell("--install-completion", "--shell", "bash", "--output", "interp.sh", cwd=tmp_path, HOME=str(tmp_path))
-    assert done.returncode == 0 and "interp" in (tmp_path / "interp.sh").read_text()
+    assert done.returncode == 0
+    assert "interp" in (tmp_path / "interp.sh").read_text()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

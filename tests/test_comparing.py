@@ -17,14 +17,15 @@ def test_runs_side_by_side(world, finished, tmp_path):
     one = Path(shutil.copytree(finished, tmp_path / "a" / "small"))
     two = start(world, tmp_path / "b", seed="1").folder
     tidy, page = compare([one, two], tmp_path / "both")
-    assert set(tidy["run"]) == {"a/small", "b/small"} and len(tidy) == len(
-        tidy.drop_duplicates(["run", "emotion", "measure"])
-    )
+    assert set(tidy["run"]) == {"a/small", "b/small"}
+    assert len(tidy) == len(tidy.drop_duplicates(["run", "emotion", "measure"]))
     text = page.read_text()
-    assert "Are they the same features?" in text and "phases win" not in text
+    assert "Are they the same features?" in text
+    assert "phases win" not in text
     for folder in (one, two):
         (where, *_) = answer(RunFiles(folder))
-        assert where.head == "Where" and where.words in unescape(text)
+        assert where.head == "Where"
+        assert where.words in unescape(text)
     with pytest.raises(UserError, match="at least two"):
         compare([one], tmp_path / "x")
     (two / "why.parquet").unlink()

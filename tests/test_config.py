@@ -31,9 +31,12 @@ def test_19_flags_and_yaml_mean_the_text(tmp_path):
             "fluency.path": "none",
         },
     )
-    assert config.labels == ["yes", "no"] and config.name == "2024" and config.device_map is None
+    assert config.labels == ["yes", "no"]
+    assert config.name == "2024"
+    assert config.device_map is None
     assert (config.saes.width, config.saes.l0, config.saes.layers) == ("65k", 50.0, [1, 2])
-    assert config.prompt.template == "Text: {text} #1\nEmotion:" and config.corpora.discover.path == "a #b: c.csv"
+    assert config.prompt.template == "Text: {text} #1\nEmotion:"
+    assert config.corpora.discover.path == "a #b: c.csv"
     assert config.fluency.path is None
 
 

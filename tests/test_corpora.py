@@ -78,7 +78,8 @@ def test_only_line_feeds_end_a_line(tmp_path):
 def test_discover_and_fit_are_cut_from_the_development_split(goemotions):
     parts = {s: set(read("goemotions", goemotions, s)) for s in ("discover", "fit", "validation", "dev")}
     assert parts["discover"] | parts["fit"] == parts["validation"] == parts["dev"]
-    assert not parts["discover"] & parts["fit"] and len(parts["discover"]) > len(parts["fit"]) > 0
+    assert not parts["discover"] & parts["fit"]
+    assert len(parts["discover"]) > len(parts["fit"]) > 0
 
 
 def test_crowd_envent_reads_the_masked_text(tmp_path):
@@ -114,7 +115,8 @@ def test_meld_keeps_dialogues_together(tmp_path):
     groups = {s: {e.group for e in p} for s, p in parts.items()}
     assert sum(len(parts[s]) for s in ("discover", "fit", "test")) == 200
     assert sum(len(groups[s]) for s in ("discover", "fit", "test")) == 50
-    assert not groups["discover"] & groups["fit"] and not groups["train"] & groups["test"]
+    assert not groups["discover"] & groups["fit"]
+    assert not groups["train"] & groups["test"]
     assert groups["train"] == groups["discover"] | groups["fit"]
     for split in ("dev", "test"):
         write(tmp_path / f"{split}_sent_emo.csv", MELD + f"1,Only {split},A,anger,negative,0,0\n")
@@ -177,7 +179,8 @@ def test_xed_takes_lines_with_a_single_emotion(tmp_path):
         found = read("xed", tmp_path, labels=(*EKMAN, "neutral"))
     assert found == {"He left .": "sadness", "Oh !": "surprise", "I fold.": "neutral", "It's nine.": "neutral"}
     notes = [str(w.message) for w in told]
-    assert "2 rows with several labels" in notes[0] and "text and label ids from 1 to 9" in notes[1]
+    assert "2 rows with several labels" in notes[0]
+    assert "text and label ids from 1 to 9" in notes[1]
     assert read("xed", tmp_path / "de-projections.tsv") == {"Er ging .": "sadness"}
     (tmp_path / "en-annotated.tsv").unlink()
     (tmp_path / "neu_en.txt").unlink()
@@ -261,7 +264,9 @@ def test_hub_class_labels_and_development_split(monkeypatch):
     fake_hub(monkeypatch, features, train=[{"text": "grr", "label": 0}], validation=rows)
     assert [(e.id, e.gold) for e in load_corpus("tweeteval", split="train")] == [("tweeteval/train-0", "anger")]
     parts = [{e.text for e in load_corpus("tweeteval", split=s)} for s in ("discover", "fit")]
-    assert parts[0] | parts[1] == {r["text"] for r in rows} and all(parts) and not parts[0] & parts[1]
+    assert parts[0] | parts[1] == {r["text"] for r in rows}
+    assert all(parts)
+    assert not parts[0] & parts[1]
 
 
 def test_hub_dialogues_give_one_situation_each(monkeypatch):
@@ -280,7 +285,8 @@ def test_hub_vignettes_are_cut_by_pair_like_the_file(monkeypatch):
     parts = [
         load_corpus("aipsy-affect", split=s, labels=("fear", "neutral")) for s in ("discover", "fit", "test", "all")
     ]
-    assert len(parts[3]) == 120 and sum(map(len, parts[:3])) == 120
+    assert len(parts[3]) == 120
+    assert sum(map(len, parts[:3])) == 120
     assert all(set(Counter(e.group for e in part).values()) == {2} for part in parts)
 
 
@@ -307,8 +313,10 @@ def table(tmp_path) -> Path:
 
 def test_splits_are_disjoint_stable_and_independent_of_order(table, tmp_path):
     parts = {s: set(read("local", table, s)) for s in ("discover", "fit", "test", "train", "all")}
-    assert parts["discover"] | parts["fit"] | parts["test"] == parts["all"] and len(parts["all"]) == 300
-    assert parts["train"] == parts["discover"] | parts["fit"] and not parts["train"] & parts["test"]
+    assert parts["discover"] | parts["fit"] | parts["test"] == parts["all"]
+    assert len(parts["all"]) == 300
+    assert parts["train"] == parts["discover"] | parts["fit"]
+    assert not parts["train"] & parts["test"]
     assert 60 <= len(parts["discover"]) <= 120
     pd.read_csv(table).iloc[::-1].to_csv(tmp_path / "r.csv", index=False)
     assert set(read("local", tmp_path / "r.csv", "discover")) == parts["discover"]
@@ -413,7 +421,8 @@ def test_bad_files_get_one_clear_line(tmp_path, case):
     name, path = make(tmp_path)
     with pytest.raises(UserError) as error:
         load_corpus(name, path=path)
-    assert expected in str(error.value) and "\n" not in str(error.value)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_more_bad_files(tmp_path, goemotions):
@@ -476,7 +485,9 @@ def test_real_corpora_have_the_rows_they_should(name, folder, split, n):
 @pytest.mark.shared
 def test_no_real_text_is_in_both_discover_and_fit():
     discover, fit = (set(read("goemotions", SHARED / "goemotions" / "ekman", s)) for s in ("discover", "fit"))
-    assert len(discover) > 2000 and len(fit) > 1300 and not discover & fit
+    assert len(discover) > 2000
+    assert len(fit) > 1300
+    assert not discover & fit
 
 
 @pytest.mark.shared
@@ -489,5 +500,8 @@ def test_every_known_corpus_says_what_it_is():
     known = known_corpora()
     assert [one.name for one in known] == list(CORPORA)
     for one in known:
-        assert one.description and one.licence and len(one.labels) > 3 and {"test", "all"} <= set(one.splits)
+        assert one.description
+        assert one.licence
+        assert len(one.labels) > 3
+        assert {"test", "all"} <= set(one.splits)
         assert one.source == "bundled" or one.path

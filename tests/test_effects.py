@@ -51,8 +51,11 @@ def test_an_effect_is_a_mean_over_all_examples_and_zero_where_the_feature_is_ina
     )
     found = mean_effects(measured, candidates(), EXAMPLES, "fit").set_index("feature")
     cause = found.loc[CAUSE]
-    assert cause["effect"] == pytest.approx(3 / EACH) and cause["n"] == EACH and cause["n_active"] == 3
-    assert cause["flip_rate"] == pytest.approx(1 / EACH) and cause["ci_low"] <= cause["effect"] <= cause["ci_high"]
+    assert cause["effect"] == pytest.approx(3 / EACH)
+    assert cause["n"] == EACH
+    assert cause["n_active"] == 3
+    assert cause["flip_rate"] == pytest.approx(1 / EACH)
+    assert cause["ci_low"] <= cause["effect"] <= cause["ci_high"]
     assert (found.loc[[*CONTROLS], ["effect", "ci_low", "ci_high", "n_active"]] == 0).all(axis=None)
 
 
@@ -61,7 +64,9 @@ def test_an_emotion_without_examples_has_no_row_and_nothing_keeps_its_columns():
     measured = pd.DataFrame(columns=["row", "layer", "feature", "effect", "flipped"])
     for table in (candidates(), candidates()[:0]):
         found = mean_effects(measured, table, only_joy, "discover")
-        assert not len(found) and found["control"].dtype == bool and found["n"].dtype == int
+        assert not len(found)
+        assert found["control"].dtype == bool
+        assert found["n"].dtype == int
         finished = with_specificity(found, measured, only_joy, pool=0)
         assert list(finished.columns[-5:]) == ["causal", "logit_effect", "logit_effect_elsewhere", "p", "q"]
 
@@ -92,7 +97,8 @@ def test_texts_of_one_source_count_once():
     falls = np.where(inside, 1.0, 0.0)[:, None]
     alone = specificity(falls, inside, np.arange(80)).p[0]
     grouped = specificity(falls, inside, np.repeat(np.arange(4), 20)).p[0]
-    assert alone < 1e-9 and grouped > 0.05  # two sources on each side
+    assert alone < 1e-9
+    assert grouped > 0.05
 
 
 def test_untested_pairs_make_q_larger():
@@ -110,7 +116,8 @@ def test_a_mean_is_resampled_by_groups_and_every_purpose_has_its_seed():
     apart = LabelledExamples(["a"], np.zeros(40, int), np.arange(40))
     together = LabelledExamples(["a"], np.zeros(40, int), np.repeat(np.arange(4), 10))
     narrow, wide = (e.mean(values, e.members(0), "x") for e in (apart, together))
-    assert narrow["effect"] == wide["effect"] == 0.5 and narrow["n"] == 40
+    assert narrow["effect"] == wide["effect"] == 0.5
+    assert narrow["n"] == 40
     assert wide["ci_high"] - wide["ci_low"] > 1.5 * (narrow["ci_high"] - narrow["ci_low"])
     assert seed_for(0, "x") != seed_for(0, "y") != seed_for(1, "y")
     assert not np.array_equal(*(apart.bootstrap(np.arange(40), purpose).weights for purpose in "xy"))
@@ -129,6 +136,9 @@ def test_concentration_of_known_effects():
     )
     table = concentration(effects, ["fear", "joy"]).set_index(["emotion", "phase"])
     fear = table.loc[("fear", "all")]
-    assert fear["n_causal"] == 2 and fear["share_top_1"] == 0.75 and fear["effective_number"] == pytest.approx(1.6)
+    assert fear["n_causal"] == 2
+    assert fear["share_top_1"] == 0.75
+    assert fear["effective_number"] == pytest.approx(1.6)
     assert table.loc[("fear", "1"), "n_causal"] == 0
-    assert table.loc[("joy", "all"), "n_causal"] == 0 and np.isnan(table.loc[("joy", "all"), "effective_number"])
+    assert table.loc[("joy", "all"), "n_causal"] == 0
+    assert np.isnan(table.loc[("joy", "all"), "effective_number"])

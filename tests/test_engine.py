@@ -146,7 +146,8 @@ def test_running_out_of_memory_halves_the_prompts_of_a_pass(llama, monkeypatch):
     with pytest.warns(InterpWarning, match="2 prompts a pass"):
         found = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     torch.testing.assert_close(found.residuals, expected.residuals, atol=1e-4, rtol=0)
-    assert max(sizes) > 2 >= sizes[-1] and sorted(e for c in found.caches for e in c.examples) == list(range(5))
+    assert max(sizes) > 2 >= sizes[-1]
+    assert sorted(e for c in found.caches for e in c.examples) == list(range(5))
 
 
 def test_running_out_of_memory_halves_the_tokens_in_flight(llama, stack, monkeypatch):
@@ -295,8 +296,10 @@ def test_what_is_recorded_is_what_edits_left(any_model):
         any_model.run(tokens)
     with any_model.edited({("mlp", 1): torch.zeros_like}), any_model.recorded(sites) as seen:
         any_model.run(tokens)
-    assert set(seen) == set(sites) and all(x.shape == seen[0].shape for x in seen.values())
-    assert not seen["mlp", 1].any() and not torch.equal(seen[1], unedited[1])
+    assert set(seen) == set(sites)
+    assert all(x.shape == seen[0].shape for x in seen.values())
+    assert not seen["mlp", 1].any()
+    assert not torch.equal(seen[1], unedited[1])
     if not any_model.name.startswith("gemma"):  # which norms what its parts put out
         torch.testing.assert_close(seen[1], seen[0] + seen["attention", 1])
     with any_model.recorded([3], lambda x: x[:, -1]) as last, pytest.raises(UserError, match="got layer 4"):
@@ -323,8 +326,10 @@ def test_a_long_text_is_cut_from_its_left_and_the_question_stays(llama):
     prompt = build_prompts(["The rain. " * 200 + "It stopped."], LABELS)[0]
     encoded = llama.encode([prompt])[0]
     text = llama.tokenizer.decode(encoded.ids)
-    assert len(encoded.ids) <= llama.context and encoded.cut > 0
-    assert text.startswith("<|endoftext|>Text:") and text.endswith("It stopped.\nEmotion:")
+    assert len(encoded.ids) <= llama.context
+    assert encoded.cut > 0
+    assert text.startswith("<|endoftext|>Text:")
+    assert text.endswith("It stopped.\nEmotion:")
 
 
 @pytest.mark.parametrize("text", ["🤢" * 300, "a" + "🤢" * 300, "🤢 rain " * 200])
@@ -332,8 +337,11 @@ def test_characters_of_several_tokens_are_cut_whole(llama, text):
     prompt = Prompt("Text: ", text, "\nEmotion:")
     encoded = llama.encode([prompt])[0]
     kept = llama.tokenizer.decode(encoded.ids)
-    assert encoded.cut > 0 and len(encoded.ids) <= llama.context
-    assert "\ufffd" not in kept and kept.endswith("\nEmotion:") and "🤢" in kept
+    assert encoded.cut > 0
+    assert len(encoded.ids) <= llama.context
+    assert "\ufffd" not in kept
+    assert kept.endswith("\nEmotion:")
+    assert "🤢" in kept
 
 
 @pytest.mark.parametrize(
@@ -353,7 +361,8 @@ def test_contribution_is_a_difference_of_two_decodes(sae):
     stack = SaeStack({0: sae}, "test", "test")
     x = torch.randn(6, 32, generator=torch.Generator().manual_seed(3)) * 3
     acts = stack.encode(0, x)
-    assert (acts >= 0).all() and (acts > 0).any()
+    assert (acts >= 0).all()
+    assert (acts > 0).any()
     own = sae.encode(x)
     whole = sae.decode(own)
     feature = int(acts.sum(0).argmax())

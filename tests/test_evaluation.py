@@ -28,7 +28,8 @@ def test_scores_by_hand():
     assert {name: e.value for name, e in scores.items()} == pytest.approx(
         {"accuracy": 0.5, "macro_f1": 0.5, "recall_joy": 0.5, "recall_fear": 0.5, "recall_anger": 0.5}
     )
-    assert scores["accuracy"].n == 60 and scores["recall_joy"].n == 20
+    assert scores["accuracy"].n == 60
+    assert scores["recall_joy"].n == 20
     assert scores["accuracy"].ci_low < 0.5 < scores["accuracy"].ci_high
 
 
@@ -80,7 +81,8 @@ def test_doses_and_learning_curves():
     answers = {LearntFrom("vector", 8, 0): HALF, LearntFrom("vector", 8, 1): GOLD, LearntFrom("vector", 16, 0): GOLD}
     few, many = learning_rows("made", GOLD, HALF, answers, 3)
     assert (few["examples"], few["value"], few["draws"], few["n"]) == (8, 0.25, 2, 60)
-    assert (few["ci_low"], few["ci_high"]) == pytest.approx((0.0125, 0.4875)) and many["value"] == 0.5
+    assert (few["ci_low"], few["ci_high"]) == pytest.approx((0.0125, 0.4875))
+    assert many["value"] == 0.5
 
 
 def test_side_effects_are_paired_with_the_unsteered_model():
@@ -95,11 +97,15 @@ def test_side_effects_are_paired_with_the_unsteered_model():
 
     table = side_effects(behaviours, ["a", "a", "b", "b"], np.array([0, 2]), bootstrap)
     value = table.set_index(["method", "metric"])["value"]
-    assert value["unsteered", "cloze_accuracy"] == 0.5 and value["unsteered", "cloze_accuracy_a"] == 1
-    assert value["amplify", "cloze_accuracy_gain"] == -0.25 and value["amplify", "neutral_changed"] == 0.5
+    assert value["unsteered", "cloze_accuracy"] == 0.5
+    assert value["unsteered", "cloze_accuracy_a"] == 1
+    assert value["amplify", "cloze_accuracy_gain"] == -0.25
+    assert value["amplify", "neutral_changed"] == 0.5
     assert value["amplify", "answer_valid_gain"] == pytest.approx(-0.2)
-    assert value["amplify", "keyword_free_accuracy"] == 1 and value["amplify", "keyword_free_accuracy_gain"] == 0.5
-    assert ("unsteered", "neutral_changed") not in value and len(drawn) == len(set(drawn))  # drawn once, so paired
+    assert value["amplify", "keyword_free_accuracy"] == 1
+    assert value["amplify", "keyword_free_accuracy_gain"] == 0.5
+    assert ("unsteered", "neutral_changed") not in value
+    assert len(drawn) == len(set(drawn))
 
 
 def test_no_keyword_free_texts_give_no_rows():
@@ -123,5 +129,6 @@ def test_a_probe_takes_the_layer_that_tells_and_needs_examples():
     layers = {0: rng.normal(size=(60, 4)), 1: np.eye(4)[GOLD] + 0.1 * rng.normal(size=(60, 4))}
     fit, rows = np.arange(30), np.arange(30, 60)
     logits = probe(ProbeData(layers.__getitem__, fit, GOLD[fit], 4), layers, rows, 0)
-    assert (logits.argmax(1) == GOLD[rows]).all() and (logits[:, 3] < -20).all()
+    assert (logits.argmax(1) == GOLD[rows]).all()
+    assert (logits[:, 3] < -20).all()
     assert probe(ProbeData(layers.__getitem__, fit[:6], GOLD[:6], 4), layers, rows, 0) is None

@@ -130,7 +130,8 @@ def test_positions_in_generation(llama, stack):
     first = {where: moves[0].sum().item() for where, moves in seen.items()}
     later = {where: [m.sum().item() for m in moves[1:]] for where, moves in seen.items()}
     assert first == {"answer": 1, "generated": 1, "all": width}
-    assert set(later["answer"]) == {0} and set(later["generated"]) == set(later["all"]) == {1}
+    assert set(later["answer"]) == {0}
+    assert set(later["generated"]) == set(later["all"]) == {1}
 
 
 def test_steerings_compose(llama, stack):

@@ -131,16 +131,20 @@ def test_prompts(base, instruct):
     chat = build_prompt(SEGMENTS[0], SEGMENTS[1:2], Style(chat=True))
     shown = str(instruct.framed(chat, chat=True))
     assert shown.endswith(f"<assistant>['sadness', 'fear']\n<user>Text: {SEGMENTS[0].text}\n<assistant>")
-    assert chat.text == SEGMENTS[0].text and shown.count("<assistant>") == 2
+    assert chat.text == SEGMENTS[0].text
+    assert shown.count("<assistant>") == 2
     assert instruct.encode([chat], chat=True)[0].ids.count(instruct.tokenizer.bos_token_id) == 1
     reasoned = str(build_prompt(SEGMENTS[0], SEGMENTS[1:2], Style(chain_of_thought=True)))
-    assert "step by step" in reasoned and reasoned.endswith("\nReasoning:") and "Answer: ['sadness'" in reasoned
+    assert "step by step" in reasoned
+    assert reasoned.endswith("\nReasoning:")
+    assert "Answer: ['sadness'" in reasoned
 
 
 def test_long_texts_keep_their_masks(base):
     long = Segment("1", "1", "The dog ran. " * 900 + "I felt <mask> and <mask>. " + "Rain. " * 900, ("joy", "fear"))
     prompt, cut = fit(base, build_prompt(long, [], Style()), 40)
-    assert cut > 1000 and prompt.text.count("<mask>") == 2
+    assert cut > 1000
+    assert prompt.text.count("<mask>") == 2
     assert len(base.encode([prompt], room=40)[0].ids) <= base.context - 40
     assert base.encode([prompt], room=40)[0].cut == 0
 
@@ -161,7 +165,8 @@ def test_limit_and_shots_are_drawn_with_the_seed(tmp_path, base):
     ask(base, SEGMENTS, question, tmp_path / "a")
     asked = set(lines(tmp_path / "a"))
     shot = choose_shots(SEGMENTS, 1, 5)[0]
-    assert len(asked) == 3 and not asked & {s.id for s in SEGMENTS if s.post == shot.post}
+    assert len(asked) == 3
+    assert not asked & {s.id for s in SEGMENTS if s.post == shot.post}
     more = ask(base, SEGMENTS, replace(question, limit=5), tmp_path / "a")
     assert (more.resumed, more.new) == (3, 2)
     with pytest.raises(UserError, match=r"holds answers of another run \(seed: 5, now 6\)"):
@@ -249,11 +254,13 @@ def test_whole_runs_on_an_instruction_model(tmp_path, saved, options, monkeypatc
 
 def test_the_whole_command_on_an_instruction_model(tmp_path, saved, capsys):
     out, told = command(capsys, "express", "run", "--model", saved, "--out", tmp_path / "o", "--limit", 4, "--quiet")
-    assert out.strip() == str(tmp_path / "o") and not told
+    assert out.strip() == str(tmp_path / "o")
+    assert not told
     assert json.loads((tmp_path / "o" / "scores.json").read_text())["scores"]["VRate"]["n"] == 4
     assert len(read_answers(tmp_path / "o" / "answers.csv").rows) == 4
 
 
 def test_the_whole_command_on_the_bundled_model(tmp_path, capsys):
     out, _ = command(capsys, "express", "run", "--model", "tiny", "--limit", 3, "--out", tmp_path / "out")
-    assert "AccV-2" in out and (tmp_path / "out" / "answers.csv").is_file()
+    assert "AccV-2" in out
+    assert (tmp_path / "out" / "answers.csv").is_file()

@@ -34,12 +34,14 @@ def fill(segment: Segment, words: tuple[str, ...]) -> str:
 
 def test_the_segments_that_ship():
     found, problems = load_segments()
-    assert len(found) >= 80 and not problems
+    assert len(found) >= 80
+    assert not problems
     assert {len(s.labels) for s in found} == {1, 2, 3, 4}
     lexicon = load_lexicon()
     assert len(lexicon.words) >= 120
     gold = [word for s in found for word in s.labels]
-    assert set(gold) <= set(lexicon.words) and len(set(gold)) > 100
+    assert set(gold) <= set(lexicon.words)
+    assert len(set(gold)) > 100
     assert set(lexicon.vectors.ravel()) == {0, 1}
     assert len({s.text for s in found}) == len(found)
 
@@ -48,7 +50,8 @@ def test_segments_survive_a_file(tmp_path):
     found, _ = load_segments()
     pd.DataFrame([as_record(s) for s in found]).to_csv(tmp_path / "s.csv", index=False)
     again, problems = load_segments(tmp_path / "s.csv")
-    assert again == found and not problems
+    assert again == found
+    assert not problems
 
 
 def test_segments_that_cannot_be_used_are_named(tmp_path):
@@ -87,7 +90,8 @@ def test_the_hub_corpus_through_datasets(monkeypatch):
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda name: datasets.DatasetDict({"train": table}))
     found, problems = load_segments("hub")
-    assert [(s.id, s.post, s.labels) for s in found] == [("5", "9", ("happy",))] and len(problems) == 1
+    assert [(s.id, s.post, s.labels) for s in found] == [("5", "9", ("happy",))]
+    assert len(problems) == 1
     monkeypatch.setattr(
         datasets, "load_dataset", lambda name: datasets.DatasetDict({"train": table.remove_columns("labels")})
     )
@@ -105,7 +109,9 @@ def test_the_hub_corpus_through_datasets(monkeypatch):
 @pytest.mark.shared
 def test_the_authors_rows_are_segments():
     found, problems = load_segments(DATA / "gpt_4o_first_800_rows.csv")
-    assert len(found) == 800 and not problems and len({s.post for s in found}) == 448
+    assert len(found) == 800
+    assert not problems
+    assert len({s.post for s in found}) == 448
 
 
 # ------------------------------------------------------------------------------------ masking
@@ -197,7 +203,8 @@ def test_no_gold_word_of_another_segment_in_plain_sight(masker):
 def test_a_sentence_longer_than_the_limit_is_cut(masker):
     text = "and then we walked " * 100 + "and I felt sad " + "and went on walking " * 100
     (made,) = cut("p", text, masker, most_tokens=64)
-    assert made.labels == ("sad",) and count_words(made.text.replace("<mask>", "_")) <= 64
+    assert made.labels == ("sad",)
+    assert count_words(made.text.replace("<mask>", "_")) <= 64
 
 
 def test_short_posts_stay_whole(masker):
@@ -230,8 +237,11 @@ def test_build_writes_the_corpus_format(tmp_path, masker):
         "holds <mask> already": [17],
     }
     found, problems = load_segments(tmp_path / "s.csv")
-    assert len(found) == 12 and not problems
-    assert found[0].id == "t0-0" and found[0].post == "t0" and '"quotes"' in found[0].text
+    assert len(found) == 12
+    assert not problems
+    assert found[0].id == "t0-0"
+    assert found[0].post == "t0"
+    assert '"quotes"' in found[0].text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["posts.csv", "s.csv"]
     with pytest.raises(UserError, match="exists already"):
         build(tmp_path / "posts.csv", tmp_path / "s.csv", masker)
@@ -278,5 +288,6 @@ def test_posts_that_are_refused(tmp_path, masker):
 def test_build_command(tmp_path, capsys):
     posts, out = posts_file(tmp_path / "posts.csv"), tmp_path / "s.csv"
     _, told = command(capsys, "express", "build", posts, "--out", out, "--tokenizer", "tiny")
-    assert "skipped: 1 row: has no id (row 15)" in told and "12 segments" in told
+    assert "skipped: 1 row: has no id (row 15)" in told
+    assert "12 segments" in told
     assert len(load_segments(out)[0]) == 12

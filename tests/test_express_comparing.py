@@ -37,7 +37,8 @@ def test_differences_are_paired(tmp_path, lexicon):
     paths = [answers_file(tmp_path / "a.csv", half), answers_file(tmp_path / "b.csv", quarter)]
     first, other = load_entries(paths, lexicon, **OPTIONS)
     found = paired(first, other, lexicon, resamples=2000, seed=0).set_index("name").loc["AccL"]
-    assert found["value"] == pytest.approx(-0.25) and found["n"] == 40
+    assert found["value"] == pytest.approx(-0.25)
+    assert found["n"] == 40
     spread = 1.96 * np.sqrt(0.25 * 0.75 / 40)
     assert found["ci_low"] == pytest.approx(-0.25 - spread, abs=0.03)
     same = paired(first, first, lexicon, **OPTIONS).set_index("name").loc["AccL"]
@@ -75,7 +76,8 @@ def test_human_preferences_by_hand(tmp_path, lexicon):
         "has options that are not two lists of as many words": [9],
     }
     found = describe(preferences, lexicon, **OPTIONS)
-    assert found["judgements"] == 6 and found["segments"] == 3
+    assert found["judgements"] == 6
+    assert found["segments"] == 3
     assert found["choices"]["SD"]["value"] == pytest.approx(3 / 6)
     assert found["choices"]["LLM"]["value"] == pytest.approx(1 / 6)
     assert found["option_similarity"]["both"]["value"] == pytest.approx(1)  # 'happy' and 'glad' have equal vectors
@@ -85,7 +87,8 @@ def test_human_preferences_by_hand(tmp_path, lexicon):
     answers = {"0": ("glad",), "1": ("angry",), "2": ("happy",), "9": ("happy",)}
     agreed = agreement(preferences, answers, lexicon, **OPTIONS)
     # Both judgements of 0 and one of the two of 1; 2 has no preference.
-    assert agreed["judgements"] == 4 and agreed["equally_near"] == 0
+    assert agreed["judgements"] == 4
+    assert agreed["equally_near"] == 0
     assert agreed["nearer_to_preferred"]["value"] == pytest.approx(3 / 4)
     assert agreement(preferences, {"0": ("numb",)}, lexicon, **OPTIONS) == {"judgements": 2, "equally_near": 2}
     assert similarity(lexicon, ("numb", "happy"), ("numb", "scared")) == 0.5  # the same word, though without vector
@@ -96,10 +99,13 @@ def test_the_authors_preferences():
     preferences = read_preferences(DATA / "human-evaluation.csv")
     lexicon = load_lexicon(DATA / "lexicon-decomposition.csv")
     found = describe(preferences, lexicon, resamples=100, seed=0)
-    assert found["judgements"] == 641 and found["segments"] == 214 and not preferences.problems
+    assert found["judgements"] == 641
+    assert found["segments"] == 214
+    assert not preferences.problems
     assert found["choices"]["LLM"]["value"] == pytest.approx(302 / 641)
     assert found["choices"]["SD"]["value"] == pytest.approx(278 / 641)
-    assert found["codes"]["3"]["n"] == 159 and sum(c["n"] for c in found["codes"].values()) == 641
+    assert found["codes"]["3"]["n"] == 159
+    assert sum(c["n"] for c in found["codes"].values()) == 641
     options = found["option_similarity"]
     assert options["both"]["value"] > max(options["SD"]["value"], options["LLM"]["value"])
 
@@ -111,8 +117,11 @@ def test_page_and_tables(tmp_path, lexicon):
     made = compare(entries, lexicon, preferences=preferences, **OPTIONS)
     page = write_comparison(made, tmp_path / "out", **OPTIONS)
     html = page.read_text()
-    assert "one" in html and "minus one" in html and "Fleiss" in html
-    assert 'src="http' not in html and "NaN" not in html.split("<h1>")[1].split("Scores side by side")[0]
+    assert "one" in html
+    assert "minus one" in html
+    assert "Fleiss" in html
+    assert 'src="http' not in html
+    assert "NaN" not in html.split("<h1>")[1].split("Scores side by side")[0]
     table = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index(["entry", "section", "name"])
     assert table.loc[("two", "scores", "AccL"), "value"] == 0
     assert table.loc[("two", "scores", "AccV"), "value"] == pytest.approx(0.5)  # 'glad' for 'happy'
@@ -151,4 +160,5 @@ def test_compare_command(tmp_path, lexicon, capsys):
 
 def test_scores_without_intervals(tmp_path, lexicon):
     scores = score(read_answers(answers_file(tmp_path / "a.csv", GOLD)), lexicon, resamples=0)
-    assert scores["AccL"] == 1 and scores.as_dict()["scores"]["AccL"]["ci_low"] is None
+    assert scores["AccL"] == 1
+    assert scores.as_dict()["scores"]["AccL"]["ci_low"] is None

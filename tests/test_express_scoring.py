@@ -107,7 +107,8 @@ def test_json_has_the_keys(twelve):
     found = json.loads(json.dumps(twelve.as_dict(), allow_nan=False))
     assert all(isinstance(found[name], float) for name in HEADLINE)
     assert found["scores"]["F1V"].keys() == {"value", "ci_low", "ci_high", "n"}
-    assert found["scores"]["F1V"]["n"] == 10 and found["scores"]["VRate"]["n"] == 12
+    assert found["scores"]["F1V"]["n"] == 10
+    assert found["scores"]["VRate"]["n"] == 12
     assert found["dimensions"]["disgust"]["recall"]["value"] is None
 
 
@@ -126,7 +127,9 @@ def test_missing_answer_is_invalid(tmp_path, lexicon):
 
 def test_all_answers_invalid_gives_no_number(tmp_path, lexicon):
     scores = score(read_answers(write_answers(tmp_path / "a.csv", [(["happy"], "[]")])), lexicon)
-    assert scores["VRate"] == 0 and scores["AccL"] == 0 and scores.as_dict()["F1V"] is None
+    assert scores["VRate"] == 0
+    assert scores["AccL"] == 0
+    assert scores.as_dict()["F1V"] is None
 
 
 def test_intervals_resample_posts(tmp_path, lexicon):
@@ -218,7 +221,9 @@ def test_answers_written_are_answers_read():
     words = ("fed up", "can't", "happy")
     assert parse_answer(format_answer(words), 3).words == words
     assert parse_labels("['Fed  up', 'x']") == ("fed up", "x")
-    assert parse_labels("happy") is None and parse_labels("[1]") is None and parse_labels("['']") is None
+    assert parse_labels("happy") is None
+    assert parse_labels("[1]") is None
+    assert parse_labels("['']") is None
 
 
 WORDS_OF_ANSWERS = st.lists(st.from_regex(r"[a-zé]+([ '-][a-z]+){0,2}", fullmatch=True), min_size=1, max_size=5)
@@ -261,9 +266,12 @@ def test_fallbacks_say_how_they_found_a_word(lexicon):
 def test_opposites_are_no_family():
     assert stem("hopeless") != stem("hopeful") == stem("hope")
     assert stem("careless") != stem("caring")
-    assert "frustrate" in inflections("frustrated") and "frustrated" in inflections("frustrate")
-    assert "worried" in inflections("worry") and "worry" in inflections("worries")
-    assert "heart-broken" not in list(inflections("heart-broken")) and "heartbroken" in inflections("heart-broken")
+    assert "frustrate" in inflections("frustrated")
+    assert "frustrated" in inflections("frustrate")
+    assert "worried" in inflections("worry")
+    assert "worry" in inflections("worries")
+    assert "heart-broken" not in list(inflections("heart-broken"))
+    assert "heartbroken" in inflections("heart-broken")
 
 
 def test_neighbours_come_last(lexicon):
@@ -308,7 +316,8 @@ def test_lexicon_that_is_not_utf8(tmp_path):
 
 
 def test_the_wheel():
-    assert len({w for levels in INTENSITIES.values() for w in levels}) == 24 and len(DYADS) == 24
+    assert len({w for levels in INTENSITIES.values() for w in levels}) == 24
+    assert len(DYADS) == 24
     assert sorted(WHEEL) == sorted(BASIC) == sorted(INTENSITIES)
     steps = wheel_distance(*np.array([[BASIC.index(part) for part in pair] for pair in DYADS.values()]).T)
     assert steps.tolist() == [1] * 8 + [2] * 8 + [3] * 8  # primary, secondary and tertiary dyads
@@ -317,7 +326,9 @@ def test_the_wheel():
         assert wheel_distance(np.array(BASIC.index(one)), np.array(BASIC.index(other))) == 4
     emotions = np.arange(8)
     apart = wheel_distance(emotions[:, None], emotions)
-    assert (apart == apart.T).all() and apart.max() == 4 and (np.diag(apart) == 0).all()
+    assert (apart == apart.T).all()
+    assert apart.max() == 4
+    assert (np.diag(apart) == 0).all()
 
 
 def test_wheel_as_a_lexicon(tmp_path):
@@ -326,7 +337,8 @@ def test_wheel_as_a_lexicon(tmp_path):
     ecstasy, joy, serenity = wheel.lookup(["ecstasy", "joy", "serenity"]).vectors[:, DIMENSIONS.index("joy")]
     assert ecstasy > joy > serenity > 0
     scores = score(read_answers(write_answers(tmp_path / "a.csv", [(["rage"], "['annoyance']")])), wheel, resamples=0)
-    assert scores["F1V"] == 1 and scores["AccV"] == 0  # the same dimensions, another intensity
+    assert scores["F1V"] == 1
+    assert scores["AccV"] == 0
     assert value(scores, "similarity", "jaccard") == pytest.approx(1 / 3)
 
 
@@ -351,7 +363,9 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, lexicon):
     ]
     path.write_bytes(b"\r\n".join(lines))
     answers = read_answers(path)
-    assert answers.ids == ["1", "11"] and answers.rows == [2, 12] and answers.n_read == 11
+    assert answers.ids == ["1", "11"]
+    assert answers.rows == [2, 12]
+    assert answers.n_read == 11
     assert answers.problems.rows == {
         "has number_of_labels that is not the number of labels": [3, 11],
         "has labels that are not a list of quoted words": [4],
@@ -363,7 +377,9 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, lexicon):
         "has no labels": [10],
     }
     found = score(answers, lexicon, resamples=0).as_dict()["rows"]
-    assert found["read"] == 11 and found["scored"] == 2 and found["skipped"]["is not UTF-8"] == {"n": 1, "rows": [8]}
+    assert found["read"] == 11
+    assert found["scored"] == 2
+    assert found["skipped"]["is not UTF-8"] == {"n": 1, "rows": [8]}
 
 
 def test_problem_lines_name_ten_rows_at_most():
@@ -397,7 +413,8 @@ def test_json_lines_are_read_too(tmp_path, lexicon):
     good = {"number_of_labels": 1, "labels": "['happy']", "output": "['happy']"}
     path.write_text("\n".join([json.dumps(good), "{broken", json.dumps({"labels": "['x']"}), json.dumps(good)]))
     answers = read_answers(path)
-    assert isinstance(answers, AnswerSheet) and answers.rows == [1, 4]
+    assert isinstance(answers, AnswerSheet)
+    assert answers.rows == [1, 4]
     assert len(answers.problems) == 2
 
 
@@ -410,6 +427,9 @@ def test_score_command(tmp_path, capsys):
     out, _ = command(capsys, "express", "score", answers, "--lexicon", lexicon, "--json")
     assert json.loads(out)["AccL"] == pytest.approx(5 / 14)
     out, _ = command(capsys, "express", "score", answers, "--lexicon", lexicon)
-    assert "0.3571" in out and "1 marked INVALID OUTPUT" in out
+    assert "0.3571" in out
+    assert "1 marked INVALID OUTPUT" in out
     refused = shell("express", "score", str(answers), "--lexicon", str(answers))
-    assert refused.returncode == 2 and "no column 'word'" in refused.stderr and "Traceback" not in refused.stderr
+    assert refused.returncode == 2
+    assert "no column 'word'" in refused.stderr
+    assert "Traceback" not in refused.stderr

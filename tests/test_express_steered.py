@@ -24,7 +24,8 @@ def test_the_steered_model_is_asked_the_same_and_compared(tmp_path):
     options = ExpressOptions("tiny", mode="choose", limit=8, resamples=100, **where)
     steered = run_express(options, model=model)
     answers = [(run.folder / "answers.csv").read_text() for run in (steered.unsteered, steered)]
-    assert answers[0] != answers[1] and len(answers[0].splitlines()) == len(answers[1].splitlines()) >= 8
+    assert answers[0] != answers[1]
+    assert len(answers[0].splitlines()) == len(answers[1].splitlines()) >= 8
     assert json.loads((steered.folder / "scores.json").read_text())["VRate"] == 1
     assert "push" in steered.page.read_text()
 

@@ -43,8 +43,10 @@ def test_mixture_cut_separates_what_was_planted_and_cuts_nothing_in_one_hump():
     rng = np.random.default_rng(0)
     low, high = rng.normal(0.3, 0.06, 200), rng.normal(0.93, 0.02, 800)
     cut = mixture_cut(np.concatenate([low, high]))
-    assert cut.low == pytest.approx(0.3, abs=0.02) and cut.high == pytest.approx(0.93, abs=0.01)
-    assert (low < cut.threshold).mean() > 0.99 and (high >= cut.threshold).mean() > 0.99
+    assert cut.low == pytest.approx(0.3, abs=0.02)
+    assert cut.high == pytest.approx(0.93, abs=0.01)
+    assert (low < cut.threshold).mean() > 0.99
+    assert (high >= cut.threshold).mean() > 0.99
     assert mixture_cut(rng.normal(0.6, 0.05, 1000)).threshold == 0.0
     assert mixture_cut(np.full(100, 0.7)).threshold == 0.0
     assert mixture_cut(np.array([0.1, 0.9, np.nan])).threshold == 0.0
@@ -106,12 +108,16 @@ def test_effects_by_example_holds_causal_features_on_their_own_emotion():
 def test_concentration_of_known_effects():
     weights = Bootstrap(range(40), 200).weights
     equal = concentrated(np.full((40, 4), 0.5), weights)
-    assert equal.effective.value == pytest.approx(4) and equal.top[1].value == pytest.approx(0.25)
-    assert equal.summed.value == pytest.approx(2.0) and equal.strongest.value == pytest.approx(0.4)
+    assert equal.effective.value == pytest.approx(4)
+    assert equal.top[1].value == pytest.approx(0.25)
+    assert equal.summed.value == pytest.approx(2.0)
+    assert equal.strongest.value == pytest.approx(0.4)
     alone = concentrated(np.ones((40, 1)), weights)
-    assert alone.effective.value == pytest.approx(1) and alone.top[1].value == 1.0
+    assert alone.effective.value == pytest.approx(1)
+    assert alone.top[1].value == 1.0
     nothing = concentrated(np.zeros((40, 0)), weights)
-    assert nothing.strongest.value == 0.0 and np.isnan(nothing.effective.value)
+    assert nothing.strongest.value == 0.0
+    assert np.isnan(nothing.effective.value)
     noisy = concentrated(np.random.default_rng(0).normal(0.5, 1, (40, 6)), weights)
     assert noisy.effective.low < noisy.effective.value < noisy.effective.high
     assert noisy.draws["effective"].mean() == pytest.approx(noisy.effective.value)
@@ -128,12 +134,15 @@ def test_verdicts():
 def test_an_order_is_sure_of_the_first_and_of_who_is_not_and_seldom_of_equals():
     rng = np.random.default_rng(0)
     apart = rng.standard_normal((1000, 6)) + 9 * np.eye(6)[0]
-    assert order_of(apart, 0) == (1.0, "yes") and order_of(apart, 1) == (0.0, "no")
+    assert order_of(apart, 0) == (1.0, "yes")
+    assert order_of(apart, 1) == (0.0, "no")
     assert order_of(np.zeros((10, 6)), 2) == (pytest.approx(1 / 6), "undecided")
     with_nan = np.column_stack([apart, np.full(1000, np.nan)])
-    assert order_of(with_nan, 0).verdict == "yes" and order_of(with_nan, 6).verdict == "undecided"
+    assert order_of(with_nan, 0).verdict == "yes"
+    assert order_of(with_nan, 6).verdict == "undecided"
     called = [order_of(rng.standard_normal(6) + rng.standard_normal((1000, 6)), 0).verdict for _ in range(200)]
-    assert called.count("yes") <= 5 and called.count("no") <= 15
+    assert called.count("yes") <= 5
+    assert called.count("no") <= 15
 
 
 # ---------------------------------------------------------------------------------- planted runs
@@ -229,7 +238,9 @@ def test_a_run_in_which_disgust_is_weak_and_diffuse_says_yes(weak):
     assert verdict(found, "surprise_fires_with") == ["yes"]
     assert verdict(found, "unequal") == ["yes"]
     (diffuse,) = found.of("disgust_diffuse")
-    assert diffuse.low < diffuse.value < diffuse.high and diffuse.n == EACH and 9 < diffuse.value <= 10
+    assert diffuse.low < diffuse.value < diffuse.high
+    assert diffuse.n == EACH
+    assert 9 < diffuse.value <= 10
     assert found.emotions[1].most_diffuse == found.emotions[1].weakest == (1.0, "yes")
 
 
@@ -250,7 +261,8 @@ def test_concentrated_fear_and_surprise_say_yes_and_diffuse_ones_no(tmp_path):
     rng = np.random.default_rng(2)
     diffuse = {e: effects(rng, [0.4] * 8) for e in EMOTIONS}
     (found,) = measure([planted_run(tmp_path / "r", diffuse | {"fear": effects(rng, [2.0, 0.1])})])
-    assert verdict(found, "fear_concentrated") == ["yes"] and verdict(found, "surprise_concentrated") != ["yes"]
+    assert verdict(found, "fear_concentrated") == ["yes"]
+    assert verdict(found, "surprise_concentrated") != ["yes"]
     narrow = {e: effects(rng, [2.0, 0.1]) for e in EMOTIONS}
     (found,) = measure([planted_run(tmp_path / "s", narrow | {"surprise": effects(rng, [0.4] * 8)})])
     assert verdict(found, "surprise_concentrated") == ["no"]
@@ -297,14 +309,18 @@ def write_signals(folder, probe, boundaries, support=1.0, spread=0.01):
 def test_phases_and_what_lies_before_the_last(copied, tmp_path, early, boundaries, support, three, only):
     write_signals(copied, [early] * 4 + [0.9] * 2, boundaries, support)
     (found,) = measure([copied])
-    assert verdict(found, "phases") == [three] and verdict(found, "only_last_probe") == [only]
+    assert verdict(found, "phases") == [three]
+    assert verdict(found, "only_last_probe") == [only]
     assert verdict(found, "format") == ["yes"]
 
 
 def test_entropy_is_read_from_a_run(weak):
     found = read_entropy(Run.open(weak))
-    assert found is not None and found.n == 6 * EACH and found.curve.layers == list(range(LAYERS))
-    assert found.curve.cut.threshold > 0 and (found.curve.specific > found.curve.shuffled).all()
+    assert found is not None
+    assert found.n == 6 * EACH
+    assert found.curve.layers == list(range(LAYERS))
+    assert found.curve.cut.threshold > 0
+    assert (found.curve.specific > found.curve.shuffled).all()
 
 
 # ---------------------------------------------------------------------------------- steering
@@ -312,9 +328,11 @@ def test_entropy_is_read_from_a_run(weak):
 
 def test_steering_rows_follow_their_intervals(weak):
     (found,) = measure([weak])
-    assert verdict(found, "gain") == ["yes"] and verdict(found, "language") == ["yes"]
+    assert verdict(found, "gain") == ["yes"]
+    assert verdict(found, "language") == ["yes"]
     assert verdict(found, "generalises") == verdict(found, "few_labels") == ["not measured"]
-    assert found.of("accuracy")[0].value == 0.5 and verdict(found, "accuracy") == ["no claim"]
+    assert found.of("accuracy")[0].value == 0.5
+    assert verdict(found, "accuracy") == ["no claim"]
 
 
 def test_a_gain_is_compared_with_that_of_random_features(copied, tmp_path):
@@ -327,7 +345,8 @@ def test_a_gain_is_compared_with_that_of_random_features(copied, tmp_path):
     pd.concat(parts).to_parquet(copied / "predictions.parquet")
     (found,) = measure([copied])
     (beyond,) = found.of("beyond_random")
-    assert beyond.verdict == "yes" and "% of the gain" in beyond.shown
+    assert beyond.verdict == "yes"
+    assert "% of the gain" in beyond.shown
     swapped = pd.concat(parts).replace({"method": {"steered": "random_features", "random_features": "steered"}})
     swapped.to_parquet(copied / "predictions.parquet")
     assert verdict(measure([copied])[0], "beyond_random") == ["no"]
@@ -355,7 +374,8 @@ def test_runs_are_sorted_and_the_same_files_give_the_same_bytes(weak, tmp_path, 
         assert code == 0
     page = (tmp_path / "one.md").read_text()
     assert page.replace("one/", "two/") == (tmp_path / "two.md").read_text()
-    assert page.index("a-model on isear") < page.index("m on mine") and "/far/away" not in page
+    assert page.index("a-model on isear") < page.index("m on mine")
+    assert "/far/away" not in page
     assert all(c.words in page for c in CLAIMS)
     for file in ("a-model-on-isear.html", "m-on-mine.html"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
@@ -378,7 +398,8 @@ def test_a_picture_beside_the_page_is_shown(weak, tmp_path, capsys):
 def test_json_has_every_claim_and_no_nan(weak, tmp_path, capsys):
     out, _, code = command(capsys, weak, "--out", tmp_path / "f.md", "--json")
     found = json.loads(out, parse_constant=lambda c: pytest.fail(f"{c} is no JSON"))
-    assert code == 0 and {f["claim"] for f in found["runs"][0]["findings"]} == {c.key for c in CLAIMS}
+    assert code == 0
+    assert {f["claim"] for f in found["runs"][0]["findings"]} == {c.key for c in CLAIMS}
     assert len(found["runs"][0]["entropy"]["layers"]) == LAYERS
     assert as_json(measure([weak]))["runs"] == found["runs"]
 
@@ -389,7 +410,8 @@ def test_a_run_that_was_only_traced_says_what_was_not_measured(copied, tmp_path,
     (copied / "steering.json").unlink()
     _, _, code = command(capsys, copied, "--out", tmp_path / "f.md")
     (found,) = measure([copied])
-    assert code == 0 and verdict(found, "gain") == verdict(found, "language") == ["not measured"]
+    assert code == 0
+    assert verdict(found, "gain") == verdict(found, "language") == ["not measured"]
     assert verdict(found, "disgust_diffuse") == ["yes"]
     assert "were not evaluated" in (tmp_path / "f.md").read_text()
 
@@ -398,7 +420,9 @@ def test_a_run_without_effects_by_example_has_values_and_no_intervals(copied, tm
     (copied / "effects_by_example.parquet").unlink()
     (found,) = measure([copied])
     (diffuse,) = found.of("disgust_diffuse")
-    assert 9 < diffuse.value <= 10 and np.isnan(diffuse.low) and diffuse.verdict == "undecided"
+    assert 9 < diffuse.value <= 10
+    assert np.isnan(diffuse.low)
+    assert diffuse.verdict == "undecided"
     assert diffuse.source == "effects.parquet"
 
 
@@ -426,7 +450,10 @@ def test_bare_runs_say_not_measured(copied, tmp_path):
 def test_damaged_runs_are_refused_in_one_line(copied, tmp_path, capsys, spoil, said):
     spoil(copied)
     out, err, code = command(capsys, copied, "--out", tmp_path / "f.md")
-    assert code == 2 and said in err and len(err.strip().splitlines()) == 1 and not out
+    assert code == 2
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out
     assert not (tmp_path / "f.md").exists()
 
 
@@ -438,4 +465,6 @@ def test_mistakes_of_the_command_line_are_said_in_one_line(weak, tmp_path, capsy
         ((weak, "--out", tmp_path), "is a folder"),
     ):
         _, err, code = command(capsys, *arguments, *(() if "--out" in arguments else ("--out", tmp_path / "f.md")))
-        assert code == 2 and said in err and len(err.strip().splitlines()) == 1
+        assert code == 2
+        assert said in err
+        assert len(err.strip().splitlines()) == 1

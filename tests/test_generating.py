@@ -70,7 +70,8 @@ def test_every_parameter_is_described_in_the_help(capsys, name, words):
 @pytest.mark.parametrize(("flag", "chats"), [((), True), (("--chat",), True), (("--no-chat",), False)])
 def test_generate_frames_the_prompt_as_the_run_did(capsys, run, flag, chats):
     out, said = command(capsys, "generate", run, "--prompt", "The dog ran.", "--tokens", 4, *flag)
-    assert ("in the model's chat template" in said) == chats and "The dog ran." in out
+    assert ("in the model's chat template" in said) == chats
+    assert "The dog ran." in out
     model = load_model(str(run / "model"), chat=chats)
     plain = list(stream(model, "The dog ran.", Steering("none"), tokens=4))[-1]
     assert squeezed(plain)[:12] in squeezed(out)
@@ -149,4 +150,6 @@ def test_a_layer_with_a_vector_alone_needs_no_sae(llama, tmp_path):
     gains = {1: made.gains[1]}
     Steering("test", gains, {1: torch.ones(32), 3: torch.ones(32)}, positions="answer", provenance=facts).save(tmp_path)
     twin = steered_twin(tmp_path, lambda: llama)
-    assert set(twin.edits) == {1, 3} and twin.steering.positions == "answer" and twin.state.endswith("at answer")
+    assert set(twin.edits) == {1, 3}
+    assert twin.steering.positions == "answer"
+    assert twin.state.endswith("at answer")

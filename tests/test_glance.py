@@ -76,8 +76,12 @@ def test_a_folder_is_named_by_its_last_part(tmp_path):
 
 def test_recognition_has_intervals_and_chance(tmp_path):
     (own,) = recognised(RunFiles(make_run(tmp_path, labels=SIX, examples=60)))
-    assert own.accuracy == (0.5, 0.4, 0.6, 60) and own.macro_f1 is not None and own.probe is None
-    assert own.chance == pytest.approx(1 / 6) and own.commonest == pytest.approx(1 / 6) and own.verdict == ""
+    assert own.accuracy == (0.5, 0.4, 0.6, 60)
+    assert own.macro_f1 is not None
+    assert own.probe is None
+    assert own.chance == pytest.approx(1 / 6)
+    assert own.commonest == pytest.approx(1 / 6)
+    assert own.verdict == ""
 
 
 @pytest.mark.parametrize(("low", "knows"), [(0.3, True), (-0.01, False)])
@@ -86,7 +90,8 @@ def test_a_model_that_knows_more_than_it_says_is_said_to(tmp_path, low, knows):
     score(tmp_path, "probe", "accuracy", 0.75, 0.7, 0.8)
     score(tmp_path, "probe", "macro_f1_gain", 0.3, low, 0.6)
     (own,) = recognised(RunFiles(tmp_path))
-    assert own.knows is knows and ("knows more than it says" in own.verdict) is knows
+    assert own.knows is knows
+    assert ("knows more than it says" in own.verdict) is knows
     assert "75 %" in own.verdict
 
 
@@ -98,8 +103,12 @@ def test_before_anything_is_tested_recognition_is_that_of_the_discover_texts(tmp
     examples.to_parquet(tmp_path / "examples.parquet")
     planted(tmp_path, [0, 1, 2], [0.5, 0.7, 0.9], 3)
     (own,) = recognised(RunFiles(tmp_path))
-    assert own.accuracy.value == 0.5 and own.accuracy.low < 0.5 < own.accuracy.high < 0.88 and own.accuracy.n == 20
-    assert own.probe is not None and own.probe.value == 0.9 and own.knows
+    assert own.accuracy.value == 0.5
+    assert own.accuracy.low < 0.5 < own.accuracy.high < 0.88
+    assert own.accuracy.n == 20
+    assert own.probe is not None
+    assert own.probe.value == 0.9
+    assert own.knows
 
 
 def test_where_the_emotion_is_first_held_is_found_among_the_layers_measured(tmp_path):
@@ -122,7 +131,8 @@ def test_no_onset_where_nothing_is_above_chance_and_no_interval_without_draws(tm
 
 def test_half_way_is_counted_back_from_the_best():
     assert half_way(np.array([0.9, 0.3, 0.7, 1.0, 0.2]), 0.2) == 2
-    assert half_way(np.array([0.7, 0.8]), 0.2) == 0 and half_way(np.array([0.5]), 0.2) == 0
+    assert half_way(np.array([0.7, 0.8]), 0.2) == 0
+    assert half_way(np.array([0.5]), 0.2) == 0
 
 
 def test_phases_are_told_by_the_layers_that_were_measured(tmp_path):
@@ -131,7 +141,9 @@ def test_phases_are_told_by_the_layers_that_were_measured(tmp_path):
     changed(tmp_path, "phases", phases=spans, boundaries=[13], intervals=[[8, 17]], support=0.8, n_phases=2)
     where = sentences(tmp_path)["Where"]
     assert "2 phases that each behave alike, 3 to 8 and 13 to 17 (change at layer 13, 95 % interval 8 to 17" in where
-    assert "4 of 30 layers (3, 8, 13, 17)" in where and "do not win" not in where and "uncertain" not in where
+    assert "4 of 30 layers (3, 8, 13, 17)" in where
+    assert "do not win" not in where
+    assert "uncertain" not in where
     changed(tmp_path, "phases", support=0.16)
     assert "uncertain: only 16 % of resamples agree on their number" in sentences(tmp_path)["Where"]
 
@@ -148,14 +160,18 @@ def test_nothing_chosen_is_said_and_has_no_row(tmp_path):
     score(tmp_path, "vector", "macro_f1_gain", 0.05, 0.01, 0.1)
     score(tmp_path, "vector", "perplexity_ratio", 1.44, 1.4, 1.5, "plain text")
     said_so = sentences(tmp_path)["Steering"]
-    assert said_so.startswith("none was chosen.") and "vector +0.050 [+0.010, +0.100] on mine" in said_so
-    assert "perplexity times 1.44; allowed: 1.05" in said_so and "chosen by nobody" in said_so
+    assert said_so.startswith("none was chosen.")
+    assert "vector +0.050 [+0.010, +0.100] on mine" in said_so
+    assert "perplexity times 1.44; allowed: 1.05" in said_so
+    assert "chosen by nobody" in said_so
     shown = tables(RunFiles(tmp_path))
     for name in ("methods", "side_effects", "language"):
-        assert "steered" not in {row[0] for row in shown[name].rows} and shown[name].rows
+        assert "steered" not in {row[0] for row in shown[name].rows}
+        assert shown[name].rows
     assert shown["methods"].rows[1][6] == 1.44
     (gains,) = _gains(RunFiles(tmp_path))
-    assert [list(t.y) for t in gains.figure.data] == [["vector"], ["vector"]] and "none is marked" in gains.caption
+    assert [list(t.y) for t in gains.figure.data] == [["vector"], ["vector"]]
+    assert "none is marked" in gains.caption
     assert any("price" in a.text for a in gains.figure.layout.annotations)
 
 
@@ -176,5 +192,6 @@ def test_what_is_steered_is_said_feature_by_feature(tmp_path):
 
 def test_words_for_layers_and_numbers():
     assert layer_list([3, 8, 9, 13, 20, 21, 22], 30) == "7 of 30 layers (3, 8, 9, 13, 20 to 22)"
-    assert layer_list(range(8), 8) == "all 8 layers" and layer_list([0], 1) == "1 layer"
+    assert layer_list(range(8), 8) == "all 8 layers"
+    assert layer_list([0], 1) == "1 layer"
     assert [number(v) for v in (0.05112, 1.444, 32.61, 1204.4)] == ["0.051", "1.44", "32.6", "1,204"]

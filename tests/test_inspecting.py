@@ -39,8 +39,10 @@ def test_evidence_at_the_last_layer_and_token_is_the_answer(session):
 def test_the_page_escapes_the_text_and_says_what_was_cut(session):
     found = inspect_text(session, TEXT * 60)
     page = inspection_page(found, "small")
-    assert found.cut > 0 and f"{found.cut:,} tokens of the text did not fit" in page
-    assert "<b>the letter" not in page.replace("&lt;b&gt;", "") and "characters)" in page
+    assert found.cut > 0
+    assert f"{found.cut:,} tokens of the text did not fit" in page
+    assert "<b>the letter" not in page.replace("&lt;b&gt;", "")
+    assert "characters)" in page
 
 
 @pytest.mark.parametrize("text", ["", "  \n"])
@@ -57,10 +59,14 @@ def test_a_run_that_has_not_been_traced_can_be_looked_into(finished, tmp_path):
 
 def test_inspect_from_the_command_line(finished, tmp_path):
     done = shell("inspect", str(finished), "--text", TEXT, "--out", "page.html", cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout == "page.html\n" and "features behind the answer" in done.stderr
+    assert done.returncode == 0
+    assert done.stdout == "page.html\n"
+    assert "features behind the answer" in done.stderr
     assert "\x1b[" not in done.stderr  # no colours where nobody looks
     told = shell("inspect", str(finished), "--text", TEXT, "--json", cwd=tmp_path)
     found = json.loads(told.stdout)
-    assert set(found["probabilities"]) >= {"plain"} and len(found["evidence"]) == 4
+    assert set(found["probabilities"]) >= {"plain"}
+    assert len(found["evidence"]) == 4
     wrong = shell("inspect", "nowhere", "--text", TEXT, cwd=tmp_path)
-    assert wrong.returncode == 2 and "nowhere is no run folder" in wrong.stderr
+    assert wrong.returncode == 2
+    assert "nowhere is no run folder" in wrong.stderr

@@ -29,7 +29,8 @@ def test_a_shared_prefix_changes_nothing(any_model, answers):
     options = {"answers": answers, "keep_cache": True, "everywhere": [1, 3]}
     found = capture(any_model, PROMPTS, **options)
     prefix = shared_prefix(any_model, [e.ids for e in any_model.encode(PROMPTS)])
-    assert prefix is not None and len(prefix) >= 16
+    assert prefix is not None
+    assert len(prefix) >= 16
     for i, prompt in enumerate(PROMPTS):
         alone = capture(any_model, [prompt], **options)  # a single prompt shares with nobody
         assert found.residuals[:, i] == pytest.approx(alone.residuals[:, 0], abs=1e-4)
@@ -37,7 +38,8 @@ def test_a_shared_prefix_changes_nothing(any_model, answers):
         (cache,) = found.caches
         row, (own,) = cache.examples.index(i), alone.caches
         real = cache.mask[row]
-        assert int(real.sum()) == own.mask.shape[1] and cache.position[row] == own.position[0]
+        assert int(real.sum()) == own.mask.shape[1]
+        assert cache.position[row] == own.position[0]
         for layer in range(any_model.n_layers):
             torch.testing.assert_close(cache.keys[layer][row][:, real], own.keys[layer][0], atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(cache.values[layer][row][:, real], own.values[layer][0], atol=1e-4, rtol=1e-4)
@@ -74,16 +76,19 @@ def test_plain_text_from_the_lowest_steered_layer_on_is_what_whole_passes_give(a
         found = text.under(lambda: steering.applied(any_model, positions="all"), bootstrap, lowest=2)
         assert found.perplexity == pytest.approx(float((losses[0] / n).exp()), rel=1e-4)
         assert found.perplexity_ratio.value == pytest.approx(float(((losses[1] - losses[0]) / n).exp()), rel=1e-4)
-        assert found.kl.value == pytest.approx(float(losses[2] / n), rel=1e-3) and found.kl.n == n
+        assert found.kl.value == pytest.approx(float(losses[2] / n), rel=1e-3)
+        assert found.kl.n == n
     assert all("forward" not in vars(block) for block in any_model.blocks)
     nothing = text.under(lambda: Steering("none").applied(any_model), bootstrap, lowest=any_model.n_layers)
-    assert nothing.perplexity_ratio.value == 1 and nothing.kl.value == pytest.approx(0, abs=1e-6)
+    assert nothing.perplexity_ratio.value == 1
+    assert nothing.kl.value == pytest.approx(0, abs=1e-6)
 
 
 def test_a_text_is_cut_to_its_first_windows(llama):
     documents = ["Rain. " * 200, "A letter came. " * 100]
     whole, short = PlainText(llama, documents), PlainText(llama, documents, limit=130)
-    assert short.n_documents == 1 and 130 <= short.n_tokens < 130 + 128 < whole.n_tokens
+    assert short.n_documents == 1
+    assert 130 <= short.n_tokens < 130 + 128 < whole.n_tokens
 
 
 def test_cloze_words_share_their_beginning(any_model):
@@ -120,7 +125,8 @@ def test_kept_captures_are_put_together_as_if_captured_together(any_model, tmp_p
         for b, members in enumerate(([0, 3], [1, 2])):
             captured = capture(any_model, [PROMPTS[i] for i in members], **options)
             batch = KeptBatch.of(captured, prefix)
-            assert batch.behind and batch.keys[0].shape[2] < captured.caches[0].keys[0].shape[2]
+            assert batch.behind
+            assert batch.keys[0].shape[2] < captured.caches[0].keys[0].shape[2]
             kept.put((0, b), batch)
             found = kept.get((0, b))
             assert (found is None) == (room == "none")

@@ -63,7 +63,8 @@ def test_a_chat_prompt_has_the_tokens_of_the_template(chatting):
         message = [{"role": "user", "content": str(prompt)}]
         expected = model.tokenizer.apply_chat_template(message, add_generation_prompt=True)["input_ids"]
         found = model.encode([prompt])[0].ids
-        assert found == expected and found.count(model.tokenizer.bos_token_id) == 1
+        assert found == expected
+        assert found.count(model.tokenizer.bos_token_id) == 1
     captured = capture(model, PROMPTS, answers=LABELS)
     assert captured.answers.words == ("anger", "fear", "joy")  # after the assistant's line break: no space
 
@@ -81,8 +82,10 @@ def test_a_long_text_in_a_chat_keeps_the_question_and_the_assistant_prefix(chatt
     model = load_model(str(chatting))
     encoded = model.encode(build_prompts(["rain " * 400], LABELS))[0]
     text = model.tokenizer.decode(encoded.ids)
-    assert encoded.cut > 0 and len(encoded.ids) <= model.context
-    assert text.endswith("Emotion:<end>\n<turn>model\n") and "<turn>user\nText:" in text
+    assert encoded.cut > 0
+    assert len(encoded.ids) <= model.context
+    assert text.endswith("Emotion:<end>\n<turn>model\n")
+    assert "<turn>user\nText:" in text
 
 
 def test_instruction_models_chat_and_base_models_do_not(chatting, folder, tokenizer):
@@ -91,8 +94,10 @@ def test_instruction_models_chat_and_base_models_do_not(chatting, folder, tokeni
     def chats(name, which):
         return decide_chat(ModelPlace(name, "hub", None, True), which, "auto").chat
 
-    assert chats("google/gemma-2-2b-it", own) and chats("Qwen/Qwen3-8B", own)
-    assert not chats("Qwen/Qwen3-8B-Base", own) and not chats("google/gemma-3-1b-pt", own)
+    assert chats("google/gemma-2-2b-it", own)
+    assert chats("Qwen/Qwen3-8B", own)
+    assert not chats("Qwen/Qwen3-8B-Base", own)
+    assert not chats("google/gemma-3-1b-pt", own)
     assert not chats("google/gemma-2-2b", tokenizer)
 
 
@@ -101,7 +106,8 @@ def test_the_frame_is_known_without_the_weights(chatting, folder):
         for chat in ("auto", False):
             inputs = Inputs(Config(model=str(path), prompt=PromptConfig(chat=chat)))
             model = load_model(str(path), chat=chat)
-            assert inputs.frame == (model.frame or False) and inputs.model_identity == model.identity
+            assert inputs.frame == (model.frame or False)
+            assert inputs.model_identity == model.identity
 
 
 def test_chat_without_a_template_is_refused(folder):

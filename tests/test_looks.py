@@ -46,7 +46,10 @@ def test_one_mapping_of_columns_makes_a_table_of_the_page_and_of_markdown():
     lines = markdown_table(table).splitlines()
     assert lines[2:] == ["| 1, 3 | +0.50 [+0.25, +1.00] | 50 % |", "| 2, 4 | - | - |"]
     page = render(PageContents("t & u", "lead", [Section("S", "s", tables=[table]), Section("empty", "e")]))
-    assert "t &amp; u" in page and "&lt;i&gt;n" in page and 'id="s"' in page and 'id="e"' not in page
+    assert "t &amp; u" in page
+    assert "&lt;i&gt;n" in page
+    assert 'id="s"' in page
+    assert 'id="e"' not in page
     assert 'name="interp-schema"' in page
 
 
@@ -57,13 +60,17 @@ def test_what_stands_in_a_script_cannot_end_it():
 def test_bars_bands_and_cells():
     table = pd.DataFrame({"x": [0, 1], "value": [1.0, 2.0], "ci_low": [0.5, 1.0], "ci_high": [3.0, 2.5]})
     bars = error_bars(table)
-    assert list(bars["array"]) == [2.0, 0.5] and list(bars["arrayminus"]) == [0.5, 1.0] and not bars["symmetric"]
+    assert list(bars["array"]) == [2.0, 0.5]
+    assert list(bars["arrayminus"]) == [0.5, 1.0]
+    assert not bars["symmetric"]
     figure = go.Figure()
     add_band(figure, table, "x", "#0072B2", "g")
-    assert list(figure.data[0].x) == [0, 1, 1, 0] and list(figure.data[0].y) == [3.0, 2.5, 1.0, 0.5]
+    assert list(figure.data[0].x) == [0, 1, 1, 0]
+    assert list(figure.data[0].y) == [3.0, 2.5, 1.0, 0.5]
     figure = go.Figure()
     add_heat(figure, pd.DataFrame([[0.5, 0.001], [np.nan, 1]], index=["a", "b"], columns=["c", "d"]), "%{z}")
-    assert [list(line) for line in figure.data[0].text] == [["50%", ""], ["", "100%"]] and list(figure.data[0].x) == [
+    assert [list(line) for line in figure.data[0].text] == [["50%", ""], ["", "100%"]]
+    assert list(figure.data[0].x) == [
         "c",
         "d",
     ]

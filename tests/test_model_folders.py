@@ -38,7 +38,8 @@ def refusal(folder: Path) -> str:
     with pytest.raises(UserError) as caught:
         load_model(str(folder))
     message = str(caught.value)
-    assert "\n" not in message and len(message) < 600
+    assert "\n" not in message
+    assert len(message) < 600
     return message
 
 
@@ -120,7 +121,8 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(folder, tmp_pa
 
     torch.save({"model.norm.weight": Bomb()}, folder / "pytorch_model.bin")
     message = refusal(folder)
-    assert "pytorch_model.bin, a pickle that could run code" in message and "save_pretrained" in message
+    assert "pytorch_model.bin, a pickle that could run code" in message
+    assert "save_pretrained" in message
     assert not marker.exists()
     hf = tf.AutoModelForCausalLM.from_config(tf.AutoConfig.from_pretrained(folder))
     torch.save(hf.state_dict(), folder / "pytorch_model.bin")
@@ -294,7 +296,8 @@ def test_a_model_says_why_it_chats(folder):
     model = load_model(str(folder))
     assert (model.chat, model.chat_reason) == (True, "auto: the tokenizer has a chat template")
     assert load_model(str(folder), chat=False).chat_reason == "prompt.chat is false"
-    assert model.source.kind == "folder" and model.source.as_dict() == {"kind": "folder", "where": str(folder)}
+    assert model.source.kind == "folder"
+    assert model.source.as_dict() == {"kind": "folder", "where": str(folder)}
 
 
 # ------------------------------------------------------------------------------------ the command line
@@ -318,11 +321,15 @@ def test_models_are_one_line_each_at_80_columns(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "screen", cli.Screen(width=80))
     cli.models()
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 80 and "…" not in "".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
     names = list(dict.fromkeys(entry.model for entry in catalogue()))
     starts = [next(k for k, line in enumerate(lines) if line.split(" ")[0] == name) for name in names]
-    assert starts == sorted(starts) and names[:2] == ["smollm2-135m-instruct", "gemma-3-270m"]
-    assert "Apache-2.0" in lines[starts[0]] and "238 MB" in lines[starts[1]] and "Gemma terms" in lines[starts[1]]
+    assert starts == sorted(starts)
+    assert names[:2] == ["smollm2-135m-instruct", "gemma-3-270m"]
+    assert "Apache-2.0" in lines[starts[0]]
+    assert "238 MB" in lines[starts[1]]
+    assert "Gemma terms" in lines[starts[1]]
 
 
 def test_models_as_json_keep_their_keys(tmp_path, monkeypatch, capsys):
@@ -333,11 +340,13 @@ def test_models_as_json_keep_their_keys(tmp_path, monkeypatch, capsys):
     assert all(before <= set(entry) for entry in entries)
     first = entries[0]
     assert (first["model"], first["source"], first["licence"]) == ("smollm2-135m-instruct", "index", "Apache-2.0")
-    assert not first["cached"] and any(entry["release"] == "gpt2-small-res-jb" for entry in entries)
+    assert not first["cached"]
+    assert any(entry["release"] == "gpt2-small-res-jb" for entry in entries)
 
 
 def test_check_lists_what_would_be_fetched(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
     cli.check("--model", "smollm2-135m-instruct")
     out = capsys.readouterr().out
-    assert "would download model smollm2-135m-instruct (0.1 GB)" in out and "interp fetch" in out
+    assert "would download model smollm2-135m-instruct (0.1 GB)" in out
+    assert "interp fetch" in out

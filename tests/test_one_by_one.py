@@ -41,7 +41,8 @@ def test_each_row_is_a_single_ablation(llama, stack, captured):
         for feature in features[of_emotion[gold]]
         if stack.encode(layer, captured.residuals[layer, example])[feature] > 0
     }
-    assert rows == expected and len(found.edits) == len(rows)
+    assert rows == expected
+    assert len(found.edits) == len(rows)
     for row, (k, e, f) in enumerate(zip(found.edits.layer, found.edits.example, found.edits.feature, strict=True)):
         alone = ablate(llama, stack, captured, layer=int(k), features=[int(f)])[e, 0]
         torch.testing.assert_close(found.logits[row], alone, atol=1e-4, rtol=0)
@@ -51,7 +52,8 @@ def test_each_row_is_a_single_ablation(llama, stack, captured):
 def test_at_all_positions_only_features_that_fire_have_a_row(llama, stack, captured):
     found = ablate_one_by_one(llama, stack, captured, TRACED, GOLD, position="all")
     assert len(found.edits) >= len(ablate_one_by_one(llama, stack, captured, TRACED, GOLD).edits)
-    assert (found.logits != found.clean).any(1).all() and found.edits.change.isnan().all()
+    assert (found.logits != found.clean).any(1).all()
+    assert found.edits.change.isnan().all()
 
 
 def test_effects_are_falls_of_log_probability_and_of_the_centred_logit():
@@ -67,7 +69,8 @@ def test_effects_are_falls_of_log_probability_and_of_the_centred_logit():
 def test_nothing_traced_is_no_row(llama, stack, captured):
     for position in ("answer", "all"):
         found = ablate_one_by_one(llama, stack, captured, {}, GOLD, position=position)
-        assert len(found.edits) == 0 and found.logits.shape == found.clean.shape == (0, 3)
+        assert len(found.edits) == 0
+        assert found.logits.shape == found.clean.shape == (0, 3)
 
 
 def test_insertion_equals_patching(llama, stack, captured):

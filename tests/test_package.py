@@ -26,7 +26,9 @@ def test_names_of_the_package_are_what_they_say_however_they_are_loaded():
     import interp.capture
     from interp import capture, load_model
 
-    assert callable(interp.capture) and callable(capture) and callable(load_model)
+    assert callable(interp.capture)
+    assert callable(capture)
+    assert callable(load_model)
     with pytest.raises(AttributeError, match="no attribute 'captur'"):
         _ = interp.captur
     assert set(interp.__all__) <= set(dir(interp))

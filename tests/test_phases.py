@@ -11,7 +11,8 @@ def test_phases_are_found_where_they_were_put():
     level = np.repeat([[0, 0, 3.0], [4, 0, 0], [4, 5, 1]], [3, 4, 5], axis=0)
     draws = level + 0.2 * rng.normal(size=(100, 12, 3))
     phases = find_phases(level + 0.1 * rng.normal(size=(12, 3)), draws, range(12))
-    assert phases.boundaries == [3, 7] and phases.intervals == [(3, 3), (7, 7)]
+    assert phases.boundaries == [3, 7]
+    assert phases.intervals == [(3, 3), (7, 7)]
     assert [phases.phase_of(k) for k in (0, 2, 3, 6, 7, 11)] == [1, 1, 2, 2, 3, 3]
     assert phases.support > 0.9
 

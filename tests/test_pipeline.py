@@ -46,7 +46,8 @@ def test_a_run_leaves_the_documented_files(finished):
         "features/layer_00.npz",
     }
     assert expected <= set(contents(finished))
-    assert not list(finished.rglob("*.part")) and not list(finished.rglob("shard_*"))
+    assert not list(finished.rglob("*.part"))
+    assert not list(finished.rglob("shard_*"))
 
 
 def test_tables_have_the_documented_columns(finished):
@@ -96,7 +97,8 @@ def test_effects_in_the_table_are_those_of_the_engine(world, finished):
         logits = ablate(model, saes, captured, layer=row.layer, features=[row.feature])[:, 0]
         target = LABELS.index(row.emotion)
         effect = captured.answer_log_probabilities[:, target] - logits.log_softmax(-1)[:, target]
-        assert row.effect == pytest.approx(effect.mean().item(), abs=1e-4) and row.n == len(mine)
+        assert row.effect == pytest.approx(effect.mean().item(), abs=1e-4)
+        assert row.n == len(mine)
 
 
 def test_tracing_at_all_positions(world, finished, tmp_path):
@@ -128,7 +130,8 @@ def test_the_same_run_gives_the_same_bytes(world, finished, tmp_path):
 
 def test_a_second_run_skips_everything(world, finished):
     again = start(world, finished.parent)
-    assert again.ran == [] and len(again.skipped) == len(pipeline.STAGES)
+    assert again.ran == []
+    assert len(again.skipped) == len(pipeline.STAGES)
 
 
 def test_a_finished_run_learns_from_files_alone_that_nothing_is_to_be_done(world, finished):
@@ -189,11 +192,14 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, t
                 patched.setattr(pipeline, "STAGES", tuple(killing(s) if s is stage else s for s in pipeline.STAGES))
                 with pytest.raises(Kill):
                     start(world, tmp_path)
-            assert killed_at[-1][0] == stage.name and killed_at[-1][1].exists()
+            assert killed_at[-1][0] == stage.name
+            assert killed_at[-1][1].exists()
     units = [path for _, path in killed_at if "units" in path.parts]
-    assert len(set(units)) == len(units) and {path.parent.name for path in units} >= UNITS
+    assert len(set(units)) == len(units)
+    assert {path.parent.name for path in units} >= UNITS
     resumed = start(world, tmp_path)
-    assert resumed.ran == [pipeline.STAGES[-1].name] and resumed.stale == []
+    assert resumed.ran == [pipeline.STAGES[-1].name]
+    assert resumed.stale == []
     assert contents(resumed.folder) == contents(finished)
 
 
@@ -237,7 +243,9 @@ def test_a_fitted_steering_is_kept_whole_or_not_at_all(tmp_path):
     units = Units(tmp_path, "steer")
     first = remembered(units, "vector, 10 steps", make)
     again = remembered(units, "vector, 10 steps", make)
-    assert len(made) == 1 and torch.equal(first.vectors[1], again.vectors[1]) and first.method == again.method
+    assert len(made) == 1
+    assert torch.equal(first.vectors[1], again.vectors[1])
+    assert first.method == again.method
     (units.path("steering vector, 10 steps") / "steering.json").unlink()  # killed between its two files
     remembered(units, "vector, 10 steps", make)
     assert len(made) == 2
@@ -249,7 +257,8 @@ def test_a_changed_config_redoes_only_what_depends_on_it(world, run):
     changed = start(world, run.parent, **{"steering.features": "3", "tracing.candidates": "5"})
     assert changed.ran == ["trace", "causes", "steer", "cards", *AFTER_STEERING, "why"]
     changed = start(world, run.parent, **{"prompt.template": "question"})
-    assert changed.ran[0] == "capture" and len(changed.ran) == len(pipeline.STAGES)
+    assert changed.ran[0] == "capture"
+    assert len(changed.ran) == len(pipeline.STAGES)
 
 
 def test_a_folder_of_another_experiment_is_refused(world, finished, tmp_path):

@@ -35,4 +35,5 @@ def test_without_either_paragraphs_are_documents():
 @pytest.mark.parametrize(("part", "articles"), [("valid", 60), ("test", 60)])
 def test_wikitext_has_its_articles(part, articles):
     found = documents((WIKITEXT / f"{part}.txt").read_text(encoding="utf-8"))
-    assert len(found) == articles and all(d.startswith("= ") and not d.startswith("= =") for d in found)
+    assert len(found) == articles
+    assert all(d.startswith("= ") and not d.startswith("= =") for d in found)

@@ -126,14 +126,16 @@ def test_causes_and_only_they_act_where_their_emotion_is(planted, brute_force):
 def test_strong_causes_move_the_answer_and_weak_ones_little(brute_force):
     own = acting(brute_force).set_index("kind")
     assert own.loc["strong", "inside"].min() > 0.5
-    assert own.loc["weak", "inside"].min() > 0.05 and own.loc["weak", "inside"].max() < 0.3
+    assert own.loc["weak", "inside"].min() > 0.05
+    assert own.loc["weak", "inside"].max() < 0.3
 
 
 def test_decoys_and_spent_causes_do_nothing_and_biases_do_the_same_everywhere(brute_force):
     idle = brute_force[brute_force["kind"].isin(["decoy", "spent", "other"])]
     assert idle[["inside", "outside"]].abs().to_numpy().max() < 0.02
     bias = brute_force[(brute_force["name"] == "format_0") & (brute_force["emotion"] == "fear")]
-    assert (bias["inside"] > 0.3).all() and (bias["inside"] - bias["outside"]).abs().max() < 0.02
+    assert (bias["inside"] > 0.3).all()
+    assert (bias["inside"] - bias["outside"]).abs().max() < 0.02
 
 
 def test_decoys_fire_for_their_emotion_alone(planted):
@@ -169,7 +171,8 @@ def test_decoys_are_selective_but_not_causal(planted, finished, causal):
     selective = table[table["q"] < 0.05]
     named = set(zip(selective["layer"], selective["feature"], selective["emotion"], strict=True))
     decoys = planted.causes("decoy")
-    assert len(decoys) == 30 and decoys <= named
+    assert len(decoys) == 30
+    assert decoys <= named
     assert not decoys & causal
 
 
@@ -177,7 +180,8 @@ def test_biases_and_spent_causes_are_not_causal_although_biases_have_effects(pla
     assert not (planted.causes("bias") | planted.causes("spent")) & causal
     table = pd.read_parquet(finished / "effects.parquet").set_index(["layer", "feature", "emotion"])
     bias = table.loc[sorted(planted.causes("bias"))]
-    assert (bias["ci_low"] > 0).all() and (bias["q"] > 0.05).all()
+    assert (bias["ci_low"] > 0).all()
+    assert (bias["q"] > 0.05).all()
 
 
 def test_phases_are_where_they_were_put(finished):
@@ -188,14 +192,17 @@ def test_phases_are_where_they_were_put(finished):
 
 def test_representation_comes_before_causes(finished):
     table = pd.read_parquet(finished / "signals.parquet").pivot(index="layer", columns="signal", values="value")
-    assert (table.loc[:2, "probe_features"] < 0.35).all() and (table.loc[3:, "probe_features"] > 0.9).all()
-    assert table.loc[:5, "joint_ablation"].max() < 0.02 and table.loc[6:, "joint_ablation"].min() > 0.3
+    assert (table.loc[:2, "probe_features"] < 0.35).all()
+    assert (table.loc[3:, "probe_features"] > 0.9).all()
+    assert table.loc[:5, "joint_ablation"].max() < 0.02
+    assert table.loc[6:, "joint_ablation"].min() > 0.3
 
 
 def test_the_diffuse_emotion_is_the_most_diffuse(finished):
     table = pd.read_parquet(finished / "concentration.parquet")
     table = table[table["phase"] == "all"].set_index("emotion")
-    assert table["effective_number"].idxmax() == "disgust" and table["share_top_1"].idxmin() == "disgust"
+    assert table["effective_number"].idxmax() == "disgust"
+    assert table["share_top_1"].idxmin() == "disgust"
     assert table.loc["disgust", "effective_number"] == pytest.approx(12, abs=0.5)
     assert table.loc["anger", "effective_number"] == pytest.approx(3, abs=0.1)
 
@@ -215,14 +222,16 @@ def test_inserted_causes_are_followed_and_controls_are_not(finished):
     causal, control = table[~table["control"]], table[table["control"]]
     assert set(causal["emotion"]) == set(LABELS)
     # the texts keep their own causes: about half of them follow
-    assert causal["effect"].min() > 0.5 and causal.groupby("emotion")["follows"].mean().min() > 0.4
+    assert causal["effect"].min() > 0.5
+    assert causal.groupby("emotion")["follows"].mean().min() > 0.4
     assert control["follows"].fillna(0).max() < 0.15
 
 
 def test_removed_causes_take_the_answer_and_controls_do_not(finished):
     joint = pd.read_parquet(finished / "joint.parquet")
     whole = joint[joint["phase"] == "all"].sort_values("k").groupby(["emotion", "control"])["effect"].last().unstack()
-    assert (whole[False] > 0.5).all() and (whole[True].abs() < 0.1).all()
+    assert (whole[False] > 0.5).all()
+    assert (whole[True].abs() < 0.1).all()
     by_phase = joint[(joint["phase"] != "all") & ~joint["control"]]
     assert set(by_phase["phase"]) == {"3"}  # causes were put into the last phase alone
     moved = pd.read_parquet(finished / "overshadowing.parquet")
@@ -233,7 +242,8 @@ def test_removed_causes_take_the_answer_and_controls_do_not(finished):
 
 def test_common_causes_are_counted(finished):
     table = pd.read_parquet(finished / "cofiring.parquet").set_index(["emotion", "features_of"])
-    assert table.loc[("fear", "sadness"), "common"] == 3 and table.loc[("anger", "joy"), "common"] == 0
+    assert table.loc[("fear", "sadness"), "common"] == 3
+    assert table.loc[("anger", "joy"), "common"] == 0
     for label in LABELS:
         own = table.loc[(label, label), "share"]
         assert own == table.xs(label, level="features_of")["share"].max()
@@ -252,11 +262,14 @@ def test_directions_act_where_causes_are_and_random_ones_nowhere(finished):
 
 def test_the_table_of_reasons_tells_the_diffuse_emotion(finished):
     why = pd.read_parquet(finished / "why.parquet").set_index("emotion")
-    assert why["effective_number"].idxmax() == "disgust" and why["share_top_1"].idxmin() == "disgust"
-    assert (why["n_selective"] > 0).all() and why["lexical"].isna().all()  # no keyword flags in this corpus
+    assert why["effective_number"].idxmax() == "disgust"
+    assert why["share_top_1"].idxmin() == "disgust"
+    assert (why["n_selective"] > 0).all()
+    assert why["lexical"].isna().all()
 
 
 def test_selective_features_are_stable_and_told_from_the_nearest_emotion(planted, finished):
     table = pd.read_parquet(finished / "selectivity.parquet").set_index(["layer", "feature", "emotion"])
     decoys = table.loc[sorted(planted.causes("decoy"))]
-    assert decoys["stable"].astype(bool).all() and (decoys["auroc_nearest"].astype(float) > 0.9).all()
+    assert decoys["stable"].astype(bool).all()
+    assert (decoys["auroc_nearest"].astype(float) > 0.9).all()

@@ -82,7 +82,8 @@ def test_generation_is_steered_by_position_whatever_is_cached(models_by_family, 
         for way, options in ways(prompt).items():
             with push(positions).applied(model):
                 assert generated(model.hf, prompt, **options) == expected, (model.name, way)
-        assert model.placing.width == "unsaid" and "generate" not in model.hf.__dict__
+        assert model.placing.width == "unsaid"
+        assert "generate" not in model.hf.__dict__
 
 
 def test_the_three_positions_differ(models_by_family):

@@ -23,10 +23,14 @@ def test_a_feature_that_belongs_to_two_emotions_names_the_nearest():
     table = profiled(acts, gold)
     anger = table.loc[(0, "anger")] if table.loc[(0, "anger"), "kind"] != "none" else None
     fear, joy = table.loc[(0, "fear")], table.loc[(1, "joy")]
-    assert fear["nearest"] == "anger" and fear["auroc_nearest"] == 1.0 and fear["stable"]
-    assert joy["auroc_nearest"] == 1.0 and joy["p_nearest"] < 1e-6
+    assert fear["nearest"] == "anger"
+    assert fear["auroc_nearest"] == 1.0
+    assert fear["stable"]
+    assert joy["auroc_nearest"] == 1.0
+    assert joy["p_nearest"] < 1e-6
     if anger is not None:
-        assert anger["nearest"] == "fear" and anger["auroc_nearest"] == 0.0
+        assert anger["nearest"] == "fear"
+        assert anger["auroc_nearest"] == 0.0
 
 
 def test_a_feature_that_dies_without_the_word_is_lexical():
@@ -38,6 +42,9 @@ def test_a_feature_that_dies_without_the_word_is_lexical():
     acts[gold == 1, 1] = rng.random(60) + 1  # with and without
     table = profiled(acts, gold, free)
     word, meaning = table.loc[(0, "anger")], table.loc[(1, "fear")]
-    assert word["lexical"] and word["auroc_with_word"] > 0.95 and word["auroc_without_word"] < 0.65
-    assert not meaning["lexical"] and meaning["auroc_without_word"] > 0.95
+    assert word["lexical"]
+    assert word["auroc_with_word"] > 0.95
+    assert word["auroc_without_word"] < 0.65
+    assert not meaning["lexical"]
+    assert meaning["auroc_without_word"] > 0.95
     assert profiled(acts, gold)["lexical"].isna().all()

@@ -181,7 +181,9 @@ def test_what_is_no_table_is_refused_in_one_line_by_all(tmp_path, case, family):
     with pytest.raises(UserError) as error:
         FAMILIES[family](make(tmp_path))
     message = str(error.value)
-    assert expected in message and "\n" not in message and len(message) < 600
+    assert expected in message
+    assert "\n" not in message
+    assert len(message) < 600
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -210,12 +212,14 @@ def test_rows_that_cannot_be_read_are_counted_with_their_reason_by_all(tmp_path,
         assert of_corpus(path) == list(TEXTS)
     assert any(f"left out 1 row: {expected}" in str(w.message) for w in told)
     segments, problems = load_segments(path)
-    assert len(segments) == 3 and problems.lines() == [f"1 row: {expected}"]
+    assert len(segments) == 3
+    assert problems.lines() == [f"1 row: {expected}"]
     assert of_answers(path) == ([1, 2, 3] if lines else [2, 3, 4])
     found = load_questionnaire(path)
     assert len(found.items) == 3
     unread = [p for p in found.problems if p.kind == "unreadable rows"]
-    assert [p.row for p in unread] == [4 if lines else 5] and expected.split(" (")[0] in str(unread[0])
+    assert [p.row for p in unread] == [4 if lines else 5]
+    assert expected.split(" (")[0] in str(unread[0])
 
 
 # ------------------------------------------------------------------------------------- 8 to 12: the text itself
@@ -350,7 +354,8 @@ def test_11_two_tables_stay_two_corpora_in_a_run(tmp_path):
     assert {e.corpus for e in tested} == {"local (a.csv)", "local (b.csv)"}
     assert len({e.id for e in tested}) == len({e.group for e in tested}) == 120
     assert all(e.text[0] == e.corpus[7] for e in tested)
-    assert len(session.anchors) == 2 and all(session.anchors.values())
+    assert len(session.anchors) == 2
+    assert all(session.anchors.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -44,7 +44,8 @@ def found(models_by_family) -> Bias:
 
 def test_effects_are_those_of_removing_the_feature_in_the_whole_model(llama, found):
     saes, rows = random_saes(), found.features
-    assert len(rows) and (rows["q"] < 0.05).all()
+    assert len(rows)
+    assert (rows["q"] < 0.05).all()
     order = np.random.default_rng(0).permutation(24)
     asked = ask(llama, [texts(24)[i] for i in order[0::3]], NAMES)
     plain = asked.preference(asked.captured.answer_logits).mean()
@@ -59,10 +60,12 @@ def test_removing_the_makers_lowers_the_bias_where_it_was_chosen(llama, found, t
     chosen = found.features[found.features["chosen"]]
     assert len(chosen) == sum(len(g.features) for g in found.steering.gains.values())
     assert chosen["makes"].all()
-    assert found.change.low <= found.change.value <= found.change.high and found.before.n == 8
+    assert found.change.low <= found.change.value <= found.change.high
+    assert found.before.n == 8
     write_bias(found, llama, saes, {"name": "test"}, tmp_path)
     back = Steering.load(tmp_path)
-    assert back.layers == found.steering.layers and back.positions == "answer"
+    assert back.layers == found.steering.layers
+    assert back.positions == "answer"
 
 
 def test_a_planted_feature_is_found(llama):
@@ -80,7 +83,8 @@ def test_a_planted_feature_is_found(llama):
     saes = SaeStack({3: sae}, "test", "test:saes")
     found = find_bias(llama, saes, examples, NAMES, resamples=100).features
     planted = found[(found["layer"] == 3) & (found["feature"] == 5)]
-    assert len(planted) == 1 and planted["q"].iloc[0] < 0.05
+    assert len(planted) == 1
+    assert planted["q"].iloc[0] < 0.05
     assert planted["firing_difference"].iloc[0] > 0  # it fires where the first label is listed first
 
 
@@ -101,4 +105,5 @@ def test_the_bundled_model_says_what_it_found():
     saes = load_saes("tiny", model, layers=[2, 3])
     examples = load_corpus("vignettes", split="fit", limit=24)
     found = find_bias(model, saes, examples, NAMES, resamples=100)
-    assert found.before.n == 8 and set(found.features["layer"]) <= {2, 3}
+    assert found.before.n == 8
+    assert set(found.features["layer"]) <= {2, 3}

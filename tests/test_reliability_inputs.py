@@ -27,28 +27,35 @@ SHARED = Path(__file__).parents[2] / "shared" / "data" / "model-personas"
 
 def test_the_bundled_questionnaire_is_whole():
     found = load_questionnaire()
-    assert len(found.items) == 48 and not found.problems
+    assert len(found.items) == 48
+    assert not found.problems
     assert set(Counter(i.axis for i in found.items).values()) == {8}
     for item in found.items:
         texts = {item.statement, *item.negations.values()}
-        assert len(texts) == 3 and set(item.negations) == {"direct", "paraphrastic"}
+        assert len(texts) == 3
+        assert set(item.negations) == {"direct", "paraphrastic"}
         assert "not" not in item.negations["paraphrastic"].lower().split()
     assert sum(i.valence for i in found.items) == 0
     assert len({i.statement for i in found.items}) == 48
 
 
 def test_the_nine_formats_and_a_persona():
-    assert len(FORMATS) == 9 and len(set(FORMATS.values())) == 9
+    assert len(FORMATS) == 9
+    assert len(set(FORMATS.values())) == 9
     variations = {v.format: v for v in one_at_a_time(["format"])}
     texts = {name: render("It rains.", v) for name, v in variations.items()}
     assert len(set(texts.values())) == 9
-    assert texts["baseline"].startswith("Statement: It rains.\nQuestion: ") and texts["baseline"].endswith("\nAnswer:")
-    assert texts["separator_double_bar"].count(" || ") == 2 and texts["ending_two_spaces"].endswith("Answer:  ")
-    assert texts["ending_line_break"].endswith("Answer:\n") and texts["ending_question_mark"].endswith("Answer?")
+    assert texts["baseline"].startswith("Statement: It rains.\nQuestion: ")
+    assert texts["baseline"].endswith("\nAnswer:")
+    assert texts["separator_double_bar"].count(" || ") == 2
+    assert texts["ending_two_spaces"].endswith("Answer:  ")
+    assert texts["ending_line_break"].endswith("Answer:\n")
+    assert texts["ending_question_mark"].endswith("Answer?")
     assert texts["cue_response"].endswith("\nResponse:")
     people = resolve_personas(["nurse", "You are fond of rain."])
     asked = list(expand(items(1), one_at_a_time(["persona", "order"], people), people))
-    assert len(asked) == 2 + 2 * 2 and str(asked[-1].prompt).startswith("You are fond of rain.\nStatement:")
+    assert len(asked) == 2 + 2 * 2
+    assert str(asked[-1].prompt).startswith("You are fond of rain.\nStatement:")
     swapped = next(str(a.prompt) for a in asked if a.facts["order"] == "swapped")
     assert "'False' or 'True'" in swapped
     with pytest.raises(UserError, match="did you mean 'nurse'"):
@@ -69,7 +76,8 @@ def test_bad_rows_of_a_questionnaire_are_named_and_counted(tmp_path):
         "e,X,up,it rains,it does not rain,it is dry,positive\n"
     )
     found = load_questionnaire(path)
-    assert [i.question for i in found.items] == ["a", "b", "d"] and found.items[0].statement == "It rains."
+    assert [i.question for i in found.items] == ["a", "b", "d"]
+    assert found.items[0].statement == "It rains."
     assert found.problems.counts() == {
         "duplicate prompts with different text": 1,
         "repeated statements": 1,
@@ -130,12 +138,15 @@ GOOD = [
 
 def test_spellings_are_merged_by_the_largest(tmp_path):
     table, found = read_logged(*write_logged(tmp_path, GOOD))
-    assert not found and table["p_agree"].tolist() == [0.4, 0.6, 0.1, 0.1]
+    assert not found
+    assert table["p_agree"].tolist() == [0.4, 0.6, 0.1, 0.1]
     assert table["top"].tolist() == [True, True, False, True]
     result = score(table, **QUICK).as_dict()
     assert (result["agree"], result["order"], result["negation_direct"]) == (0.5, 1, 1)
-    assert result["wording"] is None and result["mass"] == pytest.approx((0.7 + 0.9) / 2)
-    assert result["measures"]["order"]["n"] == 1 and result["skipped"]["negation_paraphrastic"] == 2
+    assert result["wording"] is None
+    assert result["mass"] == pytest.approx((0.7 + 0.9) / 2)
+    assert result["measures"]["order"]["n"] == 1
+    assert result["skipped"]["negation_paraphrastic"] == 2
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
@@ -152,11 +163,13 @@ def test_spellings_are_merged_by_the_largest(tmp_path):
 def test_bad_probabilities_are_named_with_their_row_and_left_out(tmp_path, row, kind, words):
     files = write_logged(tmp_path, [*GOOD[:3], row])
     table, found = read_logged(*files)
-    assert len(table) == 3 and [(p.kind, p.row) for p in found] == [(kind, 4)]
+    assert len(table) == 3
+    assert [(p.kind, p.row) for p in found] == [(kind, 4)]
     with pytest.warns(InterpWarning, match=words):
         found.warn()
     result = score(table, problems=found, **QUICK).as_dict()
-    assert result["problems"]["counts"] == {kind: 1} and result["problems"]["rows"][0]["row"] == 4
+    assert result["problems"]["counts"] == {kind: 1}
+    assert result["problems"]["rows"][0]["row"] == 4
 
 
 def test_15b_a_spelling_that_was_not_logged_is_less_likely_than_those_that_were(tmp_path):
@@ -168,14 +181,17 @@ def test_15b_a_spelling_that_was_not_logged_is_less_likely_than_those_that_were(
         ["B?", None, None, None, 0.9],
     ]
     table, found = read_logged(*write_logged(tmp_path, cells))
-    assert table["p_agree"].tolist() == [0.4, 0.6, 0.0] and table["p_disagree"].tolist() == [0.3, 0.0, 0.2]
+    assert table["p_agree"].tolist() == [0.4, 0.6, 0.0]
+    assert table["p_disagree"].tolist() == [0.3, 0.0, 0.2]
     assert table["top"].tolist() == [True, True, False]
     assert found.counts() == {"missing probabilities": 1, "options that were not logged": 2}
     named = {p.row: str(p) for p in found}
-    assert "'false' is not among the spellings" in named[2] and "'true' is not among" in named[3]
+    assert "'false' is not among the spellings" in named[2]
+    assert "'true' is not among" in named[3]
     assert "the row is left out" in named[4]
     result = score(table, problems=found, **QUICK).as_dict()
-    assert (result["order"], result["negation_direct"]) == (1, 1) and result["measures"]["order"]["n"] == 1
+    assert (result["order"], result["negation_direct"]) == (1, 1)
+    assert result["measures"]["order"]["n"] == 1
 
 
 def test_rows_and_prompts_that_do_not_meet_are_named(tmp_path):
@@ -200,7 +216,8 @@ def test_other_line_ends_and_reversed_options_are_understood(tmp_path):
     prompts.write_text(json.dumps([record]))
     (tmp_path / "p.csv").write_bytes(b'prompt,p(True),p(False)\r\n"A?\r\nAnswer:",0.7,0.2\r\n')
     table, found = read_logged(tmp_path / "p.csv", prompts)
-    assert not found and table.loc[0, ["p_agree", "p_disagree", "order"]].tolist() == [0.7, 0.2, "swapped"]
+    assert not found
+    assert table.loc[0, ["p_agree", "p_disagree", "order"]].tolist() == [0.7, 0.2, "swapped"]
 
 
 def test_logged_files_of_another_shape_are_refused(tmp_path):
@@ -236,8 +253,11 @@ def test_released_probabilities_give_the_published_shares(model, expected, monke
     assert list(found.values())[:6] == pytest.approx(expected, abs=1e-9, rel=0)
     for measure, value in list(found.items())[:6]:
         own = found["measures"][measure]
-        assert own["n"] == 693 and own["interval"][0] < value < own["interval"][1] and "kappa" in own
-    assert len(found["by_instrument"]) == 39 and len(found["scales"]) == 115
+        assert own["n"] == 693
+        assert own["interval"][0] < value < own["interval"][1]
+        assert "kappa" in own
+    assert len(found["by_instrument"]) == 39
+    assert len(found["scales"]) == 115
 
 
 @pytest.mark.shared

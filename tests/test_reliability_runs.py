@@ -33,7 +33,8 @@ from interp.texts.prompts import Prompt
 def test_an_option_is_its_likeliest_spelling(llama):
     asked = [VariedPrompt(f"The dog ran down the {w}. Emotion:", ("fear", "joy"), {}) for w in ("street", "rain")]
     tokens = option_tokens(llama, ("fear", "joy"))
-    assert tokens.distinct and not set(tokens.first[0]) & set(tokens.first[1])
+    assert tokens.distinct
+    assert not set(tokens.first[0]) & set(tokens.first[1])
     found = answer(llama, asked)
     assert found.method == ["first token"] * 2
     for a, p in zip(asked, found.probabilities, strict=True):
@@ -99,12 +100,14 @@ def test_disagree_is_not_read_as_agree():
 def test_generated_answers(llama):
     asked = [VariedPrompt("Is it?", ("true", "false"), {}), VariedPrompt("Well?", ("true", "false"), {})]
     found = generated_answer(lambda prompts: ["False" if p == "Is it?" else "Hm" for p in prompts], asked)
-    assert [p.tolist() for p in found.probabilities] == [[0, 1], [0, 0]] and found.top.tolist() == [True, False]
+    assert [p.tolist() for p in found.probabilities] == [[0, 1], [0, 0]]
+    assert found.top.tolist() == [True, False]
     with pytest.raises(UserError, match="2 prompts got 1"):
         generated_answer(lambda prompts: ["True"], asked)
     replies = chat(llama, reply_tokens=4)(["A dog", "The letter came in the"])
     alone = chat(llama, reply_tokens=4)(["A dog"])
-    assert len(replies) == 2 and replies[0] == alone[0]
+    assert len(replies) == 2
+    assert replies[0] == alone[0]
 
 
 # ------------------------------------------------------------------------------------- runs
@@ -162,7 +165,8 @@ def test_a_model_changed_around_its_answers_gives_other_answers(llama, small, tm
         small.asked, lambda some: answer(llama, some, share_prefixes=False), tmp_path / "alone.jsonl", around=around
     )
     p, q, r = (np.array([row.probabilities for row in rows]) for rows in (plain, edited, alone))
-    assert np.abs(p / q - 1).max() > 0.01 and np.allclose(q, r, rtol=1e-4)
+    assert np.abs(p / q - 1).max() > 0.01
+    assert np.allclose(q, r, rtol=1e-4)
 
 
 def test_the_table_of_a_run_is_tidy(llama, small, tmp_path):
@@ -186,9 +190,13 @@ def test_emotions_and_comparison_on_a_page(llama, models_by_family, small, tmp_p
     run(models_by_family["gpt2"], tmp_path / "b", emotional=emotional, settings=settings)
     runs = load_runs([tmp_path / "a", tmp_path / "b"])
     assert [r.name for r in runs] == ["llama", "gpt2"]
-    assert ("emotions", "flip_rate") in runs[1].measures and ("questionnaire", "order") not in runs[1].measures
+    assert ("emotions", "flip_rate") in runs[1].measures
+    assert ("questionnaire", "order") not in runs[1].measures
     page = write_page(runs, tmp_path / "page.html").read_text()
-    assert "<script src" not in page and "<link" not in page and "gpt2" in page and "flip rate" in page
+    assert "<script src" not in page
+    assert "<link" not in page
+    assert "gpt2" in page
+    assert "flip rate" in page
     with pytest.raises(UserError, match="no finished reliability run"):
         load_runs([tmp_path])
     with pytest.raises(UserError, match="Nothing to compare"):
@@ -205,10 +213,16 @@ def test_the_command_runs_the_bundled_model_and_says_what_was_wrong(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     code, out, _ = interp("run", "--limit", "2", "--variations", "order", "wording", "--resamples", "100", "--json")
     found = json.loads(out)
-    assert not code and found["measures"]["order"]["n"] == 2 and found["negation_direct"] is None
-    assert Path(found["folder"]) == Path("runs/reliability-tiny") and (tmp_path / found["folder"] / "run.json").exists()
+    assert not code
+    assert found["measures"]["order"]["n"] == 2
+    assert found["negation_direct"] is None
+    assert Path(found["folder"]) == Path("runs/reliability-tiny")
+    assert (tmp_path / found["folder"] / "run.json").exists()
     assert json.loads((tmp_path / found["folder"] / "run.json").read_text())["chat"] is False
     code, _, err = interp("run", "--variations", "ordr")
-    assert code == 2 and "did you mean 'order'" in err
+    assert code == 2
+    assert "did you mean 'order'" in err
     code, _, err = interp("run", "--limit", "1", "--chat", "true")
-    assert code == 2 and "has no chat template" in err and "--chat false" in err
+    assert code == 2
+    assert "has no chat template" in err
+    assert "--chat false" in err

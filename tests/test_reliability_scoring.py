@@ -43,17 +43,20 @@ def test_who_always_says_true_is_what_a_constant_answerer_gets():
         share = found.measures[measure]
         assert share.value == share.constant == value
     assert values(found)["position_bias"] == values(found)["format_sensitivity"] == 0
-    assert values(found)["mass"] == pytest.approx(0.98) and values(found)["top"] == 1
+    assert values(found)["mass"] == pytest.approx(0.98)
+    assert values(found)["top"] == 1
     assert all(np.isnan(found.measures[m].kappa) for m in ("order", "wording", "format"))
     assert all(found.measures[m].kappa == 0 for m in ("negation_direct", "negation_paraphrastic"))
 
 
 def test_who_always_takes_the_first_option_has_all_the_position_bias():
     found = scored(lambda i, facts: 0.9 if facts["order"] == "given" else 0.08)
-    assert values(found)["order"] == 0 and values(found)["position_bias"] == 1
+    assert values(found)["order"] == 0
+    assert values(found)["position_bias"] == 1
     assert values(found)["agree"] == values(found)["wording"] == 1
     last = scored(lambda i, facts: 0.08 if facts["order"] == "given" else 0.9)
-    assert values(last)["position_bias"] == -1 and values(last)["agree"] == 0
+    assert values(last)["position_bias"] == -1
+    assert values(last)["agree"] == 0
 
 
 def test_the_perfectly_consistent_turn_their_answer_round_with_the_statement():
@@ -68,7 +71,8 @@ def test_the_negation_blind_are_stable_and_below_chance_on_negations():
     found = scored(lambda i, facts: 0.9 if i % 2 == 0 else 0.08)
     assert found.measures["order"].kappa == 1 == values(found)["wording"]
     for measure in ("negation_direct", "negation_paraphrastic"):
-        assert found.measures[measure].value == 0 and found.measures[measure].kappa == -1
+        assert found.measures[measure].value == 0
+        assert found.measures[measure].kappa == -1
 
 
 def test_a_coin_agrees_with_itself_half_of_the_time():
@@ -82,21 +86,26 @@ def test_a_coin_agrees_with_itself_half_of_the_time():
     found = scored(flips)
     for measure in ("order", "wording", "negation_direct", "negation_paraphrastic"):
         share = found.measures[measure]
-        assert share.value == share.chance == 0.5 and share.kappa == 0
-        assert share.low < 0.5 < share.high and share.kappa_low < 0 < share.kappa_high
-    assert values(found)["agree"] == 0.5 and values(found)["position_bias"] == 0
+        assert share.value == share.chance == 0.5
+        assert share.kappa == 0
+        assert share.low < 0.5 < share.high
+        assert share.kappa_low < 0 < share.kappa_high
+    assert values(found)["agree"] == 0.5
+    assert values(found)["position_bias"] == 0
 
 
 def test_ties_are_no_answers_and_are_counted():
     found = scored(lambda i, facts: 0.49 if i < 8 else 0.9)
-    assert found.measures["agree"].n == 24 and found.unanswered == 8 * 14
+    assert found.measures["agree"].n == 24
+    assert found.unanswered == 8 * 14
     assert found.skipped["order"] == 8
 
 
 def test_groups_and_variations_are_scored_alone():
     found = scored(lambda i, facts: 0.9 if i % 2 == 0 or facts["format"] == "cue_response" else 0.08)
     cells = found.items.set_index(["level", "name", "measure"])["value"]
-    assert cells["axis", "made up/axis 0", "agree"] == 1 and cells["axis", "made up/axis 1", "agree"] == 0
+    assert cells["axis", "made up/axis 0", "agree"] == 1
+    assert cells["axis", "made up/axis 1", "agree"] == 0
     assert cells["instrument", "made up", "agree"] == 0.5
     assert cells["variation", "format=cue_response", "consistent"] == 0.5
     assert cells["variation", "format=separator_blank", "consistent"] == 1
@@ -111,16 +120,20 @@ def test_kappa_share_and_chance_by_hand():
     before = np.array([1] * 5 + [0] * 5)
     after = np.array([1] * 4 + [0] + [1] * 2 + [0] * 3)
     found = agreement(before, after, list(range(10)), resamples=2000)
-    assert found.value == pytest.approx(0.7) and found.chance == pytest.approx(0.5)
+    assert found.value == pytest.approx(0.7)
+    assert found.chance == pytest.approx(0.5)
     assert found.kappa == pytest.approx(0.4) == cohen_kappa_score(before, after)
-    assert 0.25 < found.low < 0.7 < found.high <= 1 and found.kappa_low < 0.4 < found.kappa_high
+    assert 0.25 < found.low < 0.7 < found.high <= 1
+    assert found.kappa_low < 0.4 < found.kappa_high
 
 
 def test_intervals_resample_whole_questions():
     before, after = np.tile([1, 0], 50), np.ones(100, int)
     alone = agreement(before, after, list(range(100)))
     together = agreement(before, after, [i // 2 for i in range(100)])
-    assert together.clusters == 50 and together.low == together.high == 0.5 and alone.low < 0.45
+    assert together.clusters == 50
+    assert together.low == together.high == 0.5
+    assert alone.low < 0.45
 
 
 def test_alpha_and_split_half_by_hand():
@@ -129,7 +142,8 @@ def test_alpha_and_split_half_by_hand():
     assert split_half(scores) == pytest.approx(1)
     uncorrelated = np.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
     assert cronbachs_alpha(uncorrelated) == pytest.approx(0) == split_half(uncorrelated)
-    assert np.isnan(cronbachs_alpha(np.ones((3, 4)))) and np.isnan(split_half(np.ones((2, 4))))
+    assert np.isnan(cronbachs_alpha(np.ones((3, 4))))
+    assert np.isnan(split_half(np.ones((2, 4))))
 
 
 def test_fleiss_by_hand():
@@ -159,7 +173,8 @@ def test_who_recognises_emotions_does_so_in_every_order():
     assert {m: found[m] for m in found if m.startswith("accuracy")} == dict.fromkeys(
         ("accuracy", "accuracy_worst_order", "accuracy_every_order", "accuracy_averaged"), 1
     )
-    assert found["flip_rate"] == found["any_flip"] == found["position_bias"] == 0 and found["fleiss_kappa"] == 1
+    assert found["flip_rate"] == found["any_flip"] == found["position_bias"] == 0
+    assert found["fleiss_kappa"] == 1
 
 
 def test_who_takes_the_first_label_has_recognised_nothing():
@@ -169,14 +184,16 @@ def test_who_takes_the_first_label_has_recognised_nothing():
     moved = [order for order in orders.values() if order[0] != 0]
     assert found["flip_rate"] == pytest.approx(len(moved) / (len(orders) - 1))
     assert found["any_flip"] == found["position_bias"] == 1
-    assert found["accuracy"] == 0.25 and found["accuracy_every_order"] == 0
+    assert found["accuracy"] == 0.25
+    assert found["accuracy_every_order"] == 0
     assert result.measures["fleiss_kappa"].value < 0
     assert values(emotions_scored(lambda gold, listed, facts: listed[-1]))["position_bias"] == -1
 
 
 def test_averaging_over_orders_mends_an_answer_that_one_order_spoils():
     found = values(emotions_scored(lambda gold, listed, facts: "joy" if facts["order"] == "rotation_1" else gold))
-    assert found["accuracy_averaged"] == found["accuracy"] == 1 and found["accuracy_worst_order"] == 0.25
+    assert found["accuracy_averaged"] == found["accuracy"] == 1
+    assert found["accuracy_worst_order"] == 0.25
     by_variation = emotions_scored(lambda gold, listed, facts: "joy" if facts["edit"] == "upper_case" else gold).items
     cells = by_variation.set_index(["name", "measure"])["value"]
     assert cells["edit=upper_case", "accuracy"] == cells["edit=upper_case", "consistent"] == 0.25
@@ -185,9 +202,11 @@ def test_averaging_over_orders_mends_an_answer_that_one_order_spoils():
 
 def test_label_orders_are_rotations_then_others():
     orders = label_orders(6, permutations=3, seed=1)
-    assert len(orders) == len(set(orders.values())) == 9 and orders["rotation_2"] == (2, 3, 4, 5, 0, 1)
+    assert len(orders) == len(set(orders.values())) == 9
+    assert orders["rotation_2"] == (2, 3, 4, 5, 0, 1)
     assert orders == label_orders(6, permutations=3, seed=1) != label_orders(6, permutations=3, seed=2)
-    assert len(label_orders(3)) == 6 and len(label_orders(2)) == 2
+    assert len(label_orders(3)) == 6
+    assert len(label_orders(2)) == 2
 
 
 def test_emotion_prompts_change_what_they_say_they_change():

@@ -87,7 +87,9 @@ def test_changes_by_hand(tmp_path):
     )
     changes = write_changes(blind, half, resamples=100).set_index("measure")
     negation, order = changes.loc["negation_direct"], changes.loc["order"]
-    assert negation["change"] == pytest.approx(4 / 7) and negation["n"] == 7 and negation["ci_low"] > 0
+    assert negation["change"] == pytest.approx(4 / 7)
+    assert negation["n"] == 7
+    assert negation["ci_low"] > 0
     assert order["change"] == order["ci_high"] == 0
 
 
@@ -97,7 +99,8 @@ def test_no_steering_changes_nothing(llama, tmp_path):
     before = run(llama, tmp_path, asked=asked, settings=plain)
     after = run(llama, tmp_path / "again", asked=asked, settings=plain)
     changes = write_changes(before.folder, after.folder, resamples=100)
-    assert (changes["change"] == 0).all() and (changes["n"] > 0).all()
+    assert (changes["change"] == 0).all()
+    assert (changes["n"] > 0).all()
 
 
 def test_a_steering_that_is_none_or_of_another_model_is_one_line(llama, tmp_path):

@@ -39,29 +39,35 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path):
     assert "(by emotion: anger 2 and fear 2)" in page
     assert "Macro-F1 on test texts changes by +0.500 [+0.400, +0.600] on mine (n = 20)." in page
     assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=", page)
-    assert 'class="missing">This' not in page and not re.search(r"\bnan\b", page, re.IGNORECASE)
+    assert 'class="missing">This' not in page
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
 
 
 def test_every_figure_says_its_n(tmp_path):
     page = page_of(make_run(tmp_path))
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
-    assert len(captions) == len(figures_of(page)) == 13 and all(re.search(r"n = \d+", c) for c in captions)
+    assert len(captions) == len(figures_of(page)) == 13
+    assert all(re.search(r"n = \d+", c) for c in captions)
 
 
 def test_all_traced_features_are_in_the_table_causal_ones_first(tmp_path):
     table = table_of(page_of(make_run(tmp_path, traced=40)), "effects")
     roles = [row[3] for row in table["rows"]]
-    assert len(roles) == 80 and roles[:4] == ["causal"] * 4 and roles.count("control") == 4
+    assert len(roles) == 80
+    assert roles[:4] == ["causal"] * 4
+    assert roles.count("control") == 4
     assert table["rows"][0][4] == [1.0, 0.01, 1.0]
 
 
 def test_cards_come_with_exact_effects_and_without_texts_if_asked(tmp_path):
     make_run(tmp_path, text="Nobody must read this")
     cards = cards_of(page_of(tmp_path))
-    assert [e[0] for e in cards[0]["effects"]] == ["anger", "fear"] and cards[0]["effects"][0][2] == 1.0
+    assert [e[0] for e in cards[0]["effects"]] == ["anger", "fear"]
+    assert cards[0]["effects"][0][2] == 1.0
     assert cards[0]["texts"][0]["tokens"][0] == "Nobody "
     page = page_of(tmp_path, text=False)
-    assert "Nobody" not in page and cards_of(page)[0]["texts"] == []
+    assert "Nobody" not in page
+    assert cards_of(page)[0]["texts"] == []
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path):
@@ -74,7 +80,8 @@ def test_a_run_that_stopped_early_shows_what_there_is(tmp_path, gone):
     whole = figures_of(page_of(make_run(tmp_path)))
     (tmp_path / f"{gone}.parquet").unlink()
     page = page_of(tmp_path)
-    assert figures_of(page) <= whole and len(figures_of(page)) >= 9
+    assert figures_of(page) <= whole
+    assert len(figures_of(page)) >= 9
     assert (gone == "predictions") or (f"{gone}.parquet" in page and "stopped early" in page)
     assert "How to reproduce" in page
 
@@ -85,7 +92,9 @@ def test_a_run_that_only_began_has_a_page(tmp_path):
         if file.name != "run.json":
             file.unlink()
     page = page_of(tmp_path)
-    assert figures_of(page) == set() and "signals.parquet" in page and "How to reproduce" in page
+    assert figures_of(page) == set()
+    assert "signals.parquet" in page
+    assert "How to reproduce" in page
 
 
 @pytest.mark.parametrize(
@@ -96,20 +105,25 @@ def test_columns_that_an_older_version_did_not_write_are_named(tmp_path, name, c
     pd.read_parquet(path).drop(columns=column).to_parquet(path)
     page = page_of(tmp_path)
     assert f"{name}.parquet (written by interp 0.1.0) has no column {column}" in page
-    assert figure not in figures_of(page) and "joint" in figures_of(page)
+    assert figure not in figures_of(page)
+    assert "joint" in figures_of(page)
 
 
 def test_a_run_with_one_layer_one_label_and_no_causal_feature(tmp_path):
     page = page_of(make_run(tmp_path, labels=("envy",), layers=1, causal=False))
-    assert "none was found to be causal" in page and "none was chosen. Nothing to steer." in page
+    assert "none was found to be causal" in page
+    assert "none was chosen. Nothing to steer." in page
     assert figures_of(page).isdisjoint({"concentration", "recalls", "dose"})
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
 
 
 def test_names_are_escaped(tmp_path):
     page = page_of(make_run(tmp_path, name="<script>alert(1)</script>", corpus="<!--<script></script><b>bold</b>"))
-    assert "<script>alert(1)" not in page and "&lt;script&gt;alert(1)" in page
-    assert "<!--<script>" not in page and "</script><b>" not in page and "<td><b>" not in page
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<!--<script>" not in page
+    assert "</script><b>" not in page
+    assert "<td><b>" not in page
 
 
 def test_a_large_run_stays_small(tmp_path):

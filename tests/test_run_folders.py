@@ -57,7 +57,8 @@ def test_f1_a_folder_is_written_by_one_process(tmp_path):
         code = "import sys, pathlib, interp.files.folder as f; f.claimed(pathlib.Path(sys.argv[1])).__enter__()"
         words = [sys.executable, "-c", code, str(tmp_path / "run")]
         other = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert other.returncode and f"process {os.getpid()} on" in other.stderr
+        assert other.returncode
+        assert f"process {os.getpid()} on" in other.stderr
     with claimed(tmp_path / "run"):
         pass
     assert (tmp_path / "run" / ".lock").read_bytes() == b""
@@ -118,7 +119,8 @@ def test_f3_what_a_stage_reads_is_checked(world, run):
     table = pd.read_parquet(run / "effects.parquet")
     table.head(len(table) // 4).to_parquet(run / "effects.parquet", index=False)
     outcome = start(world, run.parent, **{"steering.features": "3"})
-    assert outcome.mended == ["trace"] and "steer" in outcome.ran
+    assert outcome.mended == ["trace"]
+    assert "steer" in outcome.ran
     assert contents(run)["effects.parquet"] == whole["effects.parquet"]
 
 
@@ -141,7 +143,9 @@ def test_f3_a_stage_that_comes_out_otherwise_is_followed_by_what_reads_it(world,
 def test_f4_plot_names_the_damaged_file(run, name, monkeypatch, capfd):
     halved(run / name)
     code, said = told(["plot", str(run)], monkeypatch, capfd)
-    assert code == 2 and f"{name} is damaged" in said and "makes it again" in said
+    assert code == 2
+    assert f"{name} is damaged" in said
+    assert "makes it again" in said
 
 
 @pytest.mark.parametrize("name", ["why.parquet", "phases.json"])
@@ -185,7 +189,8 @@ def test_f4_compare_names_the_damaged_file(finished, run, name, tmp_path):
 def test_f4_a_damaged_steering_is_not_exported(run, name, monkeypatch, capfd):
     halved(run / name)
     code, said = told(["export", str(run), "--to", "hf"], monkeypatch, capfd)
-    assert code == 2 and f"{name} is damaged" in said
+    assert code == 2
+    assert f"{name} is damaged" in said
 
 
 def test_f4_a_killed_stage_whose_leavings_are_damaged_begins_anew(world, run):
@@ -205,16 +210,21 @@ def test_f4_a_killed_stage_whose_leavings_are_damaged_begins_anew(world, run):
 def test_f8_a_full_disk_is_an_os_error_whoever_noticed(tmp_path):
     with pytest.raises(OSError, match="No space left") as raised, writing(tmp_path / "x"):
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-    assert raised.value.errno == errno.ENOSPC and out_of_space(raised.value)
+    assert raised.value.errno == errno.ENOSPC
+    assert out_of_space(raised.value)
     assert not list(tmp_path.iterdir())
-    assert out_of_space(OSError(errno.EDQUOT, "quota")) and not out_of_space(ValueError("x"))
+    assert out_of_space(OSError(errno.EDQUOT, "quota"))
+    assert not out_of_space(ValueError("x"))
 
 
 def test_f9_an_internal_error_without_a_log_is_a_line(monkeypatch, capfd):
     monkeypatch.setattr(pipeline, "run", lambda *a, **k: 1 / 0)
     monkeypatch.setattr("interp.files.folder.writing", _refused)
     code, said = told(["run"], monkeypatch, capfd)
-    assert code == 1 and "ZeroDivisionError" in said and "no log" in said and len(said.splitlines()) == 1
+    assert code == 1
+    assert "ZeroDivisionError" in said
+    assert "no log" in said
+    assert len(said.splitlines()) == 1
 
 
 def _refused(path: Path):
@@ -233,14 +243,17 @@ def test_f10_and_f11_nothing_from_a_file_is_obeyed_by_the_terminal(capfd):
     screen.print(hostile)
     screen.print(table)
     shown = capfd.readouterr().out
-    assert not CONTROL.search(shown) and shown.count("[/red]") == 5 and shown.count("[bold]") == 5
+    assert not CONTROL.search(shown)
+    assert shown.count("[/red]") == 5
+    assert shown.count("[bold]") == 5
 
 
 def test_f10_a_model_path_with_markup_is_shown_as_it_is(monkeypatch, capfd, world, tmp_path):
     code, said = told(
         ["run", str(world / "small.yaml"), "--model", "[/red]x", "--out", str(tmp_path)], monkeypatch, capfd
     )
-    assert code == 2 and "[/red]x" in said
+    assert code == 2
+    assert "[/red]x" in said
 
 
 def test_f12_links_under_temporary_names_are_replaced_and_not_followed(tmp_path):
@@ -263,7 +276,8 @@ def test_f13_a_linked_folder_of_a_run_is_replaced(world, run, tmp_path):
     (run / "activations").rename(elsewhere)
     (run / "activations").symlink_to(elsewhere)
     assert start(world, run.parent).mended == ["capture"]
-    assert not (run / "activations").is_symlink() and len(list(elsewhere.iterdir())) == 4
+    assert not (run / "activations").is_symlink()
+    assert len(list(elsewhere.iterdir())) == 4
     assert contents(run) == whole
 
 
@@ -282,7 +296,8 @@ def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_pat
     monkeypatch.setattr("interp.run.session.load_model", lambda *a, **k: pytest.fail("loaded first"))
     words = ["run", str(world / "small.yaml"), "--out", str(tmp_path), "--corpora.discover.limit", "1"]
     code, said = told(words, monkeypatch, capfd)
-    assert code == 2 and "corpora.discover holds 1 texts" in said
+    assert code == 2
+    assert "corpora.discover holds 1 texts" in said
 
 
 def test_f14_one_text_to_fit_on_and_one_to_score_are_few_and_work(world, tmp_path):
@@ -293,14 +308,16 @@ def test_f14_one_text_to_fit_on_and_one_to_score_are_few_and_work(world, tmp_pat
 def test_f25_a_page_that_is_a_folder_is_refused_before_the_work(run, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("interp.run.inspecting.inspect", lambda *a: pytest.fail("worked first"))
     code, said = told(["inspect", str(run), "--text", "Rain.", "--out", str(tmp_path)], monkeypatch, capfd)
-    assert code == 2 and "is a folder" in said
+    assert code == 2
+    assert "is a folder" in said
 
 
 def test_f25_a_build_of_a_wrong_file_is_refused(tmp_path, monkeypatch, capfd):
     (tmp_path / "posts.csv").write_text("id,text\n,\n,\n")
     words = ["express", "build", str(tmp_path / "posts.csv"), "--out", str(tmp_path / "segments.csv")]
     code, said = told(words, monkeypatch, capfd)
-    assert code == 2 and "no post that can be used" in said
+    assert code == 2
+    assert "no post that can be used" in said
     assert [p.name for p in tmp_path.iterdir()] == ["posts.csv"]
 
 
@@ -315,7 +332,9 @@ def test_f26_known_words_are_listed_as_far_as_they_help():
 
 def test_a_run_says_what_it_wrote_and_from_where(run):
     record = read_record(run)
-    assert record["schema_version"] == 3 and record["threads"] >= 1 and Path(record["paths"]["model"]).is_dir()
+    assert record["schema_version"] == 3
+    assert record["threads"] >= 1
+    assert Path(record["paths"]["model"]).is_dir()
     assert record["stages"]["phases"]["outputs"]["phases.json"][0] == (run / "phases.json").stat().st_size
     as_recorded(run, [name for entry in record["stages"].values() for name in entry["outputs"]], record)
 
@@ -349,7 +368,8 @@ def test_rows_written_in_parts_are_a_safetensors_file(tmp_path, dtype):
     whole = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
     write_rows(tmp_path / "x.safetensors", "rows", iter(whole.split(4)), (10, 3), {"ids": "a\nb"})
     with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
-        assert torch.equal(file.get_tensor("rows"), whole) and file.metadata() == {"ids": "a\nb"}
+        assert torch.equal(file.get_tensor("rows"), whole)
+        assert file.metadata() == {"ids": "a\nb"}
     with pytest.raises(ValueError, match="for shape"):
         write_rows(tmp_path / "y.safetensors", "rows", iter(whole.split(4)), (11, 3), {})
     assert not (tmp_path / "y.safetensors").exists()

@@ -42,10 +42,13 @@ def card_of(model, sae, **options):
 
 def test_the_card_of_a_perfect_sae_is_perfect(any_model):
     for layer in card_of(any_model, identity_sae()).layers:
-        assert layer.plain.fvu < 1e-10 and layer.answer.fvu < 1e-10
+        assert layer.plain.fvu < 1e-10
+        assert layer.answer.fvu < 1e-10
         assert layer.plain.cosine == pytest.approx(1, abs=1e-6)
-        assert layer.loss.recovered == pytest.approx(1, abs=1e-4) and layer.loss.kl == pytest.approx(0, abs=1e-6)
-        assert layer.answers.same == 1 and layer.answers.kl == pytest.approx(0, abs=1e-6)
+        assert layer.loss.recovered == pytest.approx(1, abs=1e-4)
+        assert layer.loss.kl == pytest.approx(0, abs=1e-6)
+        assert layer.answers.same == 1
+        assert layer.answers.kl == pytest.approx(0, abs=1e-6)
         assert layer.answers.accuracy == layer.answers.accuracy_reconstructed
 
 
@@ -54,8 +57,10 @@ def test_an_sae_that_gives_nothing_recovers_nothing(llama):
     with torch.no_grad():
         sae.W_dec.zero_()
     for layer in card_of(llama, sae).layers:
-        assert layer.loss.recovered == pytest.approx(0, abs=1e-6) and layer.loss.kl > 0
-        assert layer.plain.cosine == 0 and layer.plain.fvu > 1
+        assert layer.loss.recovered == pytest.approx(0, abs=1e-6)
+        assert layer.loss.kl > 0
+        assert layer.plain.cosine == 0
+        assert layer.plain.fvu > 1
 
 
 def test_the_formulas(llama):
@@ -128,8 +133,10 @@ def test_answers_of_several_tokens_are_scored_whole(llama):
     examples = [replace(e, gold=labels[i % 3]) for i, e in enumerate(EXAMPLES)]
     stack = SaeStack({2: identity_sae()}, "s", "x")
     found = quality_card(llama, stack, examples=examples, labels=labels).layers[0]
-    assert found.answers.same == 1 and found.answers.kl == pytest.approx(0, abs=1e-6)
-    assert found.plain is None and found.loss is None
+    assert found.answers.same == 1
+    assert found.answers.kl == pytest.approx(0, abs=1e-6)
+    assert found.plain is None
+    assert found.loss is None
 
 
 def test_sinks_are_counted_and_not_measured(tokenizer):
@@ -140,7 +147,8 @@ def test_sinks_are_counted_and_not_measured(tokenizer):
     with torch.no_grad():
         model.hf.get_input_embeddings().weight[word] *= 1000
     found = card_of(model, identity_sae()).layers[0]
-    assert found.plain.long >= 1 and found.plain.fvu < 1e-9
+    assert found.plain.long >= 1
+    assert found.plain.fvu < 1e-9
 
 
 def test_a_card_needs_text(llama):
@@ -153,12 +161,15 @@ def test_files_of_a_card(llama, tmp_path):
     write_card(card, tmp_path, {"plain text": "five sentences", "prompts": "five"}, ["A note."])
     stored = json.loads((tmp_path / "card.json").read_text())
     assert stored == json.loads(json.dumps(as_json(card, {"plain text": "five sentences", "prompts": "five"})))
-    assert [layer["layer"] for layer in stored["layers"]] == [0, 3] and "FVU" in stored["definitions"]
+    assert [layer["layer"] for layer in stored["layers"]] == [0, 3]
+    assert "FVU" in stored["definitions"]
     text = (tmp_path / "card.md").read_text()
     assert text == as_markdown(card, {"plain text": "five sentences", "prompts": "five"}, ["A note."])
     table = quality_table(stored["layers"])
-    assert len(table.rows) == len(card.layers) and all(len(row) == len(table.columns) for row in table.rows)
-    assert f"{card.layers[0].plain.fvu:.3f}" in text and text.count("\n| ") == len(card.layers) + 2
+    assert len(table.rows) == len(card.layers)
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert f"{card.layers[0].plain.fvu:.3f}" in text
+    assert text.count("\n| ") == len(card.layers) + 2
 
 
 # ---------------------------------------------------------------------------------- the commands
@@ -186,13 +197,20 @@ def trained(tmp_path_factory):
 def test_the_command_leaves_saes_a_card_and_a_page(trained):
     out = trained / "out"
     card = json.loads((out / "card.json").read_text())
-    assert card["layers"][0]["plain"]["l0"] <= 8 and card["saes"] == "out" and str(trained) not in json.dumps(card)
+    assert card["layers"][0]["plain"]["l0"] <= 8
+    assert card["saes"] == "out"
+    assert str(trained) not in json.dumps(card)
     assert "12 of vignettes/test" in card["data"]["prompts"]
     page = (out / "learning.html").read_text()
-    assert "Learning curves" in page and "unexplained variance" in page and "loss recovered" in page
+    assert "Learning curves" in page
+    assert "unexplained variance" in page
+    assert "loss recovered" in page
     cfg = json.loads((out / "layer_02" / "cfg.json").read_text())
-    assert cfg["metadata"]["model_name"] == "tiny" and cfg["metadata"]["dataset_path"] == "plain.txt, vignettes/fit"
-    assert cfg["normalize_activations"] == "none" and cfg["k"] == 8 and cfg["dtype"] == "float16"
+    assert cfg["metadata"]["model_name"] == "tiny"
+    assert cfg["metadata"]["dataset_path"] == "plain.txt, vignettes/fit"
+    assert cfg["normalize_activations"] == "none"
+    assert cfg["k"] == 8
+    assert cfg["dtype"] == "float16"
 
 
 def test_checking_makes_the_same_card_for_anybodys_saes(trained, capsys, tmp_path):
@@ -204,11 +222,13 @@ def test_checking_makes_the_same_card_for_anybodys_saes(trained, capsys, tmp_pat
     found = json.loads(capsys.readouterr().out)
     assert found == json.loads((tmp_path / "card.json").read_text())
     own = json.loads((trained / "out" / "card.json").read_text())["layers"][0]
-    assert found["layers"][0]["answers"] == own["answers"] and found["layers"][0]["answer"] == own["answer"]
+    assert found["layers"][0]["answers"] == own["answers"]
+    assert found["layers"][0]["answer"] == own["answer"]
     with pytest.raises(SystemExit):
         app(["check", "tiny", "--model", "tiny", "--tokens", "200", "--limit", "12", "--layers", "7", "--json"])
     shipped = json.loads(capsys.readouterr().out)["layers"]
-    assert [s["layer"] for s in shipped] == [7] and shipped[0]["loss"]["recovered"] > 0.9
+    assert [s["layer"] for s in shipped] == [7]
+    assert shipped[0]["loss"]["recovered"] > 0.9
 
 
 @pytest.mark.parametrize(

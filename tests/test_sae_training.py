@@ -82,8 +82,10 @@ def test_every_architecture_is_trained_and_loaded_back(config, llama, architectu
     assert stack.layers == [1, 3] == list(found.layers)
     theirs = SAE.load_from_disk(found.folder / "layer_03")
     metadata = theirs.cfg.metadata
-    assert metadata.hook_name == "blocks.3.hook_resid_post" and metadata.prepend_bos is True
-    assert metadata.model_identity == llama.identity and metadata.context_size == 32
+    assert metadata.hook_name == "blocks.3.hook_resid_post"
+    assert metadata.prepend_bos is True
+    assert metadata.model_identity == llama.identity
+    assert metadata.context_size == 32
     assert theirs.cfg.architecture() == {"batchtopk": "jumprelu", "matryoshka": "jumprelu"}.get(
         architecture, architecture
     )
@@ -92,7 +94,8 @@ def test_every_architecture_is_trained_and_loaded_back(config, llama, architectu
     x = torch.randn(9, 32, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(stack.reconstruct(3, x), theirs.float().decode(theirs.encode(x)), rtol=1e-3, atol=1e-3)
     log = (found.folder / "log" / "layer_03.csv").read_text().splitlines()
-    assert not (found.folder / "work").exists() and log[0].startswith("step,positions,loss,mse,fvu,l0,dead,lr")
+    assert not (found.folder / "work").exists()
+    assert log[0].startswith("step,positions,loss,mse,fvu,l0,dead,lr")
 
 
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu", "gated", "standard"])
@@ -155,12 +158,14 @@ def test_a_training_that_was_killed_ends_with_the_same_bytes(config, llama, tmp_
             train_saes(config, model=llama, card=False, progress=kill_at(*kill))
         assert not (tmp_path / "out" / "layer_01").exists()
     again = train_saes(config, model=llama, card=False)
-    assert weights(again.folder) == weights(whole.folder) and len(weights(again.folder)) == 2
+    assert weights(again.folder) == weights(whole.folder)
+    assert len(weights(again.folder)) == 2
     logs = [
         [line.rsplit(",", 1)[0] for line in (f.folder / "log/layer_01.csv").read_text().splitlines()]
         for f in (again, whole)
     ]
-    assert logs[0] == logs[1] and len(logs[0]) > 1
+    assert logs[0] == logs[1]
+    assert len(logs[0]) > 1
 
 
 def test_another_seed_gives_other_weights(config, llama, tmp_path):
@@ -211,7 +216,8 @@ def test_bfloat16_holds_what_half_precision_cannot(tmp_path):
     assert rows.abs().max() > 65_504
     assert buffer.write(0, {0: rows}) == 128
     read = torch.cat(list(buffer.batches(0, 32, seed=3)))
-    assert torch.isfinite(read).all() and len(read) == 128
+    assert torch.isfinite(read).all()
+    assert len(read) == 128
     expected = rows.to(torch.bfloat16).float()
     assert sorted(map(tuple, read.tolist())) == sorted(map(tuple, expected.tolist()))
     with pytest.raises(ValueError, match="float16"):
@@ -226,7 +232,8 @@ def test_a_buffer_gives_every_row_once_in_an_order_of_the_seed(tmp_path):
             300, 1000 - start
         )
     first, again, other = (torch.cat(list(buffer.batches(2, 100, seed=s))) for s in (1, 1, 2))
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
     assert sorted((-first[:, 0]).tolist()) == rows[:, 0].tolist()
     assert (first[1:, 0] - first[:-1, 0] != -4).float().mean() > 0.9  # neighbours are parted
 
@@ -306,7 +313,8 @@ def test_documents_are_read_as_they_are_needed(tmp_path):
         assert [d.strip() for d in documents(path) if d.strip()] == ["one\n\ntwo", "three"]
     long = "word " * 9000
     parts = list(sections([long, "short"]))
-    assert [len(p) <= 20_000 for p in parts] == [True] * 4 and " ".join(parts[:3]).split() == long.split()
+    assert [len(p) <= 20_000 for p in parts] == [True] * 4
+    assert " ".join(parts[:3]).split() == long.split()
 
 
 def test_held_out_text_is_never_trained_on(config, llama):
@@ -318,7 +326,8 @@ def test_held_out_text_is_never_trained_on(config, llama):
     plain, prompts = sources(config, llama, texts)
     drawn = [plain.draw() for _ in range(300)]
     assert plain.round >= 1  # everything was seen
-    assert held and not {tuple(p.ids) for p in held} & {tuple(p.ids) for p in drawn}
+    assert held
+    assert not {tuple(p.ids) for p in held} & {tuple(p.ids) for p in drawn}
     framed = {tuple(e.ids) for e in llama.encode([f"Text: {t}\nEmotion:" for t in texts])}
     assert not framed & {tuple(prompts.draw().ids) for _ in range(200)}
 
@@ -379,8 +388,10 @@ def test_flags_are_fields(tmp_path, text):
     path = yaml_of(tmp_path, text)
     flags = {"lr": "3e-4", "text.plain.0.path": "a: b #c", "text.plain.1.path": "2024", "layers": "[1, 2]", "k": "8"}
     found = load_training_config(path, flags)
-    assert found.lr == 3e-4 and [p.path for p in found.text.plain] == ["a: b #c", "2024"]
-    assert found.layers == [1, 2] and found.k == 8
+    assert found.lr == 3e-4
+    assert [p.path for p in found.text.plain] == ["a: b #c", "2024"]
+    assert found.layers == [1, 2]
+    assert found.k == 8
     for key, words in (
         ("kk", "Unknown option --kk"),
         ("text.plain.7.path", "no place in a list"),

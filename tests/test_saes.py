@@ -51,12 +51,14 @@ def test_the_nearest_l0_is_taken_and_said():
         chosen = choose_saes("gemma-scope-2b-pt-res", width="16k", l0=60, layers=[3, 4])
     ids = [i for i in _ids("gemma-scope-2b-pt-res") if i.startswith("layer_3/width_16k/")]
     gaps = {i: abs(int(i.rsplit("_", 1)[1]) - 60) for i in ids}
-    assert chosen[3].sae_id == min(gaps, key=gaps.get) and chosen[3].width == 16384
+    assert chosen[3].sae_id == min(gaps, key=gaps.get)
+    assert chosen[3].width == 16384
 
 
 def test_words_for_l0():
     chosen = choose_saes("gemma-scope-2-1b-it-res-all", width="16k", l0="small")
-    assert chosen[5].sae_id == "layer_5_width_16k_l0_small" and len(chosen) == 26
+    assert chosen[5].sae_id == "layer_5_width_16k_l0_small"
+    assert len(chosen) == 26
     with pytest.raises(UserError, match=r"no SAE with l0 'tiny' at layer 0; there: big, small\."):
         choose_saes("gemma-scope-2-1b-it-res-all", width="16k", l0="tiny")
 
@@ -74,13 +76,16 @@ def test_words_for_l0():
 )
 def test_forms_of_ids(release, layers, example):
     chosen = choose_saes(release)
-    assert list(chosen) == list(layers) and chosen[example[0]].sae_id == example[1]
+    assert list(chosen) == list(layers)
+    assert chosen[example[0]].sae_id == example[1]
 
 
 def test_an_sae_before_a_block_reads_the_layer_below():
     chosen = choose_saes("gpt2-small-res-jb")
-    assert chosen[2].before_block and chosen[2].layer == 2  # block 3's input
-    assert not chosen[11].before_block and chosen[11].sae_id == "blocks.11.hook_resid_post"
+    assert chosen[2].before_block
+    assert chosen[2].layer == 2
+    assert not chosen[11].before_block
+    assert chosen[11].sae_id == "blocks.11.hook_resid_post"
 
 
 @pytest.mark.parametrize(
@@ -99,11 +104,13 @@ def test_an_sae_before_a_block_reads_the_layer_below():
 def test_refusals_of_the_registry(ask, words):
     with pytest.raises(UserError) as caught:
         choose_saes(**ask)
-    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_widths_are_powers_of_two():
-    assert parse_width("80k") == 80 * 1024 and parse_width("64k") == 2**16
+    assert parse_width("80k") == 80 * 1024
+    assert parse_width("64k") == 2**16
     assert [parse_width(w) for w in ("4k", "16k", "65k", "131k", "262k", "1m", 24576, "24576")] == [
         2**12, 2**14, 2**16, 2**17, 2**18, 2**20, 24576, 24576,
     ]  # fmt: skip
@@ -112,7 +119,10 @@ def test_widths_are_powers_of_two():
 def test_the_catalogue_has_the_field_models():
     entries = {e.release: e for e in catalogue()}
     scope = entries["gemma-scope-2b-pt-res-canonical"]
-    assert scope.model == "google/gemma-2-2b" and scope.layers == "0-25" and scope.gated and not scope.cached
+    assert scope.model == "google/gemma-2-2b"
+    assert scope.layers == "0-25"
+    assert scope.gated
+    assert not scope.cached
     assert scope.sae_bytes == 2 * 16384 * 2304 * 4
     assert {"llama_scope_lxr_8x", "gpt2-small-res-jb", "qwen-scope-3-8b-base-w64k-l50"} <= set(entries)
     assert not any("transcoder" in r or "_lxm_" in r or "-mlp-" in r for r in residual_releases())
@@ -279,7 +289,8 @@ def test_at_most_a_set_number_is_resident():
     for layer in (0, 1, 0, 2, 1):
         stack.encode(layer, x)
         alive.append(len(stack._loaded))
-    assert loads == [0, 1, 2, 1] and max(alive) == 2
+    assert loads == [0, 1, 2, 1]
+    assert max(alive) == 2
 
 
 @pytest.mark.parametrize("options", [{}, {"normalize_activations": "layer_norm"}], ids=["plain", "layer_norm"])
@@ -295,7 +306,8 @@ def test_a_restricted_stack_gives_the_same_numbers(llama, kind, options):
         expected = stack.encode(layer, x)[:, index]
         torch.testing.assert_close(few.encode_features(layer, x, index), expected, atol=1e-6, rtol=1e-6)
         assert torch.equal(few.directions(layer, index), stack.directions(layer, index))
-    assert few.layers == [0, 2] and few.d_sae(0) == 64
+    assert few.layers == [0, 2]
+    assert few.d_sae(0) == 64
     if kind != "topk":
         assert few[0].W_enc.shape == (32, 3)
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
@@ -508,7 +520,8 @@ def test_a_damaged_sae_is_one_line(tmp_path, llama, kind):
     damage(tmp_path / "layer_01" / name)
     with pytest.raises(UserError, match=words) as caught:
         load_saes(str(tmp_path), llama, force=True)
-    assert "\n" not in str(caught.value) and "layer_01" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "layer_01" in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", [_cut, lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"PK\x03\x04 no")])

@@ -40,7 +40,8 @@ def test_evidence_is_a_read_out_and_the_joint_effect_a_joint_ablation(llama, sta
 def test_a_sample_has_of_every_emotion_the_same_share():
     gold = np.repeat([0, 1, 2], [300, 60, 6])
     chosen = stratified_sample(gold, 61, seed=0)
-    assert len(chosen) == 61 and (np.diff(chosen) > 0).all()
+    assert len(chosen) == 61
+    assert (np.diff(chosen) > 0).all()
     assert np.bincount(gold[chosen]).tolist() == [50, 10, 1]
     assert stratified_sample(gold, 400, seed=0).tolist() == list(range(366))
 

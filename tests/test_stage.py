@@ -97,4 +97,6 @@ def test_every_file_of_the_schema_is_declared_by_the_stage_that_makes_it():
 def test_costs_are_declared_where_they_arise():
     work = Workload(Config(), Speeds(1.0, 1.0, 1.0), 2, 10, 10, 10)
     found = costs(STAGES, work)
-    assert found["capture"] == 30 and found["features"] == 120 and {"trace", "steer", "evaluate"} <= {*found}
+    assert found["capture"] == 30
+    assert found["features"] == 120
+    assert {"trace", "steer", "evaluate"} <= {*found}

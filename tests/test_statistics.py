@@ -30,7 +30,8 @@ def test_a_mean_moves_and_stretches_with_its_values(groups, seed, shift, scale):
     bootstrap = Bootstrap(groups, 40, seed)
     plain, moved = bootstrap.mean(values), bootstrap.mean(scale * values + shift)
     assert np.allclose(np.array(moved[:3]), scale * np.array(plain[:3]) + shift, atol=1e-4)
-    assert plain.ci_low <= plain.ci_high and plain.n == len(groups)
+    assert plain.ci_low <= plain.ci_high
+    assert plain.n == len(groups)
 
 
 @given(GROUPS, SEEDS)
@@ -73,7 +74,8 @@ def test_a_change_is_narrower_than_two_intervals():
     change = bootstrap.mean(after - before)
     apart = [bootstrap.mean(values) for values in (before, after)]
     assert change.ci_high - change.ci_low < 0.5 * min(e.ci_high - e.ci_low for e in apart)
-    assert change.ci_low > 0 and len(bootstrap.weights) == RESAMPLES
+    assert change.ci_low > 0
+    assert len(bootstrap.weights) == RESAMPLES
 
 
 def test_resamples_that_do_not_define_a_statistic_are_left_out():
@@ -83,14 +85,17 @@ def test_resamples_that_do_not_define_a_statistic_are_left_out():
     assert bootstrap.ratio(some * 3, some) == Estimate(3, 3, 3, 6)
     assert np.isnan(bootstrap.ratio(some, 0 * some)[:3]).all()
     value, low, high = bootstrap.ratios(np.stack([some * 3, some], 1), np.stack([some, 0 * some], 1))
-    assert (value[0], low[0], high[0]) == (3, 3, 3) and np.isnan([value[1], low[1], high[1]]).all()
+    assert (value[0], low[0], high[0]) == (3, 3, 3)
+    assert np.isnan([value[1], low[1], high[1]]).all()
 
 
 def test_no_resamples_give_no_interval():
     bootstrap = Bootstrap(list("abc"), 0)
-    assert bootstrap.mean(np.arange(3.0)).value == 1 and np.isnan(bootstrap.mean(np.arange(3.0)).ci_low)
+    assert bootstrap.mean(np.arange(3.0)).value == 1
+    assert np.isnan(bootstrap.mean(np.arange(3.0)).ci_low)
     value, low, high = bootstrap.ratios(np.ones((3, 2)), np.ones((3, 2)))
-    assert (value == 1).all() and np.isnan([low, high]).all()
+    assert (value == 1).all()
+    assert np.isnan([low, high]).all()
 
 
 def test_names_play_no_part_in_numbered_groups():

@@ -67,7 +67,9 @@ def test_save_and_load(tmp_path, llama, stack):
     )
     made.save(tmp_path)
     back = Steering.load(tmp_path)
-    assert back.method == "targeted" and back.provenance == made.provenance and back.layers == [0, 1, 2]
+    assert back.method == "targeted"
+    assert back.provenance == made.provenance
+    assert back.layers == [0, 1, 2]
     captured = capture(llama, PROMPTS, answers=LABELS, keep_cache=True)
     one, other = (answers_under(llama, captured, s.edits(stack)) for s in (made, back))
     assert torch.equal(one, other)
@@ -92,12 +94,14 @@ def test_strengths_multiply(multipliers, first, second):
 def test_what_gained_features_are_causal_for_survives(tmp_path):
     known = [SteeredFeature(1, 8, "joy", 0.25), SteeredFeature(2, 3, "fear", 1.5)]
     Steering("targeted", some_gains(2.5), causal=known).save(tmp_path)
-    assert Steering.load(tmp_path).causal == known and Steering.load(tmp_path).scaled(0.5).causal == known
+    assert Steering.load(tmp_path).causal == known
+    assert Steering.load(tmp_path).scaled(0.5).causal == known
     facts = json.loads((tmp_path / "steering.json").read_text())
     assert facts.pop("causal")[0] == {"layer": 1, "feature": 8, "emotion": "joy", "effect": 0.25}
     (tmp_path / "steering.json").write_text(json.dumps(facts))  # as versions wrote it that did not keep them
     back = Steering.load(tmp_path)
-    assert back.causal == [] and torch.equal(back.gains[1].gains, some_gains(2.5)[1].gains)
+    assert back.causal == []
+    assert torch.equal(back.gains[1].gains, some_gains(2.5)[1].gains)
 
 
 def test_a_fit_and_what_comes_of_it_are_one_formula(llama, stack):
@@ -112,7 +116,8 @@ def test_a_fit_and_what_comes_of_it_are_one_formula(llama, stack):
         logits["examples"], logits["anchors"] = examples, anchors
 
     steering = fit(data, Plan("gated", "x", features, [1, 2], gated=True, pull=0.0), steps=10, note=note)
-    assert steering.gates.keys() == steering.vectors.keys() == {1, 2} and steering.gains.keys() == {1}
+    assert steering.gates.keys() == steering.vectors.keys() == {1, 2}
+    assert steering.gains.keys() == {1}
     assert steering.causal == features
     for name, texts in (("examples", captured), ("anchors", others)):
         again = answers_under(llama, texts, steering.edits(stack))
@@ -158,17 +163,20 @@ def test_fitting_lowers_the_loss_and_gains_stay_near_one_under_a_strong_pull(lla
 
     free, held = gains(0.0, note), gains(100.0)
     assert losses[-1] < losses[0]
-    assert (held.log().abs().max() < free.log().abs().max()) and held.log().abs().max() < 0.2
+    assert held.log().abs().max() < free.log().abs().max()
+    assert held.log().abs().max() < 0.2
 
 
 def test_fluency_of_no_steering_is_one_and_of_a_wild_one_is_not(llama, stack):
     documents = ["The dog ran down the street in the rain.", "A letter came in the morning. " * 3]
     bootstrap = Bootstrap(range(2), 100, 0)
     plain = fluency(llama, documents, lambda: Steering("none").applied(llama, stack), bootstrap)
-    assert plain.perplexity_ratio.value == pytest.approx(1, abs=1e-6) and plain.kl.value == pytest.approx(0, abs=1e-6)
+    assert plain.perplexity_ratio.value == pytest.approx(1, abs=1e-6)
+    assert plain.kl.value == pytest.approx(0, abs=1e-6)
     wild = Steering("test", vectors={1: torch.randn(32) * 20})
     steered = fluency(llama, documents, lambda: wild.applied(llama, stack), bootstrap)
-    assert steered.kl.value > 0.05 and steered.perplexity == pytest.approx(plain.perplexity)
+    assert steered.kl.value > 0.05
+    assert steered.perplexity == pytest.approx(plain.perplexity)
 
 
 def test_an_sae_of_another_width_is_refused(llama):

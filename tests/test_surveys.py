@@ -59,8 +59,10 @@ def test_a_damaged_line_is_named(tmp_path, line):
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 20), st.integers(0, 3))
 def test_draws_keep_order_take_whole_keys_and_nest(items, limit, seed):
     few, more = (drawn(items, n, seed, str) for n in (limit, limit + 1))
-    assert few == [item for item in items if item in few] and len(set(few)) == min(limit, len(set(items)))
-    assert set(few) <= set(more) and drawn(items, None, seed, str) == items
+    assert few == [item for item in items if item in few]
+    assert len(set(few)) == min(limit, len(set(items)))
+    assert set(few) <= set(more)
+    assert drawn(items, None, seed, str) == items
     with pytest.raises(UserError, match="--limit must be at least 1"):
         drawn(items, 0, seed, str)
 
@@ -95,7 +97,8 @@ def test_every_option_is_a_flag_with_its_default_and_its_help(app, kind):
 def test_what_does_not_fit_is_one_line(options, message):
     with pytest.raises(UserError) as refused:
         SurveyOptions("tiny", **options)
-    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 # ------------------------------------------------------------------------------------ news and problems

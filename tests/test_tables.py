@@ -55,7 +55,8 @@ def test_a_table_is_written_in_the_order_and_types_of_its_schema_with_meanings(j
 def test_a_table_that_is_not_as_its_schema_says_is_our_mistake_and_is_not_written(joint, tmp_path, change, said):
     with pytest.raises(tables.SchemaError, match=re.escape(said)) as raised:
         tables.write(tmp_path / "joint.parquet", change(joint))
-    assert not isinstance(raised.value, UserError) and not list(tmp_path.iterdir())
+    assert not isinstance(raised.value, UserError)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,8 @@ def test_arrays_keys_and_files_that_no_schema_knows_are_refused(tmp_path, name, 
 def test_a_table_without_a_row_has_its_columns_and_types(tmp_path, name):
     tables.write(tmp_path / name, pd.DataFrame())
     back, columns = tables.read(tmp_path / name), tables.FILES[name].columns
-    assert list(back) == [c.name for c in columns if c.name.islower()] and not len(back)
+    assert list(back) == [c.name for c in columns if c.name.islower()]
+    assert not len(back)
     assert all(
         back[c.name].dtype.kind == "f" for c in tables.FILES[name].columns if c.kind == "float" and c.name in back
     )
@@ -88,8 +90,10 @@ def test_values_may_be_missing_only_where_the_schema_says_so(tmp_path):
     lines = [{"layer": 0, "nearest": None, "stable": None, "lexical": x, "p_nearest": None} for x in (None, True)]
     store(tmp_path, "selectivity", lines)
     back = tables.read(tmp_path / "selectivity.parquet")
-    assert back["lexical"].tolist() == [None, True] and back["nearest"].isna().all()
-    assert back["p_nearest"].dtype == float and back["p_nearest"].isna().all()
+    assert back["lexical"].tolist() == [None, True]
+    assert back["nearest"].isna().all()
+    assert back["p_nearest"].dtype == float
+    assert back["p_nearest"].isna().all()
 
 
 # ------------------------------------------------------------------------------------------- the data
@@ -104,7 +108,9 @@ def test_every_stage_writes_the_files_of_the_schema_and_no_others():
 def test_names_are_unique_kinds_are_known_and_meanings_are_there():
     for file in tables.FILES.values():
         names = [c.name for c in file.columns]
-        assert len(names) == len(set(names)) and file.holds and file.needed
+        assert len(names) == len(set(names))
+        assert file.holds
+        assert file.needed
         assert bool(file.rows) == (file.name.endswith(".parquet") or file.name == "cards.json"), file.name
         for column in file.columns:
             assert column.kind in tables.OF_JSON.values() and column.meaning, (file.name, column)
@@ -127,7 +133,8 @@ def test_a_file_is_known_by_its_path(path, name):
 def test_the_page_about_run_folders_has_every_file_and_column():
     root = Path(__file__).parents[1] / "docs"
     spec = importlib.util.spec_from_file_location("hooks", root / "hooks.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     hooks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(hooks)
     source = "howto/run-folder.md"
@@ -167,10 +174,13 @@ def test_a_run_of_the_last_layout_says_the_same_and_what_it_lacks(earlier, tmp_p
     with pytest.warns(InterpWarning, match=r"layout 2 .*, now 3: split in effects.parquet is read as role, and its"):
         run = RunFiles(earlier)
         pd.testing.assert_frame_equal(run.causal_features("fear"), present.causal_features("fear"))
-    assert run.causal_for() == present.causal_for() and len(run.causal_for()) == 2
-    assert not run.lacking and "split" not in run.table("effects")
+    assert run.causal_for() == present.causal_for()
+    assert len(run.causal_for()) == 2
+    assert not run.lacking
+    assert "split" not in run.table("effects")
     page = write_report(earlier).read_text(encoding="utf-8")
-    assert "layout 2 of the run folder, now 3" in page and "ladder" in page
+    assert "layout 2 of the run folder, now 3" in page
+    assert "ladder" in page
     assert "of the run folder, now" not in write_report(present.folder).read_text(encoding="utf-8")
 
 
@@ -180,7 +190,8 @@ def test_runs_of_both_layouts_are_compared_and_measured(earlier, tmp_path):
     effects = pd.read_parquet(other / "effects.parquet").rename(columns={"split": "role"})
     effects.to_parquet(other / "effects.parquet", index=False)
     tidy, page = compare([earlier, other], tmp_path / "out")
-    assert set(tidy["run"]) == {"earlier", "other"} and "causal beside" in page.read_text(encoding="utf-8")
+    assert set(tidy["run"]) == {"earlier", "other"}
+    assert "causal beside" in page.read_text(encoding="utf-8")
     shutil.rmtree(other / "features", ignore_errors=True)
     first, second = measure([earlier, other])
     assert [e.n_causal for e in first.emotions] == [e.n_causal for e in second.emotions] == [2, 2]
@@ -189,5 +200,6 @@ def test_runs_of_both_layouts_are_compared_and_measured(earlier, tmp_path):
 def test_before_tracing_no_feature_is_causal(tmp_path):
     run = make_run(tmp_path)
     (run / "effects.parquet").unlink()
-    assert not len(RunFiles(run).causal_features()) and RunFiles(run).causal_for() == {}
+    assert not len(RunFiles(run).causal_features())
+    assert RunFiles(run).causal_for() == {}
     assert RunFiles(run).missing == ["effects.parquet"]

@@ -37,7 +37,8 @@ def effects(n=40, emotion="fear"):
 
 def test_sets_are_the_strongest_first_and_of_discovery_alone():
     anger, fear, _ = causal_sets(effects().sample(frac=1, random_state=0), LABELS, seed=0)
-    assert len(anger) == 0 and anger.removals() == {}
+    assert len(anger) == 0
+    assert anger.removals() == {}
     assert fear.causal["feature"].tolist() == list(range(JOINT_SIZES[-1]))
     assert sorted(fear.controls["feature"]) == [100, 101, 102, 103, 104]
     assert fear.by_layer() == {k: [2 * k, 2 * k + 1] for k in range(16)}
@@ -62,9 +63,12 @@ def test_what_is_removed_is_lost_and_the_gainer_is_named():
     log_probs = [x[0, 1] - np.log(np.exp(x[0]).sum()) for x in (before, whole)]
     joint = found.joint.set_index(["k", "control"])
     assert joint.loc[(1, False), "effect"] == joint.loc[(4, True), "effect"] == 0
-    assert joint.loc[(4, False), "effect"] == pytest.approx(log_probs[0] - log_probs[1]) and set(joint["n"]) == {EACH}
+    assert joint.loc[(4, False), "effect"] == pytest.approx(log_probs[0] - log_probs[1])
+    assert set(joint["n"]) == {EACH}
     moved = found.overshadowing.set_index("answer")
-    assert moved["effect"].idxmax() == "joy" and moved.loc["joy", "moved"] == 1 and moved.loc["anger", "moved"] == 0
+    assert moved["effect"].idxmax() == "joy"
+    assert moved.loc["joy", "moved"] == 1
+    assert moved.loc["anger", "moved"] == 0
     assert moved["effect"].sum() == pytest.approx(0, abs=1e-6)  # probabilities
 
 
@@ -79,8 +83,10 @@ def test_features_put_into_other_texts():
     after = before + np.array([0, 2, 0])
     found = sufficiency(before, {Inserted(1, False): after, Inserted(1, True): before}, EXAMPLES)
     table = found.set_index(["target", "control"])
-    assert set(found["target"]) == {"anger", "joy", "neutral"} and set(found["emotion"]) == {"fear"}
-    assert table.loc[("neutral", False), "n"] == 8 and table.loc[("neutral", False), "follows"] == 1
+    assert set(found["target"]) == {"anger", "joy", "neutral"}
+    assert set(found["emotion"]) == {"fear"}
+    assert table.loc[("neutral", False), "n"] == 8
+    assert table.loc[("neutral", False), "follows"] == 1
     assert table.loc[("anger", False), "n_answered_otherwise"] == EACH // 2
     assert (found.loc[found["control"], ["effect", "follows"]] == 0).all(axis=None)
     assert table.loc[("joy", False), "effect"] == pytest.approx(2 + np.log((np.e + 2) / (np.e + np.exp(2) + 1)))
@@ -93,8 +99,10 @@ def test_features_that_fire_on_texts_of_others():
     active = {(0, 1): EXAMPLES.gold == 2, (0, 2): EXAMPLES.gold > 0}
     found = cofiring(sets, active, EXAMPLES).set_index(["features_of", "emotion"])
     assert found.loc[("fear", "fear"), "share"] == 0.5  # one of its two features
-    assert found.loc[("fear", "joy"), "share"] == 1 and found.loc[("fear", "joy"), "common"] == 1
-    assert found.loc[("fear", "joy"), "n_features"] == 1 and ("joy", "fear") not in found.index  # nothing but common
+    assert found.loc[("fear", "joy"), "share"] == 1
+    assert found.loc[("fear", "joy"), "common"] == 1
+    assert found.loc[("fear", "joy"), "n_features"] == 1
+    assert ("joy", "fear") not in found.index
     assert found.loc[("joy", "anger"), "share"] == 0
 
 
@@ -134,7 +142,8 @@ def test_an_emotion_is_described_by_what_the_tables_say():
     assert (fear["taken_for"], fear["taken_for_share"]) == ("anger", 0.5)
     assert (fear["n_causal"], fear["removed_together"], fear["controls_removed_together"]) == (4, 2.0, 0.1)
     assert (fear["overshadowed_by"], fear["probability_gained"], fear["answers_moved"]) == ("anger", 0.7, 0.8)
-    assert fear["follows_in_others"] == pytest.approx((5 + 3) / 40) and fear["follows_in_neutral"] == 0
+    assert fear["follows_in_others"] == pytest.approx((5 + 3) / 40)
+    assert fear["follows_in_neutral"] == 0
     assert np.isnan(fear["follows_in_others_control"])
     assert (fear["fires_with"], fear["fires_with_share"], fear["common_causes"]) == ("joy", 0.4, 2)
     assert (fear["n_selective"], fear["lexical"], fear["rather_of_another"]) == (2, 1.0, 0.5)
@@ -145,4 +154,5 @@ def test_what_was_not_measured_is_missing():
     table = compared()
     assert table.loc["anger", ["n", "n_causal", "n_selective"]].tolist() == [0, 0, 0]
     assert table.loc["anger", ["recall", "removed_together", "lexical", "fires_with_share"]].isna().all()
-    assert table.loc["joy", "recall"] == 1 and pd.isna(table.loc["joy", "taken_for"])
+    assert table.loc["joy", "recall"] == 1
+    assert pd.isna(table.loc["joy", "taken_for"])

@@ -93,7 +93,8 @@ def rendered_ids(model: LanguageModel, *turns: tuple[str, str]) -> list[int]:
 
 def test_a_base_model_sees_the_words_alone(saved):
     model = load_model(str(saved))
-    assert not model.chat and model.frame is None
+    assert not model.chat
+    assert model.frame is None
     for prompt in PROMPTS:
         expected = model.tokenizer(str(prompt))["input_ids"]
         assert model.encode([prompt])[0].ids == model.encode([str(prompt)])[0].ids == expected == model.ids(prompt)
@@ -154,8 +155,10 @@ def test_a_long_text_in_a_chat_is_cut_and_nothing_else(folder):
     model = load_model(str(with_template(folder, TEMPLATES["with BOS"])), chat=True)
     (encoded,) = model.encode(build_prompts(["rain " * 700], LABELS))
     text = model.tokenizer.decode(encoded.ids)
-    assert encoded.cut > 0 and len(encoded.ids) <= model.context
-    assert text.startswith("<|endoftext|><user>Text:") and text.endswith("Emotion:\n<assistant>\n")
+    assert encoded.cut > 0
+    assert len(encoded.ids) <= model.context
+    assert text.startswith("<|endoftext|><user>Text:")
+    assert text.endswith("Emotion:\n<assistant>\n")
 
 
 # ------------------------------------------------------------------------------------ templates that misbehave
@@ -203,14 +206,16 @@ def test_a_template_that_opens_a_thought_gets_it_closed(folder):
     with pytest.warns(InterpWarning, match=r"opens <think>; it is closed at once \(</think>\)"):
         model = load_model(str(with_template(folder, TEMPLATES["thinks"])), chat=True)
     shown = str(model.framed(PROMPTS[0]))
-    assert shown.endswith("<assistant>\n<think>\n\n</think>\n\n") and shown.count("<think>") == 1
+    assert shown.endswith("<assistant>\n<think>\n\n</think>\n\n")
+    assert shown.count("<think>") == 1
     assert model.encode([PROMPTS[0]])[0].ids == model.tokenization.bare_ids(shown)
 
 
 def test_the_frame_has_the_date_and_stays_the_same_in_a_process(folder, monkeypatch):
     model = load_model(str(with_template(folder, TEMPLATES["says the date"])), chat=True)
     year = model.frame.split("\n")[0]
-    assert year.startswith("Today: 2") and model.frame.endswith("<user>[[words]]\n<assistant>\n")
+    assert year.startswith("Today: 2")
+    assert model.frame.endswith("<user>[[words]]\n<assistant>\n")
     monkeypatch.setattr(model.tokenizer, "chat_template", TEMPLATES["says the date"].replace("%Y", "1815"))
     assert str(model.framed(PROMPTS[0])).startswith(year)
     assert load_model(str(folder), chat=True).frame == model.frame
@@ -249,11 +254,13 @@ def test_what_a_tokenizer_puts_behind_every_text_is_cut_off(folder):
     plain = load_model(str(folder))
     change_tokenizer(folder, post_processor=json.loads(processor.__getstate__()))
     model = load_model(str(folder))
-    assert model.tokenizer("Rain.")["input_ids"][-2:] == [0, 1] and model.tokenization.appended == [0, 1]
+    assert model.tokenizer("Rain.")["input_ids"][-2:] == [0, 1]
+    assert model.tokenization.appended == [0, 1]
     for text in ["Rain.", "Rain.<|endoftext|>", ""]:
         assert model.ids(text) == plain.ids(text)
     found, expected = (capture(m, PROMPTS, answers=LABELS) for m in (model, plain))
-    assert torch.equal(found.answer_logits, expected.answer_logits) and found.n_tokens == expected.n_tokens
+    assert torch.equal(found.answer_logits, expected.answer_logits)
+    assert found.n_tokens == expected.n_tokens
 
 
 def sentencepiece(kind: str) -> tf.PreTrainedTokenizerFast:
@@ -423,7 +430,8 @@ def test_a_real_instruction_model_is_asked_as_transformers_asks_it(smollm2):
     assert model.chat
     for prompt in (*PROMPTS, "Is the sky blue?"):
         expected = rendered_ids(model, ("user", str(prompt)))
-        assert model.encode([prompt])[0].ids == expected and expected[0] == model.tokenizer.bos_token_id
+        assert model.encode([prompt])[0].ids == expected
+        assert expected[0] == model.tokenizer.bos_token_id
     segment, shot = (Segment(str(i), str(i), f"{SENTENCES[i]} I felt <mask>.", ("joy",)) for i in range(2))
     style = Style(chat=True)
     turns = [
@@ -436,7 +444,8 @@ def test_a_real_instruction_model_is_asked_as_transformers_asks_it(smollm2):
     ids = torch.tensor([rendered_ids(model, ("user", question))])
     written = model.hf.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :]
     reply = model.tokenizer.decode(written, skip_special_tokens=True)
-    assert chat(model, reply_tokens=12)([question]) == [reply] and reply
+    assert chat(model, reply_tokens=12)([question]) == [reply]
+    assert reply
     assert list(stream(model, question, Steering("none"), tokens=12))[-1] == reply
 
 
@@ -455,7 +464,8 @@ def test_a_real_models_labels_are_scored_behind_its_template(smollm2):
 def test_pieces_of_a_text_add_up_to_it(tokenizer, text):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     pieces = token_pieces(tokenizer, ids)
-    assert len(pieces) == len(ids) and "".join(pieces) == text
+    assert len(pieces) == len(ids)
+    assert "".join(pieces) == text
 
 
 def test_a_character_that_is_cut_in_two_does_not_swallow_the_rest(tokenizer):

@@ -111,7 +111,8 @@ def test_in_half_precision_the_engine_is_as_exact_as_the_whole_model(tokenizer, 
     truth = by_engine(exact)
     ours = (by_engine(half) - truth).abs()
     theirs = (torch.stack([by_hook(half, row) for row in range(20)]) - truth).abs()
-    assert 0 < ours.mean() < 1.5 * theirs.mean() and ours.max() < 2 * theirs.max()
+    assert 0 < ours.mean() < 1.5 * theirs.mean()
+    assert ours.max() < 2 * theirs.max()
 
 
 def test_a_wrapped_model_is_refused_with_the_way_out(tokenizer):

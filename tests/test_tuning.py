@@ -27,7 +27,8 @@ def test_updates_act_inside_alone_and_are_removed_without_a_trace(tokenizer, fam
     assert torch.equal(capture(model, ["The dog ran."], answers=LABELS).answer_logits, plain)
     tuning.remove()
     after = model.hf.state_dict()
-    assert after.keys() == before.keys() and all(torch.equal(after[k], v) for k, v in before.items())
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
     assert not any(p.requires_grad for p in model.hf.parameters())
 
 

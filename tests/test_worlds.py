@@ -48,7 +48,9 @@ def test_where_all_answers_are_wrong_nothing_is_traced_and_it_is_said(scarce):
     table.to_csv(scarce / "corpus.csv", index=False)
     outcome = pipeline.run(load_config(scarce / "config.yaml", {"tracing.examples": "correct", "name": "wrong"}))
     why = pd.read_parquet(outcome.folder / "why.parquet")
-    assert (why["recall"].fillna(0) == 0).all() and (why["n_traced"] == 0).all() and (why["n_causal"] == 0).all()
+    assert (why["recall"].fillna(0) == 0).all()
+    assert (why["n_traced"] == 0).all()
+    assert (why["n_causal"] == 0).all()
     assert "no causal feature was found" in outcome.report.read_text()
 
 
@@ -75,6 +77,7 @@ def test_a_run_with_few_saes_and_answers_scored_whole(tmp_path, tokenizer, world
     record = json.loads((outcome.folder / "run.json").read_text())
     assert record["model"]["answers_scored_by"] == "whole words"
     effects = pd.read_parquet(outcome.folder / "effects.parquet")
-    assert set(effects["layer"]) <= {1, 3} and effects["effect"].abs().max() > 0
+    assert set(effects["layer"]) <= {1, 3}
+    assert effects["effect"].abs().max() > 0
     assert set(pd.read_parquet(outcome.folder / "signals.parquet")["layer"]) == {1, 3}
     assert outcome.report.stat().st_size > 100_000
