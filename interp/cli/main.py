@@ -4,11 +4,11 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
@@ -21,12 +21,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 from interp import __version__
 from interp.cli.options import Count, Finite, Positive, Seed, folder_path, page_path
 from interp.errors import InterpWarning, UserError, nearest, printable, quoted
-from interp.reporting import Reporter, reporting, terminal_reporter
+from interp.reporting import Reporter, bars, reporting, silent, terminal_reporter
 from interp.resources import shipped
 from interp.run.config import Config, config_of, known_keys, load_config
 from interp.terminal import Screen
-
-T = TypeVar("T")
 
 app = cyclopts.App(
     name="interp",
@@ -505,7 +503,7 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
     quiet = quiet or json
     say = (lambda line: None) if quiet else (lambda line: errors.print(line, style="bold"))
     with reporting(Reporter()) if quiet else nullcontext():
-        outcome = pipeline.run(config, command=command, progress=_plain if quiet else _bars, say=say)
+        outcome = pipeline.run(config, command=command, progress=silent if quiet else bars, say=say)
     if not quiet:
         if outcome.skipped:
             errors.print(f"already done: {', '.join(outcome.skipped)}")
@@ -549,16 +547,6 @@ def _parse(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
             value = rest.pop(0)
         overrides[key] = value
     return path, overrides
-
-
-def _plain(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
-    return items
-
-
-def _bars(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
-    from tqdm import tqdm
-
-    return tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
 
 
 def _summary(config: Config, folder: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import batches
 from interp.engine.prefixes import next_tokens
+from interp.engine.suffix import ResidualEdit
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
 from interp.steering.positions import Positions
