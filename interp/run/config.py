@@ -159,6 +159,8 @@ class SteeringConfig:
     """`best` compares them all on the fit split; whatever does not beat no steering there is dropped."""
     features: Count = 30
     """At most this many causal features are steered, the strongest first."""
+    first_layer: Number | None = None
+    """Only features of this layer and above are steered; None: of all. Fitting costs what lies above the lowest one."""
     perplexity_budget: Annotated[Ratio, Field(ge=1)] = 1.05
     """Largest allowed perplexity ratio on plain text with steering on at every position."""
     harm_budget: Annotated[Ratio, Field(ge=0, le=1)] = 0.03
