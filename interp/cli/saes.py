@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
+from interp.cli.console import Arguments, Json, errors
 from interp.cli.options import Count, Limit, Seed
 from interp.errors import UserError
 from interp.reporting import bars, silent
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from interp.training.running import Event
 
 app = cyclopts.App(name="saes", help="Sparse autoencoders: trained for a model that has none, and measured.")
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-Arguments = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
 
 
 @app.command
