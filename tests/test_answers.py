@@ -4,7 +4,8 @@ import sys
 
 import pytest
 import torch
-from conftest import SENTENCES
+from tiny_models import PROMPTS
+from whole_words import WORDS, word_log_probs
 
 from interp import capture, load_model
 from interp.engine import (
@@ -22,38 +23,10 @@ from interp.models.answers import Answers
 from interp.run.checking import check
 from interp.run.config import Config
 
-WORDS = [" sad", " sadness", " sadly lost", " joy", " joyful streets", " a"]
-PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
-
 
 @pytest.fixture(scope="module")
 def tiny():
     return load_model("tiny")
-
-
-@torch.no_grad()
-def word_log_probs(model, prompt: str, edit=None, layer: int = 0, *, words=WORDS, normed=True) -> torch.Tensor:
-    """log softmax, over the words, of each whole word's log-probability, a full pass per word; edited at one layer.
-
-    `edit` sees the residuals of the prompt's tokens.
-    """
-    ids = model.encode([prompt])[0].ids
-    scores = []
-    for word in words:
-        own = model.tokenizer(word, add_special_tokens=False)["input_ids"]
-        whole = torch.tensor([ids + own])
-
-        def on_prompt(x):
-            x = x.clone()
-            x[:, : len(ids)] = edit(x[:, : len(ids)])
-            return x
-
-        with model.edited({} if edit is None else {layer: on_prompt}):
-            logits = model.hf(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0]
-        log_probs = logits.float().log_softmax(-1)[len(ids) - 1 : -1]
-        scores.append(log_probs.gather(1, torch.tensor(own)[:, None]).sum())
-    found = torch.stack(scores)
-    return found.log_softmax(-1) if normed else found
 
 
 def last_only(change):

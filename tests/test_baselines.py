@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SENTENCES
+from tiny_models import SENTENCES
 
 from interp import capture
 from interp.analysis.baselines import (

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.analysis.candidates import Candidate, activity, candidate_table, strongest
-from interp.analysis.effects import dense, exceeds_controls, is_causal, mean_effects, with_specificity
+from interp.analysis.candidates import Candidate, candidate_table
+from interp.analysis.effects import concentration, dense, exceeds_controls, is_causal, mean_effects, with_specificity
 from interp.analysis.labelled import LabelledExamples, seed_for
 from interp.analysis.specificity import q_values, specificity
 
@@ -102,21 +102,7 @@ def test_untested_pairs_make_q_larger():
     assert len(q_values(np.zeros(0), 5)) == 0
 
 
-# ---------------------------------------------------------------------------------------- candidates and examples
-
-
-def test_activity_by_emotion():
-    from scipy.sparse import csr_array
-
-    acts = csr_array(np.array([[2.0, 0.0], [0.0, 0.0], [4.0, 1.0]]))
-    found = activity(acts, np.array([1.0, 3.0]), np.array([0, 0, 1]), 3)
-    np.testing.assert_array_equal(found.strength, [[1, 4, 0], [0, 3, 0]])
-    np.testing.assert_array_equal(found.firing, [[0.5, 1, 0], [0, 1, 0]])
-
-
-def test_the_strongest_by_attribution():
-    attribution = np.array([[0.0, 0.1], [3.0, -1.0], [-5.0, 9.0], [0.0, 0.0]])
-    assert strongest(attribution, 2) == [2, 1] and len(strongest(attribution)) == 4
+# ---------------------------------------------------------------------------------------- examples
 
 
 def test_a_mean_is_resampled_by_groups_and_every_purpose_has_its_seed():
@@ -128,3 +114,21 @@ def test_a_mean_is_resampled_by_groups_and_every_purpose_has_its_seed():
     assert wide["ci_high"] - wide["ci_low"] > 1.5 * (narrow["ci_high"] - narrow["ci_low"])
     assert seed_for(0, "x") != seed_for(0, "y") != seed_for(1, "y")
     assert not np.array_equal(*(apart.bootstrap(np.arange(40), purpose).weights for purpose in "xy"))
+
+
+def test_concentration_of_known_effects():
+    effects = pd.DataFrame(
+        {
+            "emotion": ["fear"] * 3 + ["joy"],
+            "phase": [2, 2, 1, 1],
+            "effect": [3.0, 1.0, 9.0, 1.0],
+            "causal": [True, True, False, False],
+            "role": "discover",
+            "n": [7, 7, 7, 5],
+        }
+    )
+    table = concentration(effects, ["fear", "joy"]).set_index(["emotion", "phase"])
+    fear = table.loc[("fear", "all")]
+    assert fear["n_causal"] == 2 and fear["share_top_1"] == 0.75 and fear["effective_number"] == pytest.approx(1.6)
+    assert table.loc[("fear", "1"), "n_causal"] == 0
+    assert table.loc[("joy", "all"), "n_causal"] == 0 and np.isnan(table.loc[("joy", "all"), "effective_number"])

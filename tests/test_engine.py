@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, SENTENCES, build_model, build_sae
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import FAMILIES, LABELS, PROMPTS, build_model, build_sae
 
 from interp import capture
 from interp.engine import (
@@ -26,9 +26,6 @@ from interp.models.answers import Answers
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 from interp.texts.prompts import Prompt
-
-LABELS = ["anger", "disgust", "fear", "joy", "sadness", "surprise"]
-PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
 
 
 @torch.no_grad()

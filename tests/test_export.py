@@ -4,27 +4,15 @@ import sys
 
 import pytest
 import torch
-from conftest import build_sae
-from test_engine import PROMPTS
+from steerings import additive_steering, mixed_steering
+from tiny_models import PROMPTS, build_sae
 from transformers import AutoModelForCausalLM
 
 from interp.errors import UserError
 from interp.saes.stack import SaeStack
-from interp.steering import Gains, Gate, Steering
+from interp.steering import Steering
 from interp.steering.export import export, loaded
 from interp.steering.generating import stream
-
-
-def own(positions="all") -> Steering:
-    vector = torch.randn(32, generator=torch.Generator().manual_seed(1))
-    gains = Gains(torch.tensor([3, 8, 21]), torch.tensor([2.0, 0.0, 3.0]))
-    gate = Gate(torch.tensor([8, 40]), torch.tensor([1.5, -0.5]), -0.3)
-    return Steering("test", {1: gains, 2: gains}, {1: vector, 3: vector}, {1: gate}, positions)
-
-
-def additive() -> Steering:
-    generator = torch.Generator().manual_seed(1)
-    return Steering("additive", vectors={k: torch.randn(32, generator=generator) for k in (1, 3)})
 
 
 def batch(model):
@@ -37,7 +25,7 @@ def batch(model):
 )
 def test_the_loader_that_travels_steers_a_plain_transformers_model(any_model, tmp_path, architecture, positions):
     saes = SaeStack({k: build_sae(architecture, seed=k) for k in range(4)}, "test", "test:saes")
-    steering = own(positions)
+    steering = mixed_steering(positions)
     export(steering, any_model, saes, "hf", tmp_path)
     inputs, mask = batch(any_model)
     with torch.no_grad():
@@ -52,11 +40,11 @@ def test_the_loader_that_travels_steers_a_plain_transformers_model(any_model, tm
 
 
 def test_hooks_for_a_bridge(llama, stack, tmp_path):
-    export(own(), llama, stack, "transformer_lens", tmp_path)
+    export(mixed_steering(), llama, stack, "transformer_lens", tmp_path)
     inputs, _ = batch(llama)
     ids = inputs["input_ids"][:1, inputs["attention_mask"][0] == 1]
     with torch.no_grad():
-        with own().applied(llama, stack):
+        with mixed_steering().applied(llama, stack):
             ours = llama.hf(ids).logits
         theirs = llama.bridge.run_with_hooks(ids, fwd_hooks=loaded(tmp_path).hooks())
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
@@ -64,7 +52,7 @@ def test_hooks_for_a_bridge(llama, stack, tmp_path):
 
 def test_the_file_of_the_harness_holds_one_vector_per_module(any_model, stack, tmp_path):
     """Read and applied as its steered model does: by names relative to `base_model`, added at every position."""
-    path = export(additive(), any_model, stack, "lm-eval", tmp_path)
+    path = export(additive_steering(), any_model, stack, "lm-eval", tmp_path)
     entries = torch.load(path, weights_only=True)
     modules = dict(any_model.hf.base_model.named_modules())
     handles = []
@@ -80,17 +68,17 @@ def test_the_file_of_the_harness_holds_one_vector_per_module(any_model, stack, t
         theirs = any_model.hf(**inputs).logits[mask]
         for handle in handles:
             handle.remove()
-        with additive().applied(any_model, stack):
+        with additive_steering().applied(any_model, stack):
             ours = any_model.hf(**inputs).logits[mask]
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
 
 
 def test_the_control_vector_reads_back(llama, stack, tmp_path):
     gguf = pytest.importorskip("gguf")
-    reader = gguf.GGUFReader(str(export(additive(), llama, stack, "gguf", tmp_path)))
+    reader = gguf.GGUFReader(str(export(additive_steering(), llama, stack, "gguf", tmp_path)))
     found = {t.name: torch.tensor(t.data.copy()) for t in reader.tensors}
     assert set(found) == {"direction.1", "direction.3"}
-    for layer, vector in additive().vectors.items():
+    for layer, vector in additive_steering().vectors.items():
         torch.testing.assert_close(found[f"direction.{layer}"], vector)
     assert reader.fields["general.architecture"].contents() == "controlvector"
 
@@ -98,16 +86,16 @@ def test_the_control_vector_reads_back(llama, stack, tmp_path):
 def test_gguf_missing_is_one_line(llama, stack, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(UserError, match="pip install gguf"):
-        export(additive(), llama, stack, "gguf", tmp_path)
+        export(additive_steering(), llama, stack, "gguf", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("steering", "to", "words"),
     [
-        (own(), "lm-eval", "depend on the input"),
-        (own(), "gguf", "depend on the input"),
+        (mixed_steering(), "lm-eval", "depend on the input"),
+        (mixed_steering(), "gguf", "depend on the input"),
         (Steering("none"), "hf", "leaves the model alone"),
-        (additive(), "onnx", "Unknown format"),
+        (additive_steering(), "onnx", "Unknown format"),
         (Steering("additive", vectors={0: torch.ones(32)}), "gguf", "layer 0"),
         (Steering("additive", vectors={1: torch.ones(32)}, positions="answer"), "lm-eval", "every position"),
         (Steering("additive", vectors={9: torch.ones(32)}), "hf", "layer 9"),
@@ -122,7 +110,7 @@ def test_what_a_format_cannot_say_is_refused(llama, stack, tmp_path, steering, t
 def test_a_gated_sae_has_no_portable_form(llama, tmp_path):
     saes = SaeStack({k: build_sae("gated", seed=k) for k in range(4)}, "test", "test:saes")
     with pytest.raises(UserError, match="no portable form"):
-        export(own(), llama, saes, "hf", tmp_path)
+        export(mixed_steering(), llama, saes, "hf", tmp_path)
 
 
 def test_positions_in_generation(llama, stack):
@@ -134,7 +122,7 @@ def test_positions_in_generation(llama, stack):
         before: list[torch.Tensor] = []
         with (
             llama.edited({1: lambda x, before=before: before.append(x.clone())}),
-            additive().applied(llama, stack, positions=where),
+            additive_steering().applied(llama, stack, positions=where),
             llama.edited({1: lambda x, before=before, moved=moved: moved.append((x - before[-1]).norm(dim=-1)[0] > 0)}),
         ):
             llama.hf.generate(**inputs, max_new_tokens=3, do_sample=False, pad_token_id=1)
@@ -160,13 +148,15 @@ def test_steerings_compose(llama, stack):
 def test_streamed_text_is_that_of_generate(llama, stack):
     prompt = PROMPTS[0]
     ids = torch.tensor([llama.tokenizer(prompt)["input_ids"]])
-    with own().applied(llama, stack):
+    with mixed_steering().applied(llama, stack):
         out = llama.hf.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=1
         )
     new = out[0, ids.shape[1] :]
     new = new[: (new == 0).nonzero()[0, 0]] if (new == 0).any() else new
-    assert list(stream(llama, prompt, own(), stack, tokens=8))[-1:] == [llama.tokenizer.decode(new)][: len(new)]
+    assert (
+        list(stream(llama, prompt, mixed_steering(), stack, tokens=8))[-1:] == [llama.tokenizer.decode(new)][: len(new)]
+    )
 
 
 @pytest.mark.parametrize(("prompt", "words"), [("  ", "empty"), ("rain " * 200, "context")])
@@ -178,18 +168,18 @@ def test_prompts_that_cannot_be_continued(llama, stack, prompt, words):
 
 def test_a_strength_that_is_no_number():
     with pytest.raises(UserError, match="finite"):
-        own().scaled(float("nan"))
+        mixed_steering().scaled(float("nan"))
 
 
 def test_exported_folders_need_no_interp(llama, stack, tmp_path):
     """The loader on a model saved and loaded by transformers alone."""
-    export(own(), llama, stack, "hf", tmp_path / "steering")
+    export(mixed_steering(), llama, stack, "hf", tmp_path / "steering")
     llama.hf.save_pretrained(tmp_path / "model")
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     inputs, mask = batch(llama)
     with torch.no_grad():
         with loaded(tmp_path / "steering").steered(plain):
             theirs = plain(**inputs).logits[mask]
-        with own().applied(llama, stack):
+        with mixed_steering().applied(llama, stack):
             ours = llama.hf(**inputs).logits[mask]
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from conftest import SHAPE
-from test_express import command
+from express_files import command
+from tiny_models import SHAPE
 
 from interp import UserError
 from interp.engine.words import Continuation, ending_tokens, word_trees

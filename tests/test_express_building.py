@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_express import command
+from express_files import command
 
 from interp import UserError
 from interp.surveys.express import building

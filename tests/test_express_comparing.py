@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_express import command, write_answers, write_lexicon
+from express_files import command, write_answers, write_lexicon
 
 from interp import UserError
 from interp.surveys.express.answers import read_answers

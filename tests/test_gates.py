@@ -4,7 +4,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import torch
-from test_engine import LABELS, PROMPTS
+from tiny_models import LABELS, PROMPTS
 
 from interp import Captured, LanguageModel, capture
 from interp.engine import answers_under

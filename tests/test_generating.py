@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from conftest import build_model, build_sae, save_stack
-from test_export import additive, own
+from steerings import additive_steering, mixed_steering
+from tiny_models import build_model, build_sae, save_stack
 
 from interp import load_model
 from interp.cli import main as cli
@@ -102,7 +102,7 @@ def test_what_counts_as_repetition(text, phrase):
 def test_hooks_for_a_hooked_transformer(llama, stack, tmp_path, positions):
     """The older class of TransformerLens knows the residual by its older name."""
     lens = pytest.importorskip("transformer_lens")
-    steering = Steering("push", vectors=additive().vectors, positions=positions)
+    steering = Steering("push", vectors=additive_steering().vectors, positions=positions)
     export(steering, llama, stack, "transformer_lens", tmp_path)
     torch.manual_seed(0)
     hooked = lens.HookedTransformer(
@@ -115,7 +115,7 @@ def test_hooks_for_a_hooked_transformer(llama, stack, tmp_path, positions):
         hooked.run_with_hooks(ids, fwd_hooks=[*hooks, note])
     change = seen["steered"] - seen["plain"]
     expected = torch.zeros_like(change)
-    expected[:, slice(None) if positions == "all" else slice(-1, None)] = additive().vectors[1]
+    expected[:, slice(None) if positions == "all" else slice(-1, None)] = additive_steering().vectors[1]
     torch.testing.assert_close(change, expected, atol=1e-5, rtol=0)
     if positions == "answer":
         with pytest.raises(ValueError, match="a pass of one token may be"):
@@ -126,7 +126,7 @@ def test_hooks_for_a_hooked_transformer(llama, stack, tmp_path, positions):
 @pytest.mark.parametrize("positions", ["answer", "generated"])
 def test_a_bridge_is_steered_where_the_prompt_ends(llama, stack, tmp_path, positions):
     """Without a cache the whole text is passed each time; the prompt's width says where it ended."""
-    steering = own(positions)
+    steering = mixed_steering(positions)
     export(steering, llama, stack, "transformer_lens", tmp_path)
     ids = torch.tensor([[5, 90, 33, 7, 12, 60, 61]])
     with torch.no_grad():
@@ -141,7 +141,7 @@ def test_a_layer_with_a_vector_alone_needs_no_sae(llama, tmp_path):
     from interp.surveys.steered_twin import steered_twin
 
     build_sae(seed=1).save_model(str(tmp_path / "saes" / "layer_01"))
-    made = own()
+    made = mixed_steering()
     facts = {
         "model": {"identity": llama.identity},
         "saes": {"name": str(tmp_path / "saes"), "force": True, "identity": "x", "covered": [1]},

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from conftest import SENTENCES, build_model
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
+from tiny_models import SENTENCES, build_model
 
 from interp import UserError, capture, load_model
 from interp.models.chat import decide_chat

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from conftest import build_model
 from safetensors.torch import load_file, save_file
+from tiny_models import build_model
 
 from interp import UserError, load_model
 from interp.cli import main as cli

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import SENTENCES
-from test_answers import WORDS, word_log_probs
+from tiny_models import SENTENCES
+from whole_words import WORDS, word_log_probs
 
 from interp import capture
 from interp.engine.modules import ablate_module, module_outputs

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import SENTENCES
+from tiny_models import PROMPTS
 
 from interp import capture
 from interp.engine import (
@@ -17,7 +17,6 @@ from interp.engine import (
 )
 
 LABELS = ["anger", "fear", "joy"]
-PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
 GOLD = torch.tensor([0, 1, 1, 2, 0])
 TRACED = {1: TracedFeatures.of([(5, 0), (40, 1), (5, 1)], 3), 3: TracedFeatures.of([(9, 0), (12, 1), (60, 0)], 3)}
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import build_sae
-from test_engine import LABELS
+from tiny_models import LABELS, build_sae
 
 from interp import load_model
 from interp.engine import answers_under

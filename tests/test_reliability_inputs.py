@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from answerers import QUICK, items
+from reliability_items import QUICK, items
 
 from interp import UserError
 from interp.cli import main as cli

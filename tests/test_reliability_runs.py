@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from answerers import LABELS, items, values
+from reliability_items import LABELS, items, values
 
 from interp import UserError
 from interp.cli import main as cli

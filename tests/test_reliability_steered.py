@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from answerers import items
-from conftest import build_sae
-from test_engine import LABELS
+from reliability_items import items
+from tiny_models import LABELS, build_sae
 
 from interp import capture
 from interp.cli import main as cli

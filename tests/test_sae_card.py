@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import SENTENCES, build_sae
+from tiny_models import SENTENCES, build_sae
 
 from interp import UserError
 from interp.saes.stack import SaeStack
@@ -133,7 +133,7 @@ def test_answers_of_several_tokens_are_scored_whole(llama):
 
 
 def test_sinks_are_counted_and_not_measured(tokenizer):
-    from conftest import build_model
+    from tiny_models import build_model
 
     model = build_model("llama", tokenizer)
     word = tokenizer(" rain", add_special_tokens=False)["input_ids"][0]

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import SENTENCES, build_model
 from filelock import FileLock
 from sae_lens import SAE
 from safetensors.torch import load_file
+from tiny_models import SENTENCES, build_model
 
 from interp import UserError, load_saes
 from interp.errors import InterpWarning

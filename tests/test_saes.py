@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from conftest import SENTENCES, build_model, build_sae, save_stack
 from sae_lens import SAE
 from safetensors.torch import load_file, save_file
+from tiny_models import PROMPTS, build_model, build_sae, save_stack
 
 from interp import UserError, capture, load_saes
 from interp.engine import ablate_jointly
@@ -26,7 +26,6 @@ from interp.saes.folders import choose_in_folder
 from interp.saes.releases import choose_saes, parse_width, residual_releases
 from interp.saes.stack import SaeSource, SaeStack
 
-PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
 LABELS = ["anger", "fear", "joy"]
 KINDS = ["standard", "gated", "jumprelu", "topk"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
-from conftest import SENTENCES, build_model
 from gguf.quants import dequantize, quantize
 from tiny_gguf import packed, tensors_of, write_gguf
+from tiny_models import SENTENCES, build_model
 
 from interp import UserError, capture, load_model
 from interp.errors import InterpWarning

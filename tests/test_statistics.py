@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
+from sklearn.metrics import f1_score, recall_score
 
 from interp.defaults import RESAMPLES
-from interp.statistics import Bootstrap, Estimate, accuracy, confusion_draws, numbered
+from interp.statistics import Bootstrap, Estimate, accuracy, confusion_draws, macro_f1, numbered, recalls
 
 SEEDS = st.integers(0, 2**32 - 1)
 GROUPS = st.lists(st.integers(0, 6), min_size=2, max_size=30)
@@ -110,3 +111,47 @@ def test_intervals_of_a_mean_hold_it_as_often_as_they_say(n):
 
 def test_a_row_of_a_table():
     assert Estimate(1.0, 0.5, 2.0, 7).row("effect") == {"effect": 1.0, "ci_low": 0.5, "ci_high": 2.0, "n": 7}
+
+
+def test_scores_equal_sklearn():
+    rng = np.random.default_rng(0)
+    gold, predicted = rng.integers(0, 3, 200), rng.integers(0, 3, 200)
+    confusion = confusion_draws(gold, predicted, 3, np.ones((1, 200), np.float32))[0]
+    assert macro_f1(confusion) == pytest.approx(f1_score(gold, predicted, average="macro"))
+    assert recalls(confusion) == pytest.approx(recall_score(gold, predicted, average=None))
+    assert accuracy(confusion) == pytest.approx((gold == predicted).mean())
+
+
+def test_macro_f1_counts_only_emotions_that_occur():
+    gold, predicted = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
+    confusion = confusion_draws(gold, predicted, 3, np.ones((1, 4), np.float32))[0]
+    assert macro_f1(confusion) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_intervals_cover_the_truth():
+    """95 % intervals of a mean of 60 examples, in 300 worlds; clustered examples need clustered resamples."""
+    rng = np.random.default_rng(0)
+    hits = {"examples": 0, "groups": 0, "groups_ignored": 0}
+    groups = np.repeat(np.arange(60), 4)
+    for world in range(300):
+        x = rng.normal(size=60)
+        e = Bootstrap(range(60), 400, world).mean(x)
+        hits["examples"] += e.low <= 0 <= e.high
+        y = np.repeat(x, 4) + 0.1 * rng.normal(size=240)
+        for name, g in (("groups", groups), ("groups_ignored", np.arange(240))):
+            e = Bootstrap(g, 400, world).mean(y)
+            hits[name] += e.low <= 0 <= e.high
+    assert 0.91 <= hits["examples"] / 300 <= 0.98
+    assert 0.91 <= hits["groups"] / 300 <= 0.98
+    assert hits["groups_ignored"] / 300 < 0.85
+
+
+def test_intervals_of_few_groups_are_as_wide_as_students():
+    """Six sources of five texts: resamples of all six would cover in about 85 % of worlds."""
+    rng = np.random.default_rng(1)
+    groups, hits = np.repeat(np.arange(6), 5), 0
+    for world in range(400):
+        x = rng.normal(size=6)[groups] + rng.normal(size=30)
+        e = Bootstrap(groups, 400, world).mean(x)
+        hits += e.low <= 0 <= e.high
+    assert 0.91 <= hits / 400 <= 0.985

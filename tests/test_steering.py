@@ -5,10 +5,9 @@ import warnings
 
 import pytest
 import torch
-from conftest import build_sae
 from hypothesis import given
 from hypothesis import strategies as st
-from test_engine import LABELS, PROMPTS
+from tiny_models import LABELS, PROMPTS, build_sae
 
 from interp import capture
 from interp.engine import ablate_jointly, answers_under

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from conftest import SENTENCES, WORDS, build_model
+from tiny_models import SENTENCES, WORDS, build_model
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from interp import UserError, capture, load_model
 from interp.engine.words import Continuation, Trees, ending_tokens
 from interp.errors import InterpWarning
 from interp.models.answers import Answers
-from interp.models.language_model import LanguageModel
+from interp.models.language_model import LanguageModel, token_pieces
 from interp.steering import Steering
 from interp.steering.generating import stream
 from interp.surveys.express.prompting import Style, build_prompt
@@ -449,3 +449,15 @@ def test_a_real_models_labels_are_scored_behind_its_template(smollm2):
         with torch.no_grad():
             expected = smollm2.hf(ids).logits[0, -1, first].log_softmax(-1)
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("text", ["Rain.", "The 🤢 cat", "مرحبا dog", "a  b\n\nc", ""])
+def test_pieces_of_a_text_add_up_to_it(tokenizer, text):
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    pieces = token_pieces(tokenizer, ids)
+    assert len(pieces) == len(ids) and "".join(pieces) == text
+
+
+def test_a_character_that_is_cut_in_two_does_not_swallow_the_rest(tokenizer):
+    ids = tokenizer("🤢", add_special_tokens=False)["input_ids"][:2]
+    assert len(token_pieces(tokenizer, ids)) == 2

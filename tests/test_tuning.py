@@ -4,13 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import FAMILIES, build_model
-from test_run import LABELS, start, world  # noqa: F401
+from tiny_models import FAMILIES, build_model
+from worlds import LABELS, start
 
 from interp import capture
-from interp.files.folder import RunFolder
-from interp.run.config import config_of
-from interp.run.session import Session
 from interp.steering.tuning import LowRankTuning, tuned
 
 
@@ -34,19 +31,16 @@ def test_updates_act_inside_alone_and_are_removed_without_a_trace(tokenizer, fam
     assert not any(p.requires_grad for p in model.hf.parameters())
 
 
-def test_it_stands_beside_the_steerings(world, tmp_path):  # noqa: F811
-    plain = start(world, tmp_path / "plain")
+def test_it_stands_beside_the_steerings(world, finished, tmp_path):
     outcome = start(world, tmp_path / "tuned", **{"steering.low_rank": "4"})
     scores = pd.read_parquet(outcome.folder / "evaluation.parquet").set_index(["corpus", "method", "metric"])
     assert ("local", "low_rank_tuning", "macro_f1_gain") in scores.index
     assert scores.loc[("plain text", "low_rank_tuning", "kl"), "value"] > 0
-    others = pd.read_parquet(plain.folder / "evaluation.parquet").set_index(["corpus", "method", "metric"])
+    others = pd.read_parquet(finished / "evaluation.parquet").set_index(["corpus", "method", "metric"])
     pd.testing.assert_frame_equal(scores.loc[others.index], others)  # nobody else is touched by it
 
 
-def test_it_learns(world, tmp_path):  # noqa: F811
-    folder = start(world, tmp_path).folder
-    session = Session(config_of(folder), RunFolder(folder))
+def test_it_learns(session):
     rows = session.role("fit")
     prompts = session.prompts([session.examples[r][1].text for r in rows])
 

@@ -11,28 +11,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from rich.table import Table
-from safetensors import SafetensorError
-from test_run import contents, finished, start, world  # noqa: F401 - fixtures
+from safetensors import SafetensorError, safe_open
+from worlds import contents, start
 
 from interp import UserError
 from interp.cli import main as cli
 from interp.errors import CONTROL, nearest
-from interp.files.folder import RunFolder, claimed, out_of_space, write_json, writing
+from interp.files.folder import RunFolder, claimed, out_of_space, write_json, write_rows, writing
 from interp.files.stored import as_recorded, read_record
 from interp.report import write_report
 from interp.report.comparing import compare
 from interp.run import pipeline
-from interp.run.config import config_of, load_config, local_paths
+from interp.run.config import load_config
 from interp.terminal import Screen
 
 READ_BY_THE_REPORT = ["why.parquet", "signals.parquet", "phases.json", "effects.parquet", "steering.json", "cards.json"]
-
-
-@pytest.fixture
-def run(finished, tmp_path) -> Path:  # noqa: F811
-    """A finished run of one's own, to be damaged."""
-    return Path(shutil.copytree(finished, tmp_path / "runs" / "small"))
 
 
 def halved(path: Path) -> None:
@@ -68,14 +63,14 @@ def test_f1_a_folder_is_written_by_one_process(tmp_path):
     assert (tmp_path / "run" / ".lock").read_bytes() == b""
 
 
-def test_f1_a_second_run_of_other_seed_is_refused_while_the_first_goes_on(world, run):  # noqa: F811
+def test_f1_a_second_run_of_other_seed_is_refused_while_the_first_goes_on(world, run):
     before = contents(run)
     with claimed(run), pytest.raises(UserError, match="is being written by"):
         start(world, run.parent, seed="1")
     assert contents(run).keys() - {".lock"} == before.keys() - {".lock"}
 
 
-def test_f1_residuals_of_other_examples_are_not_taken(world, run):  # noqa: F811
+def test_f1_residuals_of_other_examples_are_not_taken(world, run):
     """A layer's file that an unfinished stage left, of other texts: captured again."""
     whole = contents(run)
     folder = RunFolder(run)
@@ -94,7 +89,7 @@ def test_f1_residuals_of_other_examples_are_not_taken(world, run):  # noqa: F811
 
 
 @pytest.mark.parametrize("harm", ["deleted, halved", "other bytes of equal size", "added"])
-def test_f2_a_finished_run_mends_what_is_not_as_it_wrote_it(world, run, harm):  # noqa: F811
+def test_f2_a_finished_run_mends_what_is_not_as_it_wrote_it(world, run, harm):
     whole = contents(run)
     if harm == "deleted, halved":
         (run / "why.parquet").unlink()
@@ -117,7 +112,7 @@ def test_f2_a_finished_run_mends_what_is_not_as_it_wrote_it(world, run, harm):  
     assert start(world, run.parent).ran == []
 
 
-def test_f3_what_a_stage_reads_is_checked(world, run):  # noqa: F811
+def test_f3_what_a_stage_reads_is_checked(world, run):
     """A quarter of effects.parquet's rows: steering is not fitted on them."""
     whole = contents(run)
     table = pd.read_parquet(run / "effects.parquet")
@@ -127,7 +122,7 @@ def test_f3_what_a_stage_reads_is_checked(world, run):  # noqa: F811
     assert contents(run)["effects.parquet"] == whole["effects.parquet"]
 
 
-def test_f3_a_stage_that_comes_out_otherwise_is_followed_by_what_reads_it(world, run):  # noqa: F811
+def test_f3_a_stage_that_comes_out_otherwise_is_followed_by_what_reads_it(world, run):
     """Where the mended files are not the recorded ones (another library, a GPU), their readers run again."""
     record = json.loads((run / "run.json").read_text())
     outputs = record["stages"]["phases"]["outputs"]
@@ -163,7 +158,7 @@ def test_f4_a_file_that_no_stage_recorded_is_damaged_all_the_same(run, name):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "{}", '{"config": 3}', '{"stages": 1}', "[" * 100_000, "9" * 5000]
 )
-def test_f4_a_damaged_record_is_one_line(world, run, text, monkeypatch, capfd):  # noqa: F811
+def test_f4_a_damaged_record_is_one_line(world, run, text, monkeypatch, capfd):
     (run / "run.json").write_text(text)
     for words in (
         ["plot", str(run)],
@@ -180,7 +175,7 @@ def test_f4_a_damaged_record_is_one_line(world, run, text, monkeypatch, capfd): 
 
 
 @pytest.mark.parametrize("name", ["why.parquet", "effects.parquet", "phases.json", "examples.parquet"])
-def test_f4_compare_names_the_damaged_file(finished, run, name, tmp_path):  # noqa: F811
+def test_f4_compare_names_the_damaged_file(finished, run, name, tmp_path):
     halved(run / name)
     with pytest.raises(UserError, match=f"{name} is damaged"):
         compare([finished, run], tmp_path / "both")
@@ -193,7 +188,7 @@ def test_f4_a_damaged_steering_is_not_exported(run, name, monkeypatch, capfd):
     assert code == 2 and f"{name} is damaged" in said
 
 
-def test_f4_a_killed_stage_whose_leavings_are_damaged_begins_anew(world, run):  # noqa: F811
+def test_f4_a_killed_stage_whose_leavings_are_damaged_begins_anew(world, run):
     whole = contents(run)
     record = json.loads((run / "run.json").read_text())
     record["stages"]["trace"] = {"fingerprint": record["stages"]["trace"]["fingerprint"], "finished": False}
@@ -241,7 +236,7 @@ def test_f10_and_f11_nothing_from_a_file_is_obeyed_by_the_terminal(capfd):
     assert not CONTROL.search(shown) and shown.count("[/red]") == 5 and shown.count("[bold]") == 5
 
 
-def test_f10_a_model_path_with_markup_is_shown_as_it_is(monkeypatch, capfd, world, tmp_path):  # noqa: F811
+def test_f10_a_model_path_with_markup_is_shown_as_it_is(monkeypatch, capfd, world, tmp_path):
     code, said = told(
         ["run", str(world / "small.yaml"), "--model", "[/red]x", "--out", str(tmp_path)], monkeypatch, capfd
     )
@@ -262,7 +257,7 @@ def test_f12_links_under_temporary_names_are_replaced_and_not_followed(tmp_path)
     assert not (tmp_path / "run" / "report.html").is_symlink()
 
 
-def test_f13_a_linked_folder_of_a_run_is_replaced(world, run, tmp_path):  # noqa: F811
+def test_f13_a_linked_folder_of_a_run_is_replaced(world, run, tmp_path):
     whole = contents(run)
     elsewhere = tmp_path / "elsewhere"
     (run / "activations").rename(elsewhere)
@@ -280,10 +275,10 @@ def test_files_are_readable_by_others(run):
     assert modes == {0o666 & ~old}
 
 
-# ------------------------------------------------------------------------------------------ F14, F15, F25, F26
+# ------------------------------------------------------------------------------------------ F14, F25, F26
 
 
-def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_path, monkeypatch, capfd):  # noqa: F811
+def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("interp.run.session.load_model", lambda *a, **k: pytest.fail("loaded first"))
     words = ["run", str(world / "small.yaml"), "--out", str(tmp_path), "--corpora.discover.limit", "1"]
     code, said = told(words, monkeypatch, capfd)
@@ -291,17 +286,9 @@ def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # labels without a text
-def test_f14_one_text_to_fit_on_and_one_to_score_are_few_and_work(world, tmp_path):  # noqa: F811
+def test_f14_one_text_to_fit_on_and_one_to_score_are_few_and_work(world, tmp_path):
     few = {f"corpora.{part}.limit": n for part, n in (("discover", "4"), ("fit", "1"), ("test.0", "1"))}
     assert start(world, tmp_path, **few, **{"tracing.examples": "correct"}).report.exists()
-
-
-def test_f15_a_tilde_is_the_home_folder_in_every_path_field(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    flags = ("out", "model", "saes", "corpora.discover.path", "fluency.path")
-    config = load_config(None, dict.fromkeys(flags, "~/zz") | {"corpora.discover.name": "local"})
-    found = (config.out, config.model, config.saes.name, config.corpora.discover.path, config.fluency.path)
-    assert found == (str(tmp_path / "zz"),) * 5
 
 
 def test_f25_a_page_that_is_a_folder_is_refused_before_the_work(run, tmp_path, monkeypatch, capfd):
@@ -324,51 +311,7 @@ def test_f26_known_words_are_listed_as_far_as_they_help():
     )
 
 
-# ------------------------------------------------------------------------------------------ numbers of settings
-
-
-def test_19_flags_and_yaml_mean_the_text(tmp_path):
-    (tmp_path / "c.yaml").write_text("labels: [yes, no]\nname: 2024\nseed: 0x1\n")
-    with pytest.raises(UserError, match="seed"):
-        load_config(tmp_path / "c.yaml")
-    (tmp_path / "c.yaml").write_text(
-        "labels: [yes, no]\nname: 2024\nsaes: {width: 65k, l0: 50, layers: [1, 2]}\ndevice_map: null\n"
-    )
-    config = load_config(
-        tmp_path / "c.yaml",
-        {
-            "prompt.template": "Text: {text} #1\nEmotion:",
-            "corpora.discover.name": "local",
-            "corpora.discover.path": "a #b: c.csv",
-            "fluency.path": "none",
-        },
-    )
-    assert config.labels == ["yes", "no"] and config.name == "2024" and config.device_map is None
-    assert (config.saes.width, config.saes.l0, config.saes.layers) == ("65k", 50.0, [1, 2])
-    assert config.prompt.template == "Text: {text} #1\nEmotion:" and config.corpora.discover.path == "a #b: c.csv"
-    assert config.fluency.path is None
-
-
-def test_21_a_moved_run_finds_its_files_where_they_lie(tmp_path, monkeypatch):
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here, there):
-        folder.mkdir()
-        (folder / "mine.csv").write_text("text,label\n")
-    monkeypatch.chdir(here)
-    corpora = {
-        f"corpora.{part}.{key}": value
-        for part in ("discover", "test.0")
-        for key, value in (("name", "local"), ("path", "mine.csv"))
-    }
-    config = load_config(None, corpora)
-    write_json(here / "run" / "run.json", {"config": config.as_dict(), "paths": local_paths(config)})
-    monkeypatch.chdir(there)
-    found = config_of(here / "run")
-    assert found.corpora.discover.path == found.corpora.test[0].path == str(here / "mine.csv")
-    (here / "mine.csv").unlink()
-    assert config_of(here / "run").corpora.discover.path == "mine.csv"
-    (there / "mine.csv").unlink()
-    assert config_of(here / "run").corpora.discover.path == str(here / "mine.csv")
+# ------------------------------------------------------------------------------------------ records and arrays
 
 
 def test_a_run_says_what_it_wrote_and_from_where(run):
@@ -376,32 +319,6 @@ def test_a_run_says_what_it_wrote_and_from_where(run):
     assert record["schema_version"] == 3 and record["threads"] >= 1 and Path(record["paths"]["model"]).is_dir()
     assert record["stages"]["phases"]["outputs"]["phases.json"][0] == (run / "phases.json").stat().st_size
     as_recorded(run, [name for entry in record["stages"].values() for name in entry["outputs"]], record)
-
-
-def test_the_command_line_is_there_before_torch():
-    code = (
-        "import sys, contextlib, io\n"
-        "from interp.cli import main as cli\n"
-        "for words in (['--help'], ['plot', 'nowhere'], ['express', 'score', 'nowhere.csv']):\n"
-        "    sys.argv = ['interp', *words]\n"
-        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
-        "        cli.main()\n"
-        "import interp.report, interp.report.comparing, interp.files.folder, interp.surveys.express.scoring\n"
-        "print([m for m in ('torch', 'transformers', 'sae_lens', 'datasets') if m in sys.modules])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_names_of_the_package_are_what_they_say_however_they_are_loaded():
-    import interp
-    import interp.capture
-    from interp import capture, load_model
-
-    assert callable(interp.capture) and callable(capture) and callable(load_model)
-    with pytest.raises(AttributeError, match="no attribute 'captur'"):
-        _ = interp.captur
-    assert set(interp.__all__) <= set(dir(interp))
 
 
 def test_arrays_of_another_kind_are_damage(tmp_path):
@@ -416,3 +333,24 @@ def test_arrays_of_another_kind_are_damage(tmp_path):
         (tmp_path / "b.npz").write_bytes(data)
         with pytest.raises(DamagedError, match=r"b\.npz is damaged"):
             read_arrays(tmp_path / "b.npz")
+
+
+def test_a_report_without_texts(run, tmp_path, monkeypatch, capsys):
+    text = pd.read_parquet(run / "examples.parquet")["text"]
+    longest = max(text, key=len)[:12]
+    monkeypatch.setattr(sys, "argv", ["interp", "plot", str(run), "--no-text"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert not stopped.value.code
+    assert longest not in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_written_in_parts_are_a_safetensors_file(tmp_path, dtype):
+    whole = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    write_rows(tmp_path / "x.safetensors", "rows", iter(whole.split(4)), (10, 3), {"ids": "a\nb"})
+    with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+        assert torch.equal(file.get_tensor("rows"), whole) and file.metadata() == {"ids": "a\nb"}
+    with pytest.raises(ValueError, match="for shape"):
+        write_rows(tmp_path / "y.safetensors", "rows", iter(whole.split(4)), (11, 3), {})
+    assert not (tmp_path / "y.safetensors").exists()

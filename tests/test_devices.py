@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from conftest import SENTENCES, build_model, build_sae
-from placement import Placed, label, spread
+from tiny_models import PROMPTS, build_model, build_sae
+from two_devices import Placed, label, spread
 
 from interp import capture
 from interp.engine import FeatureEdits, ablate, ablate_everywhere, ablate_jointly, answer_gradients, edited_logits
@@ -11,7 +11,6 @@ from interp.saes.stack import SaeStack
 from interp.steering import Steering
 from interp.steering.steering import Gains
 
-PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
 PLAIN, WHOLE = ["anger", "fear", "joy"], [" sad", " sadness", " joy"]
 FAMILIES = ["gpt2", "llama", "gemma2", "gemma3", "gpt_neox"]
 

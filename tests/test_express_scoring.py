@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from express_files import command, write_answers, write_lexicon
 
 from interp import UserError
-from interp.cli.main import app
 from interp.statistics import Bootstrap
 from interp.surveys.express.answers import AnswerSheet, read_answers
 from interp.surveys.express.inflection import inflections, stem
@@ -21,46 +21,6 @@ from interp.surveys.express.scoring import HEADLINE, Scores, score
 from interp.texts.records import Problems
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "express"
-
-WORDS = {
-    "happy": ("joy", "positive"),
-    "glad": ("joy", "positive"),
-    "angry": ("anger", "negative"),
-    "furious": ("anger", "disgust", "negative"),
-    "scared": ("fear", "negative"),
-    "numb": (),
-}
-
-TWELVE = [
-    (["happy"], "['happy']"),
-    (["happy"], "['glad']"),
-    (["angry", "scared"], "['furious', 'scared']"),
-    (["scared"], "['happy', 'glad']"),  # one word too many
-    (["angry"], "[angry]"),  # brackets without quotes
-    (["happy"], "INVALID OUTPUT"),
-    (["scared"], "['Scared']"),
-    (["zorply"], "['blixed']"),  # two words that the lexicon lacks
-    (["happy"], "[]"),
-    (["numb", "angry"], "['blixed', 'angry']"),
-    (["happy"], "I would say [happy"),
-    (["scared"], "happy"),  # a bare word
-]
-
-
-def write_lexicon(path: Path, words: dict[str, tuple[str, ...]] = WORDS) -> Path:
-    rows = [{"word": w, **{d: float(d in has) for d in DIMENSIONS}} for w, has in words.items()]
-    pd.DataFrame(rows).to_csv(path, index=False)
-    return path
-
-
-def write_answers(path: Path, rows=TWELVE, **more) -> Path:
-    table = {
-        "number_of_labels": [len(labels) for labels, _ in rows],
-        "labels": [str(labels) for labels, _ in rows],
-        "output": [output for _, output in rows],
-    }
-    pd.DataFrame(table | more).to_csv(path, index=False)
-    return path
 
 
 @pytest.fixture
@@ -418,12 +378,6 @@ def test_json_lines_are_read_too(tmp_path, lexicon):
 
 def shell(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-m", "interp.cli", *arguments], capture_output=True, text=True, check=False)
-
-
-def command(capsys, *arguments: object) -> tuple[str, str]:
-    """stdout and stderr of a command that ends well, run in this process."""
-    app([str(a) for a in arguments], result_action="return_value")
-    return capsys.readouterr()
 
 
 def test_score_command(tmp_path, capsys):

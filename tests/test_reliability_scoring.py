@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from answerers import LABELS, QUICK, items, values
+from reliability_items import LABELS, QUICK, items, values
 from sklearn.metrics import cohen_kappa_score
 
 from interp.surveys.reliability import collecting

@@ -2,16 +2,13 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, SENTENCES, build_model
+from tiny_models import FAMILIES, LABELS, PROMPTS, build_model
 
 from interp import capture
 from interp.engine import FeatureEdits, ablate, ablate_everywhere, ablate_jointly, edited_logits
 from interp.errors import UserError
 from interp.models.answers import Answers
 from interp.models.language_model import LanguageModel
-
-LABELS = ["anger", "disgust", "fear", "joy", "sadness", "surprise"]
-PROMPTS = [f"Text: {s}\nEmotion:" for s in SENTENCES]
 
 
 @pytest.fixture(params=[f for f in FAMILIES if f != "gemma3_vision"])  # its bridge asks the hub for a processor

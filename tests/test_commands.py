@@ -1,0 +1,151 @@
+"""Commands of whole runs: what they print, what they refuse, and how they end."""
+
+import errno
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from worlds import shell, start
+
+from interp.cli import main as cli
+from interp.run import pipeline
+
+COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
+COMMANDS += ["findings"]
+
+
+def test_the_command_prints_the_report_last(world, tmp_path):
+    done = shell("run", str(world / "small.yaml"), "--out", "here", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (
+        done.stdout.strip() == "here/small/report.html" and (tmp_path / "here/small/report.html").stat().st_size > 1e5
+    )
+    assert "macro-F1" in done.stderr
+    again = shell("plot", "here/small", cwd=tmp_path)
+    assert again.returncode == 0 and again.stdout == done.stdout
+
+
+REFUSALS = {
+    "no such config": (["run", "nowhere.yaml"], "No config file 'nowhere.yaml'"),
+    "unknown option": (
+        ["run", "{c}", "--tracing.candidate", "3"],
+        "unknown key 'tracing.candidate'; did you mean 'candidates'",
+    ),
+    "unknown top-level option": (["run", "{c}", "--modell", "x"], "--modell; did you mean 'model'"),
+    "value missing": (["run", "{c}", "--seed"], "--seed needs a value"),
+    "value of the wrong kind": (["run", "{c}", "--tracing.candidates", "many"], "tracing.candidates"),
+    "value out of range": (["run", "{c}", "--tracing.candidates", "0"], "candidates must be at least 1"),
+    "unknown corpus": (["run", "{c}", "--corpora.discover.name", "goemotion"], "did you mean 'goemotions'"),
+    "unknown split": (["run", "{c}", "--corpora.discover.split", "discovr"], "did you mean 'discover'"),
+    "missing corpus file": (["run", "{c}", "--corpora.discover.path", "gone.csv"], "gone.csv"),
+    "missing column": (["run", "{c}", "--corpora.discover.text_column", "wordz"], "did you mean 'words'"),
+    "unknown label": (["run", "{c}", "--labels", "[anger, fear, boredom]"], "boredom"),
+    "one label": (["run", "{c}", "--labels", "[anger]"], "at least two"),
+    "unknown model": (["run", "{c}", "--model", "tinny"], "did you mean 'tiny'"),
+    "empty model folder": (["run", "{c}", "--model", "{w}/saes"], "config.json"),
+    "missing SAE folder": (["run", "{c}", "--saes", "{w}/gone"], "gone"),
+    "SAE folder without SAEs": (["run", "{c}", "--saes", "{w}/model"], "folder per layer"),
+    "unknown template": (["run", "{c}", "--prompt.template", "defalt"], "did you mean 'default'"),
+    "template without text": (["run", "{c}", "--prompt.template", "Say {labels}"], "{text}"),
+    "unknown device": (["run", "{c}", "--device", "gpu0"], "device"),
+    "unknown dtype": (["run", "{c}", "--dtype", "float23"], "dtype"),
+    "missing plain text": (["run", "{c}", "--fluency.path", "gone.txt"], "gone.txt"),
+    "no run folder to plot": (["plot", "."], "no run folder"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_input_gets_one_clear_line_and_exit_code_two(world, tmp_path, case, capfd, monkeypatch):
+    words, expected = REFUSALS[case]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "interp",
+            *(
+                w.format(c=world / "small.yaml", w=world) if "{text}" not in w and "{labels}" not in w else w
+                for w in words
+            ),
+        ],
+    )
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    err = capfd.readouterr().err
+    assert stopped.value.code == 2, err
+    lines = [line for line in err.splitlines() if line.startswith("interp:")]
+    assert len(lines) == 1 and expected in lines[0] and "Traceback" not in err
+
+
+def test_an_unwritable_folder_is_refused(world, tmp_path):
+    (tmp_path / "file").touch()
+    done = shell("run", str(world / "small.yaml"), "--out", "file", cwd=tmp_path)
+    assert done.returncode == 2 and "Cannot write to file" in done.stderr
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch, capfd):
+    from interp.run.stages import trace
+
+    def full(path, table):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(trace, "tables", SimpleNamespace(write=full))
+    monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml"), "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and "No space left on device" in capfd.readouterr().err
+    monkeypatch.undo()
+    resumed = start(world, tmp_path)
+    assert "capture" in resumed.skipped
+    assert resumed.ran[:6] == [
+        "trace",
+        "causes",
+        "selectivity",
+        "steer",
+        "baselines",
+        "cards",
+    ]
+
+
+def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pipeline, "run", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1 and "our fault (ZeroDivisionError" in capfd.readouterr().err
+    assert "1 / 0" in (tmp_path / "interp-error.log").read_text()
+
+
+def test_interruption_is_one_line(world, monkeypatch, capfd):
+    def interrupted(*a, **k):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["interp", "run", str(world / "small.yaml")])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 2 and "goes on from there" in capfd.readouterr().err
+
+
+def test_tables_come_as_json(world, finished, tmp_path):
+    done = shell("run", str(world / "small.yaml"), "--out", str(finished.parent), "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert done.stderr.count("note:") == len(done.stderr.splitlines())  # no progress beside it
+    assert found["report"].endswith("report.html") and found["ran"] == []
+    gains = [r for r in found["evaluation"] if r["metric"] == "macro_f1_gain" and r["method"] == "steered"]
+    assert gains and gains[0]["corpus"] == "local"
+    checked = json.loads(shell("check", str(world / "small.yaml"), "--json", cwd=tmp_path).stdout)
+    assert checked["downloads"] == [] and checked["peak_bytes"] > 0 and checked["stages"]
+
+
+def test_completion_for_the_shell_is_written(tmp_path):
+    done = shell("--install-completion", "--shell", "bash", "--output", "interp.sh", cwd=tmp_path, HOME=str(tmp_path))
+    assert done.returncode == 0 and "interp" in (tmp_path / "interp.sh").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    cli.app.help_print([command])
+    assert "For example:" in capsys.readouterr().out

@@ -1,0 +1,260 @@
+"""Whole runs on a tiny random model saved to disk: their files, resuming, staleness."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file
+from worlds import LABELS, contents, start
+
+from interp import UserError
+from interp.files.folder import RunFolder
+from interp.files.units import Units
+from interp.run import pipeline, tables
+from interp.run.config import load_config
+from interp.run.session import Session
+from interp.run.steerings import causal_features, remembered
+from interp.steering.steering import Steering
+
+UNITS = {"baselines", "steer", "evaluate", "side_effects"}
+"""Stages that keep the units of their work (causes and learning too, but this world has no causes and no curve)."""
+AFTER_STEERING = ["evaluate", "learning", "side_effects"]
+
+
+def test_a_run_leaves_the_documented_files(finished):
+    expected = {
+        "run.json",
+        "examples.parquet",
+        "signals.parquet",
+        "phases.json",
+        "selectivity.parquet",
+        "effects.parquet",
+        "steering.safetensors",
+        "steering.json",
+        "evaluation.parquet",
+        "report.html",
+        "activations/layer_03.safetensors",
+        "features/layer_00.npz",
+    }
+    assert expected <= set(contents(finished))
+    assert not list(finished.rglob("*.part")) and not list(finished.rglob("shard_*"))
+
+
+def test_tables_have_the_documented_columns(finished):
+    columns = {
+        "examples": "id corpus split text gold predicted logp_anger logp_fear logp_joy",
+        "signals": "layer signal value ci_low ci_high n",
+        "selectivity": "layer feature emotion auroc mean_difference p q n kind",
+        "effects": "layer phase feature emotion role n effect ci_low ci_high flip_rate attribution control",
+        "evaluation": "corpus split method metric value ci_low ci_high n seed",
+    }
+    for name, wanted in columns.items():
+        table = pd.read_parquet(finished / f"{name}.parquet")
+        assert set(wanted.split()) <= set(table.columns), name
+        assert len(table)
+    examples = pd.read_parquet(finished / "examples.parquet")
+    assert np.exp(examples[[f"logp_{x}" for x in LABELS]]).sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-5)
+    with safe_open(finished / "activations/layer_02.safetensors", "pt") as file:
+        assert file.metadata()["ids"].split("\n") == examples["id"].tolist()
+        assert file.get_tensor("residuals").shape == (99, 32)
+
+
+def test_every_file_is_as_its_schema_says(finished):
+    suffixes = {".parquet", ".npz", ".safetensors", ".json"}
+    paths = [p for p in finished.rglob("*") if p.suffix in suffixes]
+    assert len(paths) > 30
+    for path in paths:
+        schema = tables.schema_of(path.relative_to(finished).as_posix())
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+            assert list(tables.checked(schema, table)) == list(table)
+        elif path.suffix == ".json":
+            tables.check_json(schema, json.loads(path.read_text()))
+        else:
+            arrays = load_file(path) if path.suffix == ".safetensors" else dict(np.load(path))
+            tables.check_arrays(schema, arrays)
+
+
+def test_effects_in_the_table_are_those_of_the_engine(world, finished):
+    """One row of effects.parquet, computed anew from the public functions."""
+    from interp import capture, load_model, load_saes
+    from interp.engine import ablate
+    from interp.texts.prompts import build_prompts
+
+    model = load_model(str(world / "model"))
+    saes = load_saes(str(world / "saes"), model, force=True)
+    examples = pd.read_parquet(finished / "examples.parquet")
+    effects = pd.read_parquet(finished / "effects.parquet")
+    for row in effects.iloc[[0, 5, -1]].itertuples():
+        mine = examples[(examples["role"] == row.role) & (examples["gold"] == row.emotion)]
+        captured = capture(model, build_prompts(mine["text"].tolist(), LABELS), answers=LABELS, keep_cache=True)
+        logits = ablate(model, saes, captured, layer=row.layer, features=[row.feature])[:, 0]
+        target = LABELS.index(row.emotion)
+        effect = captured.answer_log_probabilities[:, target] - logits.log_softmax(-1)[:, target]
+        assert row.effect == pytest.approx(effect.mean().item(), abs=1e-4) and row.n == len(mine)
+
+
+def test_tracing_at_all_positions(world, tmp_path):
+    folder = start(world, tmp_path, **{"tracing.position": "all"}).folder
+    effects = pd.read_parquet(folder / "effects.parquet")
+    assert effects["effect"].abs().max() > 0 and effects["n_active"].max() > 0
+
+
+def test_the_same_run_gives_the_same_bytes(world, finished, tmp_path):
+    assert contents(start(world, tmp_path).folder) == contents(finished)
+
+
+def test_a_second_run_skips_everything(world, finished):
+    again = start(world, finished.parent)
+    assert again.ran == [] and len(again.skipped) == len(pipeline.STAGES)
+
+
+def test_a_finished_run_learns_from_files_alone_that_nothing_is_to_be_done(world, finished):
+    """Neither the model nor the SAEs are loaded, nor what would load or draw them."""
+    code = """
+import sys
+from interp.run import pipeline
+from interp.run.config import load_config
+
+outcome = pipeline.run(load_config(sys.argv[1], {"out": sys.argv[2]}))
+assert outcome.ran == [] and outcome.report.is_file(), outcome
+assert not {"torch", "transformers", "sae_lens", "plotly", "sklearn"} & {*sys.modules}
+"""
+    subprocess.run([sys.executable, "-c", code, world / "small.yaml", finished.parent], check=True)
+
+
+def test_the_report_is_made_again_where_it_is_not_what_the_run_wrote(world, finished):
+    report = (finished / "report.html").read_bytes()
+    (finished / "report.html").write_text("another")
+    start(world, finished.parent)
+    assert (finished / "report.html").read_bytes() == report
+
+
+def test_a_run_killed_in_every_stage_ends_with_the_same_bytes(world, finished, tmp_path, monkeypatch):
+    """Killed in the middle of each stage in turn, after its first atomic write, and started again."""
+    from contextlib import contextmanager
+
+    import interp.files.folder as folder_module
+
+    class Kill(BaseException):
+        pass
+
+    original = folder_module.writing
+    killed_at: list[tuple[str, Path]] = []
+
+    def killing(stage: pipeline.Stage) -> pipeline.Stage:
+        @contextmanager
+        def writing_once(path):
+            with original(path) as part:
+                yield part
+            if path.name != "run.json":
+                killed_at.append((stage.name, path))
+                raise Kill
+
+        def run(session):
+            with monkeypatch.context() as patched:
+                for module in list(sys.modules.values()):
+                    if getattr(module, "writing", None) is original:
+                        patched.setattr(module, "writing", writing_once)
+                stage.run(session)
+
+        return replace(stage, run=run)
+
+    for stage in pipeline.STAGES:
+        # Where a stage keeps the units of its work, it is killed again after the next of them.
+        for _ in range(1 + any(output.startswith("units/") for output in stage.outputs)):
+            with monkeypatch.context() as patched:
+                patched.setattr(pipeline, "STAGES", tuple(killing(s) if s is stage else s for s in pipeline.STAGES))
+                with pytest.raises(Kill):
+                    start(world, tmp_path)
+            assert killed_at[-1][0] == stage.name and killed_at[-1][1].exists()
+    units = [path for _, path in killed_at if "units" in path.parts]
+    assert len(set(units)) == len(units) and {path.parent.name for path in units} >= UNITS
+    resumed = start(world, tmp_path)
+    assert resumed.ran == [pipeline.STAGES[-1].name] and resumed.stale == []
+    assert contents(resumed.folder) == contents(finished)
+
+
+def test_finished_batches_are_not_computed_again(world, tmp_path):
+    """What causes, evaluation, side effects and learning curve are computed with, interrupted in its third batch."""
+    config = load_config(world / "small.yaml", {"out": str(tmp_path), "batch_size": "64"})
+    (tmp_path / "small").mkdir()
+    session = Session(config, RunFolder.open(tmp_path / "small", "small"))
+    texts = [e.text for _, e in session.examples][:20]
+    assert len(session.chunks(texts)) >= 4
+    seen: list[int] = []
+
+    def edit(x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+        return x * 1.5
+
+    edits = {"plain": {}, "moved": {1: edit}}
+    stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        session.logits_under(texts, edits, "test", units=session.units("causes"))
+    stop_at = 0
+    resumed = session.logits_under(texts, edits, "test", units=session.units("causes"))
+    n_batches = len(session.chunks(texts))
+    assert len(seen) == 3 + n_batches - 2
+    whole = session.logits_under(texts, edits, "test")
+    assert all(np.array_equal(resumed[name], whole[name]) for name in edits)
+    assert np.abs(whole["moved"] - whole["plain"]).max() > 1e-3
+    session.units("causes").clear()
+    assert not (session.folder / "units").exists()
+
+
+def test_a_fitted_steering_is_kept_whole_or_not_at_all(tmp_path):
+    made: list[Steering] = []
+
+    def make() -> Steering:
+        made.append(Steering("vector", vectors={1: torch.randn(4)}))
+        return made[-1]
+
+    units = Units(tmp_path, "steer")
+    first = remembered(units, "vector, 10 steps", make)
+    again = remembered(units, "vector, 10 steps", make)
+    assert len(made) == 1 and torch.equal(first.vectors[1], again.vectors[1]) and first.method == again.method
+    (units.path("steering vector, 10 steps") / "steering.json").unlink()  # killed between its two files
+    remembered(units, "vector, 10 steps", make)
+    assert len(made) == 2
+
+
+def test_a_changed_config_redoes_only_what_depends_on_it(world, run):
+    changed = start(world, run.parent, **{"steering.features": "3"})
+    assert changed.stale == changed.ran == ["steer", *AFTER_STEERING]
+    changed = start(world, run.parent, **{"steering.features": "3", "tracing.candidates": "5"})
+    assert changed.ran == ["trace", "causes", "steer", "cards", *AFTER_STEERING, "why"]
+    changed = start(world, run.parent, **{"prompt.template": "question"})
+    assert changed.ran[0] == "capture" and len(changed.ran) == len(pipeline.STAGES)
+
+
+def test_steering_begins_at_the_layer_asked_for(world, tmp_path, monkeypatch):
+    effects = pd.DataFrame(
+        {"layer": [0, 1, 2, 3], "feature": [5, 6, 7, 8], "emotion": LABELS[0], "role": "discover"}
+        | {"effect": [0.4, 0.3, 0.2, 0.1], "causal": True, "control": False}
+    )
+    monkeypatch.setattr("interp.run.steerings.tables.read", lambda path: effects)
+    for first, layers in (("null", [0, 1, 2, 3]), ("2", [2, 3])):
+        config = load_config(world / "small.yaml", {"steering.first_layer": first})
+        assert [f.layer for f in causal_features(SimpleNamespace(folder=tmp_path, config=config))] == layers
+    with pytest.raises(UserError, match="first_layer 4 leaves no feature to steer"):
+        start(world, tmp_path, **{"steering.first_layer": "4"})
+
+
+def test_a_folder_of_another_experiment_is_refused(world, finished, tmp_path):
+    with pytest.raises(UserError, match="belongs to experiment 'small', not 'other'"):
+        RunFolder.open(finished, "other")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "thesis.doc").touch()
+    with pytest.raises(UserError, match="no run folder"):
+        start(world, tmp_path)
