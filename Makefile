@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 
 # Shapes in signatures are checked in every call (tests/shapes.py).
 test: $(VENV)/installed-dev
-	INTERP_CHECK_SHAPES=engine,saes $(BIN)/pytest -n 2 --dist loadfile
+	INTERP_CHECK_SHAPES=engine,saes,analysis,statistics,steering $(BIN)/pytest -n 2 --dist loadfile
 
 quick: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile --quick

@@ -16,7 +16,7 @@ MOVED = {
     "saes_cli": "cli.saes",
     "express.cli": "cli.express",
     "reliability.cli": "cli.reliability",
-    "listing": "cli.listing",
+    "listing": "cli.model_tables",
     "emotions": "texts.emotions",
     "records": "texts.records",
     "delimited": "texts.delimited",

@@ -3,15 +3,27 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 T = TypeVar("T")
-Progress = Callable[[Sequence[T], str, str], Iterable[T]]
-"""(items, description, unit) -> the same items, shown as a bar where somebody looks."""
+
+
+class Progress(Protocol):
+    """Gives the same items, shown as a bar where somebody looks."""
+
+    def __call__(self, items: Sequence[T], description: str, unit: str) -> Iterable[T]: ...
 
 
 def silent(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
     return items
+
+
+def bars(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
+    """A bar in the terminal, gone when all is done; none for what takes less than a second."""
+    from tqdm import tqdm
+
+    shown: Iterable[T] = tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
+    return shown
 
 
 class Reporter(NamedTuple):

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from interp.defaults import RESAMPLES
@@ -37,6 +38,15 @@ class Estimate(NamedTuple):
     @property
     def high(self) -> float:
         return self.ci_high
+
+    @classmethod
+    def of(cls, row: pd.Series, value: str = "value", n: str = "n") -> "Estimate":
+        """What a row of a table holds.
+
+        Args:
+            value, n: what the number and the count are called there.
+        """
+        return cls(float(row[value]), float(row["ci_low"]), float(row["ci_high"]), int(row[n]))
 
     def row(self, value: str = "value") -> dict[str, Any]:
         """The columns that stand for it in a table.
@@ -157,7 +167,7 @@ class Bootstrap:
 
 def numbered(groups: Sequence[object]) -> list[int]:
     """Each example's group as a number, in the order of the groups' names: the names themselves play no part then."""
-    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].tolist()
+    return [int(group) for group in np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]]
 
 
 def _resample_size(n_groups: int) -> int:
@@ -190,7 +200,7 @@ def _bounds(draws: Float[Array, "resample ..."]) -> tuple[Array, Array]:
 def _divided(numerator: Array, denominator: Array) -> Array:
     """NaN where the denominator is zero."""
     nothing = np.full(numerator.shape, np.nan, np.result_type(numerator, denominator, np.float32))
-    return np.divide(numerator, denominator, out=nothing, where=denominator != 0)
+    return np.asarray(np.divide(numerator, denominator, out=nothing, where=denominator != 0))
 
 
 def confusion_draws(
@@ -213,7 +223,7 @@ def recalls(confusion: Float[Array, "*draw gold predicted"]) -> Float[Array, "*d
     """Share of each emotion's examples answered rightly; NaN where a draw has none of them."""
     total = confusion.sum(-1)
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return np.asarray(np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def macro_f1(confusion: Float[Array, "*draw gold predicted"]) -> Float[Array, "*draw"]:

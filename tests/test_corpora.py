@@ -17,6 +17,7 @@ from interp.texts.corpora import CORPORA, known_corpora
 from interp.texts.emotions import EKMAN, GOEMOTIONS_TO_EKMAN
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+pytestmark = pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # rows that are left out
 
 
 def write(path: Path, text: str) -> Path:

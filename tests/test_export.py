@@ -161,6 +161,7 @@ def test_streamed_text_is_that_of_generate(llama, stack):
 
 
 @pytest.mark.parametrize(("prompt", "words"), [("  ", "empty"), ("rain " * 200, "context")])
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # a blank at the end
 def test_prompts_that_cannot_be_continued(llama, stack, prompt, words):
     with pytest.raises(UserError, match=words):
         next(stream(llama, prompt, Steering("none"), stack))

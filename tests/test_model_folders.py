@@ -19,6 +19,7 @@ from interp.models.identity import model_identity
 from interp.models.sources import ModelPlace, locate
 from interp.models.weights import identity_of_folder
 from interp.saes.catalogue import catalogue
+from interp.terminal import Screen
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +319,7 @@ def test_fetch_takes_names_and_says_what_is_near(tmp_path, monkeypatch):
 
 def test_models_are_one_line_each_at_80_columns(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INTERP_CACHE", str(tmp_path))
-    monkeypatch.setattr(cli, "screen", cli.Screen(width=80))
+    monkeypatch.setattr("interp.cli.listing.screen", Screen(width=80))
     cli.models()
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80

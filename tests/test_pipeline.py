@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from interp.files.units import Units
 from interp.run import pipeline, tables
 from interp.run.config import load_config
 from interp.run.session import Session
-from interp.run.steerings import remembered
+from interp.run.steerings import causal_features, remembered
 from interp.steering.steering import Steering
 from interp.texts.prompts import build_prompts
 
@@ -259,6 +260,19 @@ def test_a_changed_config_redoes_only_what_depends_on_it(world, run):
     changed = start(world, run.parent, **{"prompt.template": "question"})
     assert changed.ran[0] == "capture"
     assert len(changed.ran) == len(pipeline.STAGES)
+
+
+def test_steering_begins_at_the_layer_asked_for(world, tmp_path, monkeypatch):
+    effects = pd.DataFrame(
+        {"layer": [0, 1, 2, 3], "feature": [5, 6, 7, 8], "emotion": LABELS[0], "role": "discover"}
+        | {"effect": [0.4, 0.3, 0.2, 0.1], "causal": True, "control": False}
+    )
+    monkeypatch.setattr("interp.run.steerings.tables.read", lambda path: effects)
+    for first, layers in (("null", [0, 1, 2, 3]), ("2", [2, 3])):
+        config = load_config(world / "small.yaml", {"steering.first_layer": first})
+        assert [f.layer for f in causal_features(SimpleNamespace(folder=tmp_path, config=config))] == layers
+    with pytest.raises(UserError, match="first_layer 4 leaves no feature to steer"):
+        start(world, tmp_path, **{"steering.first_layer": "4"})
 
 
 def test_a_folder_of_another_experiment_is_refused(world, finished, tmp_path):

@@ -482,6 +482,7 @@ def test_16_nested_fields_and_class_labels(tmp_path):
 
 
 @pytest.mark.shared
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # rows of other labels
 def test_9_the_real_crowd_envent_is_mended_in_183_rows():
     with pytest.warns(InterpWarning, match="183 rows held Windows-1252 control characters"):
         found = load_corpus("crowd-envent", path=SHARED / "crowd-envent")

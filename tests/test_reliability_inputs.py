@@ -64,6 +64,7 @@ def test_the_nine_formats_and_a_persona():
         one_at_a_time(["wordings"])
 
 
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # one warning a kind
 def test_bad_rows_of_a_questionnaire_are_named_and_counted(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(

@@ -300,6 +300,7 @@ def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_pat
     assert "corpora.discover holds 1 texts" in said
 
 
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # labels without a text
 def test_f14_one_text_to_fit_on_and_one_to_score_are_few_and_work(world, tmp_path):
     few = {f"corpora.{part}.limit": n for part, n in (("discover", "4"), ("fit", "1"), ("test.0", "1"))}
     assert start(world, tmp_path, **few, **{"tracing.examples": "correct"}).report.exists()

@@ -213,6 +213,7 @@ def test_the_command_leaves_saes_a_card_and_a_page(trained):
     assert cfg["dtype"] == "float16"
 
 
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # one layer of eight
 def test_checking_makes_the_same_card_for_anybodys_saes(trained, capsys, tmp_path):
     from interp.cli.saes import app
 
@@ -247,6 +248,7 @@ def test_checking_makes_the_same_card_for_anybodys_saes(trained, capsys, tmp_pat
         (["check", "out", "--model", "tiny", "--prompts", "vignets"], "did you mean 'vignettes'"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # one layer of eight
 def test_commands_refuse_in_one_line(trained, monkeypatch, command, words):
     from interp.cli.saes import app
 

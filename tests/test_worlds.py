@@ -35,6 +35,7 @@ def test_an_emotion_with_few_examples_is_reported_as_such(scarce):
     assert "NaN" not in page.split("Plotly.newPlot", 1)[1]
 
 
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # labels without a text
 def test_where_all_answers_are_wrong_nothing_is_traced_and_it_is_said(scarce):
     config = load_config(scarce / "config.yaml", {"tracing.examples": "correct"})
     table = pd.read_csv(scarce / "corpus.csv")

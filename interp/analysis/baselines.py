@@ -56,7 +56,7 @@ def emotion_directions(
 
 def _units(vectors: Float[Array, "emotion d_model"]) -> Float[Array, "emotion d_model"]:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0))
 
 
 def mean_differences(

@@ -54,7 +54,7 @@ def activity(acts: csr_array, norms: Float[Array, " d_sae"], gold: Int[Array, " 
 
 def strongest(attribution: Float[Array, "d_sae emotion"], count: int = JOINT_FEATURES) -> list[int]:
     """The features of highest attribution, averaged over emotions."""
-    return np.argsort(-attribution.mean(1), kind="stable")[:count].tolist()
+    return [int(feature) for feature in np.argsort(-attribution.mean(1), kind="stable")[:count]]
 
 
 def choose_candidates(

@@ -131,7 +131,8 @@ def logit_weights(
     x, d = at.to(weight.device, weight.dtype), direction.to(weight.device, weight.dtype)
     _, change, *_ = torch.func.jvp(norm, (x[None],), (d[None],))
     head = model.head_weight
-    return (change[0].to(head.device, head.dtype) @ head.T).float().cpu()
+    logits: Tensor = change[0].to(head.device, head.dtype) @ head.T
+    return logits.float().cpu()
 
 
 def neighbours(

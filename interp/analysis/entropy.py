@@ -74,7 +74,7 @@ def normalised_entropy(means: Float[Array, "*draw emotion feature"]) -> Float[Ar
     total = means.sum(-2, keepdims=True)
     share = np.divide(means, total, out=np.full(means.shape, np.nan), where=total > 0)
     logs = np.log(np.where(share > 0, share, 1.0))
-    return -(share * logs).sum(-2) / np.log(means.shape[-2])
+    return np.asarray(-(share * logs).sum(-2) / np.log(means.shape[-2]))
 
 
 def emotion_means(

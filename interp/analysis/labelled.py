@@ -49,7 +49,7 @@ class LabelledExamples:
     @property
     def emotions(self) -> Array:
         """[example], labels."""
-        return np.asarray(self.labels, dtype=object)[self.gold]
+        return np.asarray(self.labels, dtype=object).take(self.gold)
 
     def members(self, emotion: int) -> Int[Array, " member"]:
         """Places of an emotion's examples."""
@@ -61,7 +61,7 @@ class LabelledExamples:
 
     def places(self, rows: Sequence[int] | Array | pd.Series) -> Int[Array, " row"]:
         """Places of the examples that measurements name by these numbers; -1 where it is none of these."""
-        return pd.Index(self.rows).get_indexer(pd.Index(rows))
+        return np.asarray(pd.Index(self.rows).get_indexer(pd.Index(rows)))
 
     def bootstrap(self, members: Int[Array, " member"], purpose: str) -> Bootstrap:
         """Resamples of some examples, drawn by their groups."""

@@ -124,7 +124,7 @@ def _cut(standard: Float[Array, "layer signal"], n_phases: int) -> list[int]:
     """Row at which each later phase begins."""
     if n_phases == 1:
         return []
-    return ruptures.Dynp(model="l2", min_size=1, jump=1).fit(standard).predict(n_bkps=n_phases - 1)[:-1]
+    return list(ruptures.Dynp(model="l2", min_size=1, jump=1).fit(standard).predict(n_bkps=n_phases - 1)[:-1])
 
 
 def _cost(standard: Float[Array, "layer signal"], n_phases: int) -> float:
@@ -138,4 +138,4 @@ def _bic(cost: float, shape: tuple[int, ...], n_phases: int, noise: float) -> fl
     size = n_layers * n_signals
     floor = max(noise, 1e-3 * size)
     parameters = n_phases * n_signals + 2 * (n_phases - 1)
-    return size * np.log(max(cost, floor) / size) + parameters * np.log(size)
+    return float(size * np.log(max(cost, floor) / size) + parameters * np.log(size))

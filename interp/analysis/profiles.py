@@ -128,4 +128,4 @@ def _auroc_variance(auroc: Array, n_in: Array, n_out: Array) -> Array:
     both_in, both_out = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)
     square = auroc**2
     spread = auroc * (1 - auroc) + (n_in - 1) * (both_in - square) + (n_out - 1) * (both_out - square)
-    return spread / (n_in * n_out)
+    return np.asarray(spread / (n_in * n_out))

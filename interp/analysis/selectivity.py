@@ -106,7 +106,8 @@ def _rank_sum_p(
 
 
 def _log_choose(n: Array | float, k: Array | float) -> Array:
-    return gammaln(np.add(n, 1)) - gammaln(np.add(k, 1)) - gammaln(np.maximum(np.subtract(n, k), 0) + 1)
+    rest = np.maximum(np.subtract(n, k), 0)
+    return np.asarray(gammaln(np.add(n, 1)) - gammaln(np.add(k, 1)) - gammaln(rest + 1))
 
 
 def count_selective(values: Float[Array, "example feature"], gold: Int[Array, " example"], n_labels: int) -> int:
@@ -118,7 +119,7 @@ def count_selective(values: Float[Array, "example feature"], gold: Int[Array, " 
 def _mean_difference(values: Float[Array, "example feature"], inside: Array) -> Float[Array, " feature"]:
     if inside.all() or not inside.any():
         return np.zeros(values.shape[1])
-    return values[inside].mean(0) - values[~inside].mean(0)
+    return np.asarray(values[inside].mean(0) - values[~inside].mean(0))
 
 
 def _tie_term(ordered: Float[Array, "example feature"]) -> Float[Array, " feature"]:

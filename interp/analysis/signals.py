@@ -160,13 +160,13 @@ def neighbour_agreement(
         x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
         others = ~np.eye(len(x), dtype=bool)
         rows = (x @ x.T)[others].reshape(len(x), len(x) - 1)
-        return rows - rows.mean(1, keepdims=True)
+        return np.asarray(rows - rows.mean(1, keepdims=True))
 
     if len(residuals) < 3:
         return np.zeros(len(residuals))
     a, b = similarities(residuals), similarities(following)
     norms = np.sqrt(np.square(a).sum(1) * np.square(b).sum(1))
-    return np.divide((a * b).sum(1), norms, out=np.zeros(len(a)), where=norms > 0)
+    return np.asarray(np.divide((a * b).sum(1), norms, out=np.zeros(len(a)), where=norms > 0))
 
 
 def control_labels(texts: Sequence[str], n_labels: int, seed: int) -> Int[Array, " example"]:

@@ -52,4 +52,4 @@ def q_values(p: Float[Array, " tested"], pool: int) -> Float[Array, " tested"]:
         pool: number of pairs that the tested ones were chosen from.
     """
     untested = np.ones(max(pool - len(p), 0))
-    return false_discovery_control(np.append(p, untested))[: len(p)]
+    return np.asarray(false_discovery_control(np.append(p, untested))[: len(p)])

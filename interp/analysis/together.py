@@ -70,7 +70,7 @@ class CausalSet:
 
 
 def _by_layer(table: pd.DataFrame) -> Features:
-    return table.groupby("layer")["feature"].apply(list).to_dict()
+    return {int(layer): list(rows["feature"]) for layer, rows in table.groupby("layer")}
 
 
 def causal_sets(effects: pd.DataFrame, labels: Sequence[str], seed: int) -> list[CausalSet]:
@@ -142,7 +142,7 @@ def necessity(
 
 def typical_activations(acts: Float[Array, "example feature"]) -> Float[Array, " feature"]:
     """Mean activation of each feature over the examples on which it is active; 0 where it never is."""
-    return acts.sum(0) / np.maximum((acts > 0).sum(0), 1)
+    return np.asarray(acts.sum(0) / np.maximum((acts > 0).sum(0), 1))
 
 
 def sufficiency(

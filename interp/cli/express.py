@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import Parameter
 
+from interp.cli.console import errors
 from interp.cli.options import Count, Resamples, Seed, folder_path
 from interp.defaults import RESAMPLES
 from interp.errors import UserError
 from interp.reporting import Reporter, reporting
 from interp.surveys.express.options import ExpressOptions
 from interp.surveys.terminal import interval, print_table
-from interp.terminal import Screen
 
 if TYPE_CHECKING:
     from interp.surveys.express.scoring import Scores
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 app = cyclopts.App(
     name="express", help="Does a model name what people say they feel? Words, and the eight emotions they are made of."
 )
-errors = Screen(stderr=True, soft_wrap=True)
 SHOWN = (
     ("scores", "the paper's scores"),
     ("without_all_zero_pairs", "without all-zero pairs"),

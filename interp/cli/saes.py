@@ -1,25 +1,23 @@
 """`interp saes`: the commands. Heavy imports wait until a command runs."""
 
 import json as json_
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
+from interp.cli.console import Arguments, Json, errors
 from interp.cli.options import Count, Limit, Seed
 from interp.errors import UserError
+from interp.reporting import bars, silent
 
 if TYPE_CHECKING:
     from interp.training.running import Event
 
 app = cyclopts.App(name="saes", help="Sparse autoencoders: trained for a model that has none, and measured.")
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-Arguments = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
 
 
 @app.command
@@ -40,11 +38,11 @@ def train(*arguments: Arguments, quiet: Annotated[bool, Parameter(negative=())] 
     from interp.training.config import load_training_config
 
     config = load_training_config(*_parse(arguments))
-    from interp.training.running import silent, train_saes
+    from interp.training.running import train_saes
 
     show = _Progress()
     try:
-        found = train_saes(config, progress=silent if quiet else show, bars=no_bars if quiet else _bars)
+        found = train_saes(config) if quiet else train_saes(config, progress=show, bars=bars)
     finally:
         show.close()
     if not quiet:
@@ -144,7 +142,7 @@ def check(
         l0=_maybe_number(l0),
         template=template,
         seed=seed,
-        progress=no_bars if json else _bars,
+        progress=silent if json else bars,
         **options,
     )
     if out is not None:
@@ -154,16 +152,6 @@ def check(
         print(json_.dumps(card, indent=1, ensure_ascii=False))
     else:
         _show_card(card)
-
-
-def no_bars(items: Sequence[Any], description: str, unit: str) -> Iterable[Any]:
-    return items
-
-
-def _bars(items: Sequence[Any], description: str, unit: str) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    return tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
 
 
 def _maybe_number(word: str | None) -> float | str | None:

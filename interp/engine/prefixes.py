@@ -183,7 +183,7 @@ class ContinuedLayer(DynamicLayer):
     """
 
     def __init__(self, branches: Sequence[Branch], layer: int, before: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.branches, self.layer, self.before = branches, layer, before
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

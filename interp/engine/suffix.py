@@ -178,7 +178,8 @@ class Suffix:
         hidden = hidden.to(prefix.mask.device)
         with attending(self.model, TO_PREFIX):
             output = self.model.blocks[layer](hidden, **self._arguments(hidden, layer, positions, prefix, past))
-        return output[0] if isinstance(output, tuple) else output
+        residual: Tensor = output[0] if isinstance(output, tuple) else output
+        return residual
 
     def _fill(
         self,
@@ -241,7 +242,7 @@ def rows_in_memory(model: LanguageModel, captured: Captured) -> int:
     """Edited rows that a tenth of the free memory holds in one layer, at least 2, and 16 of a single token."""
     n_tail = len(captured.answers.offsets)
     n_keys = n_tail + max((cache.mask.shape[1] for cache in captured.caches), default=0)
-    hidden, heads = 4 * model.d_hidden, model.backbone.config.num_attention_heads
+    hidden, heads = 4 * model.d_hidden, int(model.backbone.config.num_attention_heads)
     bytes_per_row = 4 * n_tail * (hidden + 3 * heads * n_keys)  # the MLP's hidden layer, attention's scores
     return max(2, LEAST_ROWS // n_tail, free_memory(model.device) // 10 // bytes_per_row)
 

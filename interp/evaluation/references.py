@@ -39,7 +39,7 @@ def without_prior(
     log_probs: Float[Array, "example label"], unlabelled: Float[Array, "text label"]
 ) -> Float[Array, "example label"]:
     """Log-probabilities less their means over texts of unknown label: contextual calibration (Zhao et al. 2021)."""
-    return log_probs - unlabelled.mean(0)
+    return np.asarray(log_probs - unlabelled.mean(0))
 
 
 def with_bias(
@@ -58,7 +58,7 @@ def with_bias(
 
     with torch.enable_grad():
         optimiser.step(loss)
-    return log_probs + bias.detach().numpy()
+    return np.asarray(log_probs + bias.detach().numpy())
 
 
 def few_shot(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.engine.ablation import Read
+from interp.engine.variants import Read
 from interp.evaluation.fluency import LOGITS_ON_CPU
 from interp.models.language_model import LanguageModel
 from interp.statistics import Bootstrap

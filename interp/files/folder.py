@@ -252,7 +252,7 @@ class RunFolder:
         return written
 
     def _entry(self, stage: str) -> dict[str, Any]:
-        return self.record.get("stages", {}).get(stage, {})
+        return dict(self.record.get("stages", {}).get(stage, {}))
 
     def _set_stage(self, stage: str, entry: Mapping[str, Any]) -> None:
         self.note(stages={**self.record.get("stages", {}), stage: dict(entry)})

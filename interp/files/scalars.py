@@ -46,12 +46,12 @@ class _Words(yaml.SafeLoader):
             raise yaml.YAMLError(f"its aliases stand for more than {MOST_NODES:,} values")
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for i, key in enumerate(keys):
             if key in keys[:i] and key != "<<":
                 raise yaml.MarkedYAMLError(None, None, f"the key {quoted(key)} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        return dict(super().construct_mapping(node, deep))
 
 
 def _written_out(node: yaml.Node, known: dict[int, float]) -> float:
@@ -105,6 +105,16 @@ def alternatives(hint: Any) -> list[Any]:
     if get_origin(hint) in (Union, types.UnionType):
         return [kind for inner in get_args(hint) for kind in alternatives(inner)]
     return [hint]
+
+
+def dotted_keys(kind: Any, prefix: str = "") -> list[str]:
+    """Names of a dataclass' fields, and of those of the dataclasses in them."""
+    keys, kinds = [], get_type_hints(kind)
+    for field in fields(kind):
+        keys.append(prefix + field.name)
+        if is_dataclass(kinds[field.name]):
+            keys += dotted_keys(kinds[field.name], f"{prefix}{field.name}.")
+    return keys
 
 
 def hints_of(kind: Any) -> dict[str, Any]:

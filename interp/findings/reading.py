@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
@@ -38,7 +39,8 @@ class Run(RunFiles):
 
     @property
     def config(self) -> dict[str, Any]:
-        return self.record["config"]
+        config: dict[str, Any] = self.record["config"]
+        return config
 
     @property
     def model(self) -> str:
@@ -88,7 +90,7 @@ class Run(RunFiles):
         """Number of the gold emotion in `labels`."""
         table = self.table("examples")
         assert table is not None
-        return table["gold"].iloc[rows].map({x: i for i, x in enumerate(self.labels)}).to_numpy(dtype=int)
+        return np.asarray(pd.Index(self.labels).get_indexer(table["gold"].iloc[rows]))
 
     @cached_property
     def traced(self) -> Int[Array, " example"]:
@@ -98,7 +100,7 @@ class Run(RunFiles):
         if table is None or self.config.get("tracing", {}).get("examples", "all") == "all":
             return rows
         part = table.iloc[rows]
-        return rows[(part["gold"] == part["predicted"]).to_numpy()]
+        return np.compress(part["gold"] == part["predicted"], rows)
 
     def weights(self, rows: Int[Array, " example"], purpose: str) -> Float[Array, "resample example"]:
         """Bootstrap weights of some examples, drawn by group where the run knows groups."""

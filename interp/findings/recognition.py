@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 
 from interp.findings.claims import KEPT, Finding, Verdict, above
+from interp.findings.concentration import NOTHING
 from interp.findings.reading import Run
+from interp.report.glance import PLAIN
+from interp.run.reading import score_of
 from interp.statistics import Estimate, confusion_draws, from_draws, macro_f1
 
 Array = np.ndarray
@@ -14,9 +17,7 @@ CHOSEN = "steered"
 WAYS = (CHOSEN, "targeted", "global")
 """What was chosen, and the paper's two ways of steering at their best setting."""
 RANDOM = "random_features"
-PLAIN = "plain text"
 SOURCE = "evaluation.parquet"
-NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 def recognition_findings(run: Run) -> list[Finding]:
@@ -40,18 +41,10 @@ def chosen_method(run: Run) -> str:
     return "none" if facts["method"] == "none" else f"{facts['method']}, {facts.get('setting', '')}".rstrip(", ")
 
 
-def _read(scores: pd.DataFrame, method: str, metric: str) -> Estimate | None:
-    own = scores[(scores["method"] == method) & (scores["metric"] == metric)]
-    if not len(own):
-        return None
-    row = own.iloc[0]
-    return Estimate(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n"]))
-
-
 def _plain(scores: pd.DataFrame, corpus: str) -> list[Finding]:
     found = []
     for metric in ("accuracy", "macro_f1"):
-        e = _read(scores, "unsteered", metric)
+        e = score_of(scores, "unsteered", metric)
         if e is not None:
             found.append(Finding(metric, corpus, f"{e.value:.3f}", *e, "texts", "no claim", SOURCE))
     return found
@@ -61,7 +54,7 @@ def _gains(run: Run, scores: pd.DataFrame, corpus: str) -> list[Finding]:
     claim = "gain" if corpus == run.config["corpora"].get("fit", {}).get("name", run.corpus) else "generalises"
     found = []
     for way in WAYS:
-        gain, before = _read(scores, way, "macro_f1_gain"), _read(scores, "unsteered", "macro_f1")
+        gain, before = score_of(scores, way, "macro_f1_gain"), score_of(scores, "unsteered", "macro_f1")
         if gain is None:
             continue
         name = f"chosen: {chosen_method(run)}" if way == CHOSEN else way
@@ -112,7 +105,7 @@ def _few_labels(run: Run, corpus: str) -> Finding | None:
     fewest, sure = int(own["examples"].min()), own[own["ci_low"] > 0]
     row = sure.iloc[0] if len(sure) else own.iloc[-1]
     verdict: Verdict = "no" if not len(sure) else "yes" if int(row["examples"]) == fewest else "undecided"
-    e = Estimate(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["examples"]))
+    e = Estimate.of(row, n="examples")
     shown = f"{row['method']}, {e.n} labelled texts: {100 * e.value:+.1f} points"
     return Finding("few_labels", corpus, shown, *e, "labelled texts", verdict, "learning.parquet")
 
@@ -122,7 +115,7 @@ def _language(run: Run, scores: pd.DataFrame) -> list[Finding]:
     text = Path(path).name if path else "bundled text"
     found = []
     for way in WAYS:
-        e = _read(scores[scores["corpus"] == PLAIN], way, "perplexity_ratio")
+        e = score_of(scores[scores["corpus"] == PLAIN], way, "perplexity_ratio")
         if e is not None and not (way == CHOSEN and chosen_method(run) == "none"):
             name = f"chosen: {chosen_method(run)}" if way == CHOSEN else way
             verdict: Verdict = "yes" if e.high <= KEPT else "no" if e.low > KEPT else "undecided"

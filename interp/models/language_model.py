@@ -89,7 +89,7 @@ class LanguageModel:
         self.head_bias: Float[Tensor, " vocabulary"] | None = getattr(head, "bias", None)
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.n_layers, self.d_model = len(self.blocks), config.hidden_size
-        self.d_hidden = max(getattr(config, "intermediate_size", None) or 4 * self.d_model, self.d_model)
+        self.d_hidden: int = max(getattr(config, "intermediate_size", None) or 4 * self.d_model, self.d_model)
         self.context: int = config.max_position_embeddings
         embedding: Any = hf.get_input_embeddings()
         self.device: torch.device = embedding.weight.device
@@ -252,9 +252,10 @@ class LanguageModel:
         embedding = getattr(self.backbone, "rotary_emb", None)
         if embedding is None:
             return None
-        if "layer_type" in inspect.signature(embedding.forward).parameters:
-            return embedding(like, positions, self.backbone.config.layer_types[layer])
-        return embedding(like, positions)
+        by_type = "layer_type" in inspect.signature(embedding.forward).parameters
+        kind = (self.backbone.config.layer_types[layer],) if by_type else ()
+        cos, sin = embedding(like, positions, *kind)
+        return cos, sin
 
     def unembed(
         self, residual: Float[Tensor, "*row d_model"], tokens: Int[Tensor, " answer"] | None = None
@@ -329,16 +330,16 @@ def token_pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list
     return pieces
 
 
-def _as_pre_hook(edit: Edit) -> Callable:
-    def hook(module: nn.Module, inputs: tuple) -> tuple | None:
+def _as_pre_hook(edit: Edit) -> Callable[..., Any]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         new = edit(inputs[0])
         return None if new is None else (new, *inputs[1:])
 
     return hook
 
 
-def _as_hook(edit: Edit) -> Callable:
-    def hook(module: nn.Module, inputs: tuple, output: Any) -> Any:
+def _as_hook(edit: Edit) -> Callable[..., Any]:
+    def hook(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         """Blocks return the residual, or (older ones) a tuple that begins with it."""
         residual = output[0] if isinstance(output, tuple) else output
         new = edit(residual)

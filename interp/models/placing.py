@@ -85,7 +85,7 @@ class Placing:
             else:
                 self.hf.generate = own
 
-    def _note(self, module: nn.Module, args: tuple, options: dict[str, Any]) -> None:
+    def _note(self, module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         given = options.get("inputs_embeds")
         if given is None:
             given = options["input_ids"] if options.get("input_ids") is not None else args[0]
@@ -95,7 +95,7 @@ class Placing:
         whole = stop if start == 0 else None  # with nothing before it, and unless told otherwise, a pass is a prompt
         self.span = Span(start, stop, whole if self.width == "unsaid" else self.width)
 
-    def _prompting(self, generate: Callable) -> Callable:
+    def _prompting(self, generate: Callable[..., Any]) -> Callable[..., Any]:
         def placed(inputs: Any = None, *args: Any, **options: Any) -> Any:
             known = (inputs, options.get("input_ids"), options.get("inputs_embeds"))
             prompt = next((ids for ids in known if ids is not None), None)

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.analysis.effect_rows import effects_on
+from interp.analysis.rules import CONTROL_QUANTILE
 from interp.report.looks import DIVERGING, INK, PHASES, add_heat, colours, error_bars, faded, styled
 
 SHOWN = 40
@@ -15,7 +16,6 @@ SHOWN = 40
 COLUMNS = 3
 ROW, BETWEEN_ROWS = 250, 58
 """Pixels of a row of the ladder's panels, and of what lies between two rows: ticks and a title."""
-CONTROL_QUANTILE = 0.99
 CELL = "features of %{y}, %{x}: %{text}"
 
 

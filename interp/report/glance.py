@@ -7,7 +7,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from interp.report.words import counted, layer_list, listed, share
-from interp.run.reading import RunFiles
+from interp.run.reading import RunFiles, score_of
 from interp.statistics import Estimate
 
 ROLES = {"discover": "to find features", "fit": "to choose a steering", "test": "to test"}
@@ -87,15 +87,15 @@ def recognised(run: RunFiles) -> list[Recognised]:
 
 
 def _tested(run: RunFiles, own: pd.DataFrame, corpus: str) -> Recognised | None:
-    accuracy = _read(own, "unsteered", "accuracy")
+    accuracy = score_of(own, "unsteered", "accuracy")
     if accuracy is None:
         return None
-    gain, probe = _read(own, "probe", "macro_f1_gain"), _read(own, "probe", "accuracy")
+    gain, probe = score_of(own, "probe", "macro_f1_gain"), score_of(own, "probe", "accuracy")
     return Recognised(
         corpus=corpus,
         texts="test texts",
         accuracy=accuracy,
-        macro_f1=_read(own, "unsteered", "macro_f1"),
+        macro_f1=score_of(own, "unsteered", "macro_f1"),
         probe=probe,
         chance=1 / len(run.labels),
         commonest=_commonest(run, "test", corpus),
@@ -117,7 +117,7 @@ def _discovered(run: RunFiles) -> list[Recognised]:
     if signals is not None and (signals["signal"] == "probe_residuals").any():
         rows = signals[signals["signal"] == "probe_residuals"]
         best = rows.loc[rows["value"].idxmax()]
-        probe = Estimate(float(best["value"]), float(best["ci_low"]), float(best["ci_high"]), int(best["n"]))
+        probe = Estimate.of(best)
     corpus = " and ".join(dict.fromkeys(own["corpus"].astype(str)))
     return [
         Recognised(
@@ -131,14 +131,6 @@ def _discovered(run: RunFiles) -> list[Recognised]:
             knows=None if probe is None else probe.low > accuracy.high,
         )
     ]
-
-
-def _read(own: pd.DataFrame, method: str, metric: str) -> Estimate | None:
-    found = own[(own["method"] == method) & (own["metric"] == metric)]
-    if not len(found):
-        return None
-    row = found.iloc[0]
-    return Estimate(float(row["value"]), float(row["ci_low"]), float(row["ci_high"]), int(row["n"]))
 
 
 def _commonest(run: RunFiles, role: str, corpus: str | None) -> float | None:

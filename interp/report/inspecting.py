@@ -25,7 +25,7 @@ MOST_TEXT = 400
 def inspection_page(found: Inspection, name: str) -> str:
     """The page: one heat map per emotion behind a switch, answers by condition, features with exact effects."""
     maps = [
-        PageFigure(f"evidence-{i}", label, _evidence(found, i), _caption(found, label), group="emotion")
+        PageFigure(f"evidence-{i}", label, _evidence(found, i), _caption(label), group="emotion")
         for i, label in _by_probability(found)
     ]
     bars = PageFigure(
@@ -67,7 +67,7 @@ def _by_probability(found: Inspection) -> list[tuple[int, str]]:
     return [(int(i), found.labels[i]) for i in order]
 
 
-def _caption(found: Inspection, label: str) -> str:
+def _caption(label: str) -> str:
     return (
         f"Columns: tokens of the prompt (the last {MOST_TOKENS}); rows: layers; colour: probability of {label} among"
         " the labels if that layer's residual at that token were read out by the final norm and unembedding (logit"

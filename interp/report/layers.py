@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -57,7 +57,9 @@ USED = (
 """What the answer takes from a layer."""
 
 
-def layer_phases(signals: pd.DataFrame, phases: Mapping | None, panels: Sequence[SignalPanel]) -> go.Figure | None:
+def layer_phases(
+    signals: pd.DataFrame, phases: Mapping[str, Any] | None, panels: Sequence[SignalPanel]
+) -> go.Figure | None:
     """Signals over layers, one panel per kind, intervals as bands, phases as shading; None where there is no signal.
 
     Layers that were not measured have no point; a dotted line leads over them, and shading changes half-way.

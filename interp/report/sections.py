@@ -196,21 +196,16 @@ def _baselines(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     return [PageFigure("baselines", "Directions and modules", baselines.baselines(table), caption)]
 
 
-def _steers(run: RunFiles) -> bool:
-    chosen = run.json("steering")
-    return chosen is not None and chosen["method"] != "none"
-
-
 @_from("evaluation")
 def _gains(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
-    scored = table if _steers(run) else table[table["method"] != "steered"]
+    scored = table if run.steering else table[table["method"] != "steered"]
     found = scored[scored["metric"] == "macro_f1_gain"]
     if not len(found):
         return []
     budget = run.record["config"].get("steering", {}).get("perplexity_budget")
     chosen = (
         "Diamond: the steering that was chosen on the fit split; the others stand beside it and were chosen by nobody."
-        if _steers(run)
+        if run.steering
         else "No steering was chosen on the fit split, so none is marked: all of these were chosen by nobody."
     )
     allowed = f"; dotted: the {budget:g} allowed" if budget and (scored["metric"] == "perplexity_ratio").any() else ""
@@ -241,7 +236,7 @@ def _unseen(run: RunFiles, scored: pd.DataFrame) -> str:
 
 @_from("evaluation")
 def _recalls(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
-    if not _steers(run) or not table["metric"].str.startswith("recall_gain_").any():
+    if not run.steering or not table["metric"].str.startswith("recall_gain_").any():
         return []
     counts = table[table["metric"].str.startswith("recall_gain_")]["n"]
     caption = (
@@ -254,7 +249,7 @@ def _recalls(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
 
 @_from("dose")
 def _dose(run: RunFiles, dose: pd.DataFrame) -> list[PageFigure]:
-    if not _steers(run):
+    if not run.steering:
         return []
     caption = (
         "The chosen steering weaker and stronger: gains to the power of the strength, vectors times it. Bands: 95 %"
@@ -297,11 +292,11 @@ def _learning(run: RunFiles, learning: pd.DataFrame) -> list[PageFigure]:
 def _confusions(run: RunFiles, predictions: pd.DataFrame) -> list[PageFigure]:
     found = []
     for i, (corpus, part) in enumerate(predictions.groupby("corpus", sort=False)):
-        shown = part if _steers(run) else part[part["method"] == "unsteered"]
+        shown = part if run.steering else part[part["method"] == "unsteered"]
         n = int((part["method"] == "unsteered").sum())
         read = (
             "A good change moves share onto the diagonal without emptying another row's."
-            if _steers(run)
+            if run.steering
             else "The model as it is: no steering was chosen. A full column is an answer given too often."
         )
         caption = (
@@ -309,6 +304,6 @@ def _confusions(run: RunFiles, predictions: pd.DataFrame) -> list[PageFigure]:
             f" {corpus}. {read}"
         )
         figure = confusions.confusion(shown, run.labels)
-        most = 1040 if _steers(run) else 620
+        most = 1040 if run.steering else 620
         found.append(PageFigure(f"confusion-{i}", str(corpus), figure, caption, group="corpora", most=most))
     return found

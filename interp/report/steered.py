@@ -40,9 +40,8 @@ class Steered:
 
 def steered(run: RunFiles) -> Steered | None:
     """None where nothing was chosen, or the run holds no tensors."""
-    chosen = run.json("steering")
     path = run.folder / TENSORS
-    if chosen is None or chosen["method"] == "none" or not path.is_file():
+    if run.steering is None or not path.is_file():
         return None
     arrays = _arrays(path, path.stat().st_mtime_ns)
     layers = {kind: sorted({int(k.split(".")[1]) for k in arrays if k.startswith(kind)}) for kind in PARTS}

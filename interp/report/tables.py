@@ -21,7 +21,7 @@ def tables(run: RunFiles) -> dict[str, PageTable]:
 
 def _by_method(run: RunFiles, table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """Method and other keys, and rows by metric; the row of a steering nobody chose would be the unsteered model's."""
-    chosen = _chosen(run)
+    chosen = run.steering is not None
     for (method, *others), part in table.groupby(["method", *keys], sort=False):
         if chosen or method != "steered":
             yield [str(method).replace("_", " "), *others], {str(r.metric): r for r in part.itertuples()}
@@ -60,7 +60,7 @@ def _methods(run: RunFiles) -> PageTable | None:
             known = cells | price.get(method, {})
             values = [_cell(known.get(metric), column) for metric, column in shown.items()]
             rows.append([method, corpus, int(cells["accuracy"].n), *values])
-    chosen = _chosen(run)
+    chosen = run.steering is not None
     best = (
         ' "steered" is the choice made on the fit split; amplify, targeted, global and gated are the best setting of'
         " each method;"
@@ -81,12 +81,6 @@ def _methods(run: RunFiles) -> PageTable | None:
     columns = [PageColumn("method"), PageColumn("corpus"), PageColumn("n", "number", 0), *shown.values()]
     strong = [i for i, row in enumerate(rows) if row[0] == "steered"]
     return PageTable("methods", "Methods side by side", columns, rows, note, strong)
-
-
-def _chosen(run: RunFiles) -> bool:
-    """Whether a steering was chosen."""
-    facts = run.json("steering")
-    return facts is not None and facts["method"] != "none"
 
 
 def _steered(run: RunFiles) -> PageTable | None:

@@ -158,4 +158,4 @@ def _batch_bytes(session: Session, tokens: int) -> int:
     in_batch = max(session.tokens_per_batch, tokens + n_continued)
     continued = in_batch * n_continued // (tokens + n_continued)
     logits = 3 * min(LOGITS_AT_ONCE, continued * len(model.head_weight))  # and their logarithms and exponentials
-    return (in_batch * per_token + continued * model.n_layers * model.d_model) * model.dtype.itemsize + 4 * logits
+    return int((in_batch * per_token + continued * model.n_layers * model.d_model) * model.dtype.itemsize + 4 * logits)

@@ -7,14 +7,14 @@ from dataclasses import asdict, field, fields, is_dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from interp.defaults import RESAMPLES
 from interp.errors import CONTROL, DamagedError, UserError, nearest, quoted
-from interp.files.scalars import alternatives, hints_of, load_words, typed
+from interp.files.scalars import alternatives, dotted_keys, hints_of, load_words, typed
 from interp.files.stored import read_record
 from interp.texts.corpus_names import corpus_names
 from interp.texts.emotions import EKMAN
@@ -159,6 +159,8 @@ class SteeringConfig:
     """`best` compares them all on the fit split; whatever does not beat no steering there is dropped."""
     features: Count = 30
     """At most this many causal features are steered, the strongest first."""
+    first_layer: Number | None = None
+    """Only features of this layer and above are steered; None: of all. Fitting costs what lies above the lowest one."""
     perplexity_budget: Annotated[Ratio, Field(ge=1)] = 1.05
     """Largest allowed perplexity ratio on plain text with steering on at every position."""
     harm_budget: Annotated[Ratio, Field(ge=0, le=1)] = 0.03
@@ -346,17 +348,7 @@ def _adapter() -> TypeAdapter[Config]:
 @cache
 def known_keys() -> list[str]:
     """All dotted keys of the tree."""
-    return _known_keys(Config, "")
-
-
-def _known_keys(kind: Any, prefix: str) -> list[str]:
-    keys = []
-    for f in fields(kind):
-        keys.append(prefix + f.name)
-        inner = get_type_hints(kind)[f.name]
-        if is_dataclass(inner):
-            keys += _known_keys(inner, f"{prefix}{f.name}.")
-    return keys
+    return dotted_keys(Config)
 
 
 def _steps(key: str) -> list[str]:
@@ -406,7 +398,7 @@ def _set(tree: dict[str, Any], key: str, value: Any) -> None:
         part[last] = value
 
 
-def _index(items: list, step: str, key: str) -> int:
+def _index(items: list[Any], step: str, key: str) -> int:
     if not step.isdigit() or int(step) > len(items):
         raise UserError(f"--{key}: {quoted(step)} is no place in a list of {len(items)}.")
     return int(step)

@@ -127,8 +127,19 @@ class Inputs:
 
     @cached_property
     def sae_identity(self) -> str:
-        saes = self.config.saes
-        return select_saes(saes.name, layers=saes.layers, width=saes.width, l0=saes.l0).identity
+        """Of the SAEs that are there for the layers asked for.
+
+        Raises:
+            UserError: as `select_saes`, or all of them lie below the layer from which steering may begin.
+        """
+        saes, first = self.config.saes, self.config.steering.first_layer
+        selection = select_saes(saes.name, layers=saes.layers, width=saes.width, l0=saes.l0)
+        if first is not None and first > max(selection.saes):
+            raise UserError(
+                f"steering.first_layer {first} leaves no feature to steer: the highest layer with an SAE is"
+                f" {max(selection.saes)}."
+            )
+        return selection.identity
 
     @cached_property
     def device(self) -> str:

@@ -168,6 +168,7 @@ def fingerprints(inputs: Inputs, stages: Sequence[Stage]) -> dict[str, str]:
     tree, prints = inputs.config.as_dict(), dict[str, str]()
     for stage in stages:
         own = {name: reduce(getitem, name.split("."), tree) for name in stage.fields}
+        own = {name: value for name, value in own.items() if value is not None}  # a field that is new changes nothing
         sources = [attrgetter(name)(inputs) for name in stage.sources]
         prints[stage.name] = fingerprint([own, [prints[name] for name in stage.needs], sources or None])
     return prints

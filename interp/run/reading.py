@@ -13,6 +13,7 @@ from interp.errors import DamagedError, InterpWarning
 from interp.files.folder import SCHEMA_VERSION
 from interp.files.stored import as_recorded, read_json, read_record
 from interp.run import tables
+from interp.statistics import Estimate
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class RunFiles:
 
     @property
     def labels(self) -> list[str]:
-        return self.record["config"]["labels"]
+        return list(self.record["config"]["labels"])
 
     @property
     def missing(self) -> list[str]:
@@ -85,6 +86,12 @@ class RunFiles:
         as_recorded(self.folder, [path.name], self.record)
         return read_json(path)
 
+    @cached_property
+    def steering(self) -> dict[str, Any] | None:
+        """`steering.json` where a steering was chosen; None where none was, or none was looked for."""
+        chosen: dict[str, Any] | None = self.json("steering")
+        return None if chosen is None or chosen["method"] == "none" else chosen
+
     def causal_features(self, emotion: str | None = None) -> pd.DataFrame:
         """Rows of `effects.parquet` of causal features, as measured on the discover examples; none before tracing.
 
@@ -98,6 +105,12 @@ class RunFiles:
         """By layer and feature, the emotions that a feature is causal for."""
         by_feature = self.causal_features().groupby(["layer", "feature"])["emotion"]
         return {(int(layer), int(feature)): list(emotions) for (layer, feature), emotions in by_feature}
+
+
+def score_of(scores: pd.DataFrame, method: str, metric: str) -> Estimate | None:
+    """A method's figure among rows of `evaluation.parquet`; None where it is not there."""
+    rows = scores[(scores["method"] == method) & (scores["metric"] == metric)]
+    return Estimate.of(rows.iloc[0]) if len(rows) else None
 
 
 @cache

@@ -14,9 +14,12 @@ from safetensors.torch import load_file
 from interp.analysis.features import LayerFeatures, load_features
 from interp.analysis.labelled import LabelledExamples, seed_for
 from interp.analysis.together import NEUTRAL
-from interp.engine.ablation import Name, Read, ResidualEdit, answers_under_each
-from interp.engine.capture import Captured, SharedPrefix, batches, capture, shared_prefix, tokens_in_flight
+from interp.engine.cache import SharedPrefix
+from interp.engine.capture import Captured, batches, capture, tokens_in_flight
 from interp.engine.kept import KeptBatch, KeptCaptures, KeptPrompt, remove_scratch, together
+from interp.engine.prompt_pass import shared_prefix
+from interp.engine.suffix import ResidualEdit
+from interp.engine.variants import Name, Read, answers_under_each
 from interp.evaluation.fluency import PlainText
 from interp.files.folder import RunFolder
 from interp.files.units import Units
@@ -290,8 +293,7 @@ class Session(Inputs):
 
     def gold(self, rows: np.ndarray) -> np.ndarray:
         """Index of the gold emotion in `labels`."""
-        number = {label: i for i, label in enumerate(self.labels)}
-        return self.table["gold"].iloc[rows].map(number).to_numpy(dtype=int)
+        return np.asarray(pd.Index(self.labels).get_indexer(self.table["gold"].iloc[rows]))
 
     def traced_rows(self) -> np.ndarray:
         """Row numbers of the discover examples that are traced: all, or the correctly answered ones."""

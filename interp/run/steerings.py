@@ -38,9 +38,10 @@ def fit_data(session: Session) -> FitData:
 
 
 def causal_features(session: Session) -> list[SteeredFeature]:
-    """The strongest causal features, at most `steering.features`, taken from every emotion in turn."""
-    effects = tables.read(session.folder / "effects.parquet")
-    return strongest_features(effect_rows.causal_features(effects), session.config.steering.features)
+    """The strongest causal features of every emotion in turn, from `steering.first_layer` on."""
+    causal = effect_rows.causal_features(tables.read(session.folder / "effects.parquet"))
+    config = session.config.steering
+    return strongest_features(causal[causal["layer"] >= (config.first_layer or 0)], config.features)
 
 
 def ground(session: Session, data: FitData) -> Ground:

@@ -42,7 +42,7 @@ def known_releases() -> "dict[str, PretrainedSAELookup]":
     """The registry, which needs torch."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-    return get_pretrained_saes_directory()
+    return dict(get_pretrained_saes_directory())
 
 
 def residual_releases() -> "dict[str, PretrainedSAELookup]":

@@ -95,7 +95,7 @@ class SaeStack:
     def encode(self, layer: int, residuals: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_sae"]:
         """Feature activations, at least 0, in units of the residual stream."""
         sae = self[layer]
-        acts = sae.encode(self._input(layer, residuals, sae))
+        acts: Tensor = sae.encode(self._input(layer, residuals, sae))
         return acts * _input_scale(sae)
 
     def encode_features(
@@ -109,9 +109,10 @@ class SaeStack:
     ) -> Float[Tensor, "*index d_model"]:
         """What one unit of each feature's activation adds to the residual: rows of `W_dec`, decoder scale included."""
         sae = self[layer]
-        rows = sae.W_dec.detach()[features]
+        rows: Tensor = sae.W_dec.detach()[features]
         if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
-            return rows / rows.norm(dim=-1, keepdim=True)
+            norms: Tensor = rows.norm(dim=-1, keepdim=True)
+            return rows / norms
         return rows
 
     @torch.no_grad()
@@ -120,7 +121,8 @@ class SaeStack:
         sae = self[layer]
         x = residuals.to(sae.W_dec.device, sae.dtype)
         seen = self._input(layer, residuals, sae)
-        return sae.decode(sae.encode(seen)) + (x - seen)
+        decoded: Tensor = sae.decode(sae.encode(seen))
+        return decoded + (x - seen)
 
     def _input(self, layer: int, residuals: Tensor, sae: SAE) -> Tensor:
         x = residuals.to(sae.W_dec.device, sae.dtype)
@@ -143,7 +145,7 @@ class SaeStack:
         return None if page is None else f"https://www.neuronpedia.org/{page}/{feature}"
 
     def device(self, layer: int) -> torch.device:
-        return self[layer].W_dec.device
+        return torch.device(self[layer].W_dec.device)
 
 
 class RestrictedSaes(SaeStack):
@@ -210,11 +212,12 @@ def _slice(sae: SAE, kept: Int[Tensor, " kept"]) -> tuple[SAE, bool]:
 
 def _input_scale(sae: SAE) -> Tensor | float:
     """By what the decoder will multiply, for the inputs just encoded (SAELens keeps it between the two calls)."""
+    scale: Tensor | float = 1.0
     if sae.cfg.normalize_activations == "layer_norm":
-        return sae.ln_std
+        scale = sae.ln_std
     if sae.cfg.normalize_activations == "constant_norm_rescale":
-        return 1 / sae.x_norm_coeff
-    return 1.0
+        scale = 1 / sae.x_norm_coeff
+    return scale
 
 
 def warn_partial(stack: SaeStack, n_layers: int) -> None:

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from interp.engine.ablation import Name, ResidualEdit, answers_under_each
 from interp.engine.capture import Captured
-from interp.engine.suffix import Suffix
+from interp.engine.suffix import ResidualEdit, Suffix
+from interp.engine.variants import Name, answers_under_each
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 from interp.steering.gates import fit_gate

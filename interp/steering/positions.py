@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.engine.ablation import ResidualEdit
+from interp.engine.suffix import ResidualEdit
 from interp.models.language_model import Edit
 from interp.models.placing import Placing
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from interp.engine.ablation import ResidualEdit
+from interp.engine.suffix import ResidualEdit
 from interp.errors import DamagedError, UserError
 from interp.files.folder import read_json, write_json, writing
 from interp.models.language_model import Edit, LanguageModel

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from interp.engine.ablation import ResidualEdit
+from interp.engine.suffix import ResidualEdit
 from interp.errors import UserError
 from interp.models.language_model import Edit, LanguageModel
 from interp.saes.stack import SaeStack

@@ -75,7 +75,7 @@ class ActivationBuffer:
 
     def _map(self, layer: int, mode: str) -> np.memmap:
         kind = np.float32 if self.dtype == torch.float32 else np.int16
-        return np.memmap(self._path(layer), kind, mode, shape=(self.rows, self.d_model))  # type: ignore[call-overload]
+        return np.memmap(self._path(layer), kind, mode, shape=(self.rows, self.d_model))  # type: ignore[call-overload,no-any-return]
 
     def _read(self, values: np.ndarray) -> Float[Tensor, "row d_model"]:
         rows = torch.from_numpy(np.array(values))

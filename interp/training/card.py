@@ -1,9 +1,8 @@
 """How well SAEs stand for a model's residuals: SAEBench's core measures (Karvonen et al. 2025), on held-out text."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor
 
 from interp.engine.capture import batches, tokens_in_flight
 from interp.errors import UserError
-from interp.models.answers import Answers
+from interp.models.answers import LOGITS_AT_ONCE, Answers
 from interp.models.language_model import Encoded, LanguageModel, Tokens
+from interp.reporting import Progress, silent
 from interp.saes.stack import SaeStack
 from interp.texts.examples import Example
 from interp.texts.prompts import answer_text, build_prompts
@@ -24,7 +24,6 @@ DENSE = 0.1
 """A feature that is active at a larger share of positions is dense."""
 LONG = 10.0
 """Residuals that are longer than so many times the median are attention sinks: counted, not measured."""
-LOGITS_AT_ONCE = 2**25
 LOSS_TOKENS = 4096
 """Tokens of the plain text on which the model's loss is measured; reconstruction is measured on all."""
 
@@ -114,9 +113,6 @@ class Card:
     layers: tuple[LayerCard, ...]
 
 
-Progress = Callable[[Sequence[Any], str, str], Iterable[Any]]
-
-
 def quality_card(
     model: LanguageModel,
     saes: SaeStack,
@@ -125,7 +121,7 @@ def quality_card(
     examples: Sequence[Example] = (),
     labels: Sequence[str] = (),
     template: str = "default",
-    progress: Progress = lambda items, description, unit: items,
+    progress: Progress = silent,
 ) -> Card:
     """Measures every layer's SAE on text and prompts that it was not trained on.
 

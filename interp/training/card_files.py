@@ -42,7 +42,7 @@ def write_card(card: Card, folder: Path, data: Mapping[str, Any], notes: Sequenc
 
 
 def as_json(card: Card, data: Mapping[str, Any]) -> dict[str, Any]:
-    return jsonable({**asdict(card), "data": dict(data), "definitions": DEFINITIONS, "interp": __version__})
+    return dict(jsonable({**asdict(card), "data": dict(data), "definitions": DEFINITIONS, "interp": __version__}))
 
 
 def as_markdown(card: Card, data: Mapping[str, Any], notes: Sequence[str] = ()) -> str:

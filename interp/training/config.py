@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from interp.errors import UserError, nearest
+from interp.files.scalars import dotted_keys
 from interp.run.config import CorpusConfig, PromptConfig
 from interp.texts.emotions import EKMAN
 
@@ -200,7 +201,7 @@ def _set(tree: dict[str, Any], key: str, value: str) -> None:
     steps = key.split(".")
     kind = _kind_at(TrainingConfig, steps)
     if kind is None:
-        raise UserError(f"Unknown option --{key}{nearest(key, _keys(TrainingConfig))}")
+        raise UserError(f"Unknown option --{key}{nearest(key, dotted_keys(TrainingConfig))}")
     for step, following in pairwise(steps):
         empty: Any = [] if following.isdigit() else {}
         if isinstance(place, list):
@@ -249,16 +250,6 @@ def _kind_at(kind: Any, steps: Sequence[str]) -> Any:
             return None
     optional = [k for k in get_args(kind) if k is not type(None)]
     return optional[0] if get_origin(kind) is not list and len(optional) == 1 else kind
-
-
-def _keys(kind: Any, prefix: str = "") -> list[str]:
-    keys = []
-    for f in fields(kind):
-        keys.append(prefix + f.name)
-        inner = get_type_hints(kind)[f.name]
-        if is_dataclass(inner):
-            keys += _keys(inner, f"{prefix}{f.name}.")
-    return keys
 
 
 def explained(error: ValidationError, where: str) -> str:

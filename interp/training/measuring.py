@@ -11,13 +11,14 @@ from interp.errors import UserError
 from interp.files.folder import read_json
 from interp.models.language_model import LanguageModel
 from interp.models.loading import load_model
+from interp.reporting import Progress, silent
 from interp.resources import data_file
 from interp.run.config import CorpusConfig
 from interp.saes.loading import load_saes
 from interp.saes.stack import SaeStack
 from interp.texts.emotions import EKMAN
 from interp.texts.examples import Example
-from interp.training.card import Card, Progress, quality_card
+from interp.training.card import Card, quality_card
 from interp.training.card_files import write_card
 from interp.training.config import HeldOutConfig, PlainConfig, TextConfig, TrainingConfig, explained
 from interp.training.texts import Piece, held_out_examples, held_out_pieces
@@ -44,7 +45,7 @@ def check_saes_quality(
     labels: Sequence[str] = EKMAN,
     template: str = "default",
     seed: int = 0,
-    progress: Progress = lambda items, description, unit: items,
+    progress: Progress = silent,
 ) -> Measured:
     """The quality card of any SAEs: a folder, a bundled name or a release of SAELens' registry.
 
@@ -67,7 +68,7 @@ def measure(
     stack: SaeStack,
     *,
     template: str | None = None,
-    progress: Progress = lambda items, description, unit: items,
+    progress: Progress = silent,
 ) -> Measured:
     """The card of a training's SAEs on what it held out."""
     pieces, examples = held_out_pieces(config, model), held_out_examples(config)
@@ -124,7 +125,7 @@ def write_training_card(
     out: Path,
     *,
     model: LanguageModel | None = None,
-    progress: Progress = lambda items, description, unit: items,
+    progress: Progress = silent,
 ) -> Measured:
     """`card.json` and `card.md` of a finished training, by the SAEs as they were saved.
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from interp.errors import UserError
 from interp.files.folder import read_json, write_json, writing
 from interp.models.language_model import LanguageModel
 from interp.models.loading import load_model, resolve_device
+from interp.reporting import Progress, silent
 from interp.training.buffer import ActivationBuffer
 from interp.training.config import TrainingConfig, changed_field, load_training_config
 from interp.training.measuring import write_training_card
@@ -55,20 +56,6 @@ class Event:
     line: LogLine | None = None
 
 
-Progress = Callable[[Event], None]
-
-
-Bars = Callable[[Sequence[Any], str, str], Iterable[Any]]
-
-
-def silent(event: Event) -> None:
-    """Nobody looks."""
-
-
-def no_bars(items: Sequence[Any], description: str, unit: str) -> Iterable[Any]:
-    return items
-
-
 @dataclass(frozen=True)
 class Trained:
     """What a training left.
@@ -89,8 +76,8 @@ def train_saes(
     *,
     model: LanguageModel | None = None,
     card: bool = True,
-    progress: Progress = silent,
-    bars: Bars = no_bars,
+    progress: Callable[[Event], None] = lambda event: None,
+    bars: Progress = silent,
 ) -> Trained:
     """Trains an SAE for every layer that is asked for, all from one pass over the text.
 
@@ -132,7 +119,9 @@ def train_saes(
 class _Training:
     """One process' part of a training. Files: `training.json`, `work/` (removed at the end), `log/`, `layer_*`."""
 
-    def __init__(self, config: TrainingConfig, model: LanguageModel, out: Path, progress: Progress) -> None:
+    def __init__(
+        self, config: TrainingConfig, model: LanguageModel, out: Path, progress: Callable[[Event], None]
+    ) -> None:
         self.config, self.model, self.out, self.progress = config, model, out, progress
         self.layers = _layers(config, model)
         if config.text.context > model.context:
@@ -352,7 +341,7 @@ def _record(out: Path, config: TrainingConfig) -> dict[str, Any]:
             )
         return {}
     try:
-        record = read_json(path)
+        record: dict[str, Any] = read_json(path)
         before = dict(record["config"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path} is damaged; remove {out} or choose another --out.") from None

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from interp.errors import InterpWarning, UserError
 from interp.models.language_model import LanguageModel
 from interp.texts.examples import Example, load_corpus, stable_share
+from interp.texts.plain_documents import END
 from interp.texts.prompts import Prompt, build_prompts
 from interp.training.config import PlainConfig, PromptsConfig, StreamConfig, TrainingConfig
 
@@ -24,7 +25,6 @@ FROM_EACH = 2
 """Windows of a held-out section that are measured: many sections rather than much of one."""
 GROUP = 64
 """Prompts that are ordered by length among each other, so that little is spent on padding."""
-END = "<|endoftext|>"
 
 
 class Piece(NamedTuple):

@@ -1,6 +1,7 @@
 """One layer's SAE in training: SAELens' SAE and training step, in residuals scaled to a common size."""
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Scaling:
 
     @property
     def factor(self) -> float:
-        return len(self.centre) ** 0.5 / self.spread
+        return math.sqrt(len(self.centre)) / self.spread
 
     @classmethod
     def of(cls, rows: Float[Tensor, "row d_model"], norm_cap: float | None) -> "Scaling":

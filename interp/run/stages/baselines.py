@@ -52,6 +52,6 @@ def _table(session: Session, examples: LabelledExamples) -> pd.DataFrame:
 
     falls = {}
     for name, values in session.collect(examples.rows, effects, "baselines", units=session.units("baselines")).items():
-        layer, method = name.split("/")
-        falls[Ablation(int(layer), method)] = values.double().numpy()
+        number, method = name.split("/")
+        falls[Ablation(int(number), method)] = values.double().numpy()
     return baseline_effects(falls, examples)

@@ -70,7 +70,8 @@ def _captured(session: Session, texts: list[str]) -> dict[str, torch.Tensor]:
 def _read(shard: Path, name: str, index: int | slice = slice(None)) -> torch.Tensor:
     """One tensor of a shard, or one row of it, without reading the rest."""
     with safe_open(shard, framework="pt") as file:
-        return file.get_slice(name)[index]
+        tensor: torch.Tensor = file.get_slice(name)[index]
+        return tensor
 
 
 def _table(session: Session, shards: list[Path]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from interp.analysis.together import (
     union,
 )
 from interp.engine import insertion, removal
-from interp.engine.ablation import ResidualEdit
+from interp.engine.suffix import ResidualEdit
 from interp.files.units import Units
 from interp.run import tables
 from interp.run.session import Session

@@ -21,6 +21,7 @@ from interp.steering.trials import Trial, all_trials, possible_methods
     fields=(
         "steering.method",
         "steering.features",
+        "steering.first_layer",
         "steering.perplexity_budget",
         "steering.harm_budget",
         "fluency",

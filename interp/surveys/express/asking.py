@@ -30,7 +30,7 @@ TOKENS_PER_BATCH = 4096
 TOP = 5
 MARKER = "Answer:"
 
-Around = Callable[[LanguageModel], AbstractContextManager]
+Around = Callable[[LanguageModel], AbstractContextManager[Any]]
 """What holds while the model is asked: a steering's `applied`, for example."""
 
 

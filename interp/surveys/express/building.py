@@ -12,9 +12,9 @@ from interp.errors import UserError
 from interp.files.folder import fingerprint, writing
 from interp.reporting import counted
 from interp.surveys.answer_log import appending, read_log
-from interp.surveys.express.answers import MASK
 from interp.surveys.express.masking import Disclosure, Masker, mask, sentences
 from interp.surveys.express.segments import Segment, as_record
+from interp.texts.corpora.express import MASK
 from interp.texts.records import Problems, read
 
 MOST_TOKENS = 512

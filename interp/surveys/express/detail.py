@@ -6,9 +6,9 @@ import scipy.sparse as sp
 
 from interp.statistics import Bootstrap
 from interp.surveys.express.answers import AnswerSheet
-from interp.surveys.express.lexicon import DIMENSIONS, UNKNOWN, bits
+from interp.surveys.express.lexicon import UNKNOWN, bits
 from interp.surveys.express.pairs import Pairs, ScoreColumn, headline, likeness, under
-from interp.surveys.express.plutchik import BASIC, wheel_distance
+from interp.surveys.express.plutchik import BASIC, DIMENSIONS, wheel_distance
 
 Array = np.ndarray
 CONTEXT_EDGES = (0, 100, 200, 300, 400)

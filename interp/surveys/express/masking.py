@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from interp.errors import UserError
-from interp.surveys.express.answers import MASK
 from interp.surveys.express.lexicon import load_lexicon, names
+from interp.texts.corpora.express import MASK
 from interp.texts.records import Problems, read, read_json, read_lines
 
 DEGREE = (
@@ -123,7 +123,7 @@ def load_words(path: str | Path | None) -> list[str]:
     return [word for word in listed if word.strip()]
 
 
-def _real(sentence: str, match: re.Match) -> bool:
+def _real(sentence: str, match: re.Match[str]) -> bool:
     """Neither negated within its clause nor hypothetical anywhere before it in the sentence."""
     before = sentence[: match.start("words")]
     clause = CLAUSE_START.split(sentence[: match.start()])[-1] + before[match.start() :]

@@ -40,16 +40,16 @@ class Pairs:
 
     @cached_property
     def gold_vectors(self) -> Float[Array, "pair dimension"]:
-        return self.lookup.vectors[self.gold]
+        return np.take(self.lookup.vectors, self.gold, axis=0)
 
     @cached_property
     def predicted_vectors(self) -> Float[Array, "pair dimension"]:
-        return self.lookup.vectors[self.predicted]
+        return np.take(self.lookup.vectors, self.predicted, axis=0)
 
     @cached_property
     def empty(self) -> Bool[Array, " pair"]:
         """Both words without any dimension: a perfect match of vectors that says nothing."""
-        return ~(bits(self.gold_vectors) | bits(self.predicted_vectors)).any(1)
+        return np.asarray(~(bits(self.gold_vectors) | bits(self.predicted_vectors)).any(1))
 
     def with_lookup(self, lookup: Lookup) -> "Pairs":
         return replace(self, lookup=lookup)

@@ -68,7 +68,7 @@ def wheel_distance(a: Int[np.ndarray, "*pair"], b: Int[np.ndarray, "*pair"]) -> 
     """Steps round the wheel between basic emotions given by their index in `BASIC`: 0 the same, 4 opposites."""
     place = np.array([WHEEL.index(name) for name in BASIC])
     apart = np.abs(place[a] - place[b])
-    return np.minimum(apart, len(WHEEL) - apart)
+    return np.asarray(np.minimum(apart, len(WHEEL) - apart))
 
 
 def wheel_words() -> dict[str, dict[str, float]]:

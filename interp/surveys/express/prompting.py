@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
-from interp.surveys.express.answers import MASK
 from interp.surveys.express.options import Mode
 from interp.surveys.express.parsing import format_answer
 from interp.surveys.express.segments import Segment
+from interp.texts.corpora.express import MASK
 from interp.texts.prompts import Prompt, Turn
 
 TASK = (

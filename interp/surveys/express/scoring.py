@@ -12,9 +12,9 @@ from interp.files.jsonable import jsonable
 from interp.statistics import Bootstrap, numbered
 from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.detail import confusion, detail, label_table
-from interp.surveys.express.lexicon import DIMENSIONS, UNKNOWN, Lexicon, Neighbours, bits
+from interp.surveys.express.lexicon import UNKNOWN, Lexicon, Neighbours, bits
 from interp.surveys.express.pairs import Pairs, headline, pair_up, under, without_empty
-from interp.surveys.express.plutchik import BASIC
+from interp.surveys.express.plutchik import BASIC, DIMENSIONS
 
 Array = np.ndarray
 HEADLINE = ("VRate", "AccL", "AccV", "F1V", "AccV-2")

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.engine.ablation import ResidualEdit
 from interp.engine.capture import batches
 from interp.engine.prefixes import next_tokens
+from interp.engine.suffix import ResidualEdit
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
 from interp.steering.positions import Positions
@@ -86,7 +86,6 @@ def answer(
     asked: Sequence[VariedPrompt],
     *,
     share_prefixes: bool = True,
-    whole_answers: bool = False,
     edits: Mapping[int, ResidualEdit] | None = None,
     positions: Positions = "answer",
 ) -> Answered:
@@ -98,7 +97,6 @@ def answer(
 
     Args:
         share_prefixes: pass what prompts have in common only once; the result is the same up to rounding.
-        whole_answers: score whole answers throughout.
         edits: by layer, what replaces residuals (a steering).
         positions: where: at the answer position alone, also at the answer's tokens (`generated`), or everywhere.
 
@@ -111,7 +109,7 @@ def answer(
     for a, prompt in zip(asked, shown, strict=True):
         key = (a.options, prompt[-END:])
         if key not in known:
-            known[key] = _spellings(model, a.options, prompt, whole=whole_answers)
+            known[key] = _spellings(model, a.options, prompt)
         spellings.append(known[key])
     room = max((s.room for s in spellings), default=0)
     encoded = model.encode([a.prompt for a in asked], room=room, as_is=True)
@@ -189,14 +187,12 @@ class Spellings:
         return torch.tensor(totals).exp()
 
 
-def _spellings(model: LanguageModel, options: tuple[str, ...], prompt: str, *, whole: bool) -> Spellings:
+def _spellings(model: LanguageModel, options: tuple[str, ...], prompt: str) -> Spellings:
     tokens = option_tokens(model, options, prompt)
-    if tokens.distinct and not whole:
+    if tokens.distinct:
         return Spellings(tokens, ())
     cased = [[answer_text(casing(option), prompt) for casing in CASINGS] for option in options]
-    return Spellings(
-        OptionTokens(options, tokens.first, False), tuple(tuple(_spelled(model, prompt, own)) for own in cased)
-    )
+    return Spellings(tokens, tuple(tuple(_spelled(model, prompt, words)) for words in cased))
 
 
 # ----------------------------------------------------------------------------------------- generated answers

@@ -34,7 +34,7 @@ def collect(
     answer: Answerer,
     log: Path,
     *,
-    around: Callable[[], AbstractContextManager] = nullcontext,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> list[AnswerRow]:
     """The answer to every prompt, in order; those already in `log` are not asked again.
 

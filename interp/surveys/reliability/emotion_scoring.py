@@ -30,7 +30,7 @@ class EmotionReliability:
 
     def as_dict(self) -> dict[str, Any]:
         measures = {name: with_interval(share.as_dict()) for name, share in self.measures.items()}
-        return jsonable({"measures": measures, "by_variation": nested(self.items), "unanswered": self.unanswered})
+        return dict(jsonable({"measures": measures, "by_variation": nested(self.items), "unanswered": self.unanswered}))
 
 
 def score_emotions(
@@ -114,7 +114,7 @@ def _averaged(varied: pd.DataFrame, labels: Sequence[str], questions: list[str])
     """The label whose share of the labels' probability, averaged over orders, is largest."""
     columns = [f"p_{label}" for label in labels]
     shares = varied[columns].div(varied["mass"].where(varied["mass"] > 0), axis=0).fillna(0)
-    return shares.groupby(varied["question"]).mean().loc[questions].to_numpy().argmax(1)
+    return np.asarray(shares.groupby(varied["question"]).mean().loc[questions].to_numpy().argmax(1))
 
 
 def _places(varied: pd.DataFrame, labels: Sequence[str], orders: Mapping[str, Sequence[int]]) -> pd.DataFrame:

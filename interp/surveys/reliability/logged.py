@@ -65,7 +65,7 @@ def read_prompts(path: Path) -> tuple[pd.DataFrame, Problems]:
     records = _json_records(path)
     rows: list[dict[str, Any]] = []
     problems = Problems()
-    seen: dict[tuple, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
     for number, record in enumerate(records, 1):
         row = _prompt_row(record, f"{path}, prompt {number}")
         key = tuple(row[k] for k in ("question", "wording", "order", "negation", "format", "persona"))

@@ -119,7 +119,7 @@ def _kappa_draws(
 def _beyond_chance(observed: Float[Array, " resample"], chance: Float[Array, " resample"]) -> Float[Array, " resample"]:
     """(observed - chance) / (1 - chance); NaN where chance alone agrees always."""
     room = 1 - chance
-    return np.divide(observed - chance, room, out=np.full(len(room), UNDEFINED), where=room > 1e-9)
+    return np.asarray(np.divide(observed - chance, room, out=np.full(len(room), UNDEFINED), where=room > 1e-9))
 
 
 # ------------------------------------------------------------------------------------ many administrations

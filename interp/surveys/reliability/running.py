@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from interp.defaults import RESAMPLES
-from interp.engine.ablation import ResidualEdit
+from interp.engine.suffix import ResidualEdit
 from interp.errors import UserError
 from interp.files.folder import RunFolder, claimed, fingerprint, write_json, write_table
 from interp.files.jsonable import jsonable
@@ -126,7 +126,7 @@ class Settings:
     seed: int = 0
     state: str = "unsteered"
     """What `around` does to the model, in a word; runs of different states do not mix in one folder."""
-    around: Callable[[], AbstractContextManager] = field(default=nullcontext)
+    around: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
     """Entered around the model's answers, for instance `lambda: steering.applied(model, saes)`."""
     edits: Mapping[int, ResidualEdit] | None = None
     """What replaces residuals, by layer: `steering.edits(saes)`."""

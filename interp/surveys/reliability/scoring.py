@@ -47,7 +47,7 @@ class Reliability:
     def as_dict(self) -> dict[str, Any]:
         """The six summary shares at the top level, everything else further down."""
         parts = dict(iter(self.items.groupby("level", sort=False)))
-        return jsonable(
+        summary: dict[str, Any] = jsonable(
             {
                 **{name: self.measures[name].value if name in self.measures else None for name in SUMMARY},
                 "measures": {name: with_interval(share.as_dict()) for name, share in self.measures.items()},
@@ -58,6 +58,7 @@ class Reliability:
                 "problems": {"counts": self.problems.counts(), "rows": [p._asdict() for p in self.problems]},
             }
         )
+        return summary
 
 
 def score(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from interp.errors import UserError
 from interp.texts.records import Problems
@@ -32,7 +32,7 @@ class HubSource:
 
     repository: str
     config: str | None
-    to_row: Callable[[Mapping, Mapping[str, list[str]]], Row]
+    to_row: Callable[[Mapping[str, Any], Mapping[str, list[str]]], Row]
     """(record, names of every class-label column) -> Row without split."""
     parts: tuple[str, ...] = ()
     """For a release in tables that are no train / validation / test: the tables that count, cut like one file."""

@@ -1,0 +1,165 @@
+"""The commands that use a run's steering: to write text, and in other tools."""
+
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from interp.cli.console import errors
+from interp.cli.options import Count, Finite, Positive, Seed, folder_path
+from interp.errors import InterpWarning, UserError
+from interp.run.config import config_of
+from interp.terminal import Screen
+
+
+def generate(
+    run: Path,
+    *,
+    prompt: str,
+    emotion: str | None = None,
+    strength: Finite | None = None,
+    tokens: Count = 60,
+    temperature: Positive = 0.0,
+    seed: Seed = 0,
+    chat: bool | None = None,
+) -> None:
+    """Plain and steered text side by side.
+
+    For example: `interp generate runs/tiny --prompt "When I opened the door" --emotion disgust`.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    prompt
+        Text to go on from; for a model that chats, what a user says.
+    emotion
+        Push towards this emotion: its causal features' directions, added at every position. Without it, the run's own
+        steering, at the prompt's last token and at all that is generated.
+    strength
+        With an emotion, 1 adds as much as its own texts have, which often ends in one word over and over; default:
+        0.4. Of the run's own steering, 1 is as it was fitted, and the default. 0: nothing; negative: away.
+    tokens
+        How many to write at most.
+    temperature
+        0: always the likeliest token.
+    seed
+        Of the draws, where temperature is above 0.
+    chat
+        Put the prompt into the model's chat template; default: as the run did.
+    """
+    from rich.live import Live
+
+    from interp.steering.generating import repeats, stream
+    from interp.steering.steering import Steering
+
+    model, saes, steering = _steering_of(run, emotion, strength, chat=chat)
+    if emotion is None:
+        steering = replace(steering, positions="generated")
+    strength = _strength(emotion, strength)
+    frame = "in the model's chat template" if model.chat else "as it is, in no chat template"
+    errors.print(f"The prompt stands {frame}.")
+    options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed}
+    steered = f"{emotion or steering.method}, strength {strength:g}"
+    streams = {
+        "plain": stream(model, prompt, Steering("none"), **options),
+        steered: stream(model, prompt, steering, saes, **options),
+    }
+    written = dict.fromkeys(streams, "")
+    screen = Screen()
+    with Live(console=screen, transient=screen.is_terminal, auto_refresh=False) as live:
+        while streams:
+            for name in list(streams):
+                text = next(streams[name], None)
+                if text is None:
+                    del streams[name]
+                else:
+                    written[name] = text
+            if screen.is_terminal:
+                live.update(_side_by_side(prompt, written), refresh=True)
+    screen.print(_side_by_side(prompt, written))
+    stuck = repeats(written[steered])
+    if stuck is not None and repeats(written["plain"]) is None and strength:
+        text = f"The steered text repeats {stuck!r}: strength {strength:g} is more than the model's language bears."
+        other = "" if temperature else " or --temperature 0.8"
+        warnings.warn(f"{text} Try --strength {strength / 2:g}{other}.", InterpWarning, stacklevel=1)
+
+
+def export(
+    run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: Finite | None = None
+) -> None:
+    """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
+
+    For example: `interp export runs/tiny --to lm-eval --emotion joy`.
+
+    Parameters
+    ----------
+    run
+        A run folder.
+    to
+        hf or transformer_lens: a folder with tensors and a short loader that needs torch and safetensors alone.
+        lm-eval: the .pt file of lm-evaluation-harness' `--model steered`. gguf: a control vector of llama.cpp. The last
+        two hold constant vectors only: give `--emotion`.
+    out
+        Folder to write; RUN/export/TO if left out.
+    emotion
+        A constant push towards this emotion instead of the run's own steering.
+    strength
+        See `interp generate`.
+    """
+    from interp.steering.export import export as run_export
+
+    folder_path(out or run / "export" / to)
+    model, saes, steering = _steering_of(run, emotion, strength)
+    print(run_export(steering, model, saes, to, out or run / "export" / to))
+
+
+def _strength(emotion: str | None, strength: float | None) -> float:
+    """The strength asked for, or one that leaves language whole."""
+    from interp.run.additive import GENTLE
+
+    return strength if strength is not None else 1.0 if emotion is None else GENTLE
+
+
+def _steering_of(
+    run: Path, emotion: str | None, strength: float | None, chat: bool | None = None
+) -> tuple[Any, Any, Any]:
+    """Model, SAEs and steering of a run folder; chats as the run did, unless `chat` says otherwise."""
+    from interp.files.stored import as_recorded, read_record
+    from interp.models.loading import load_model
+    from interp.run.additive import towards
+    from interp.saes.loading import load_saes
+    from interp.steering.steering import FACTS, TENSORS, Steering
+
+    config = config_of(run)
+    record = read_record(run)
+    if emotion is None:
+        as_recorded(run, (FACTS, TENSORS), record)
+    strength = _strength(emotion, strength)
+    own = None if emotion else Steering.load(run).scaled(strength)
+    if chat is None:
+        chat = record.get("model", {}).get("chat")
+    model = load_model(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        device_map=config.device_map,
+        quantization=config.quantization,
+        chat=config.prompt.chat if chat is None else chat,
+    )
+    saes = load_saes(model=model, **asdict(config.saes))
+    if own is None:
+        own = towards(run, saes, str(emotion), strength)
+    if not own.layers:
+        raise UserError(f"The steering of {run} is none: nothing was found to help. Name an --emotion to push towards.")
+    return model, saes, own
+
+
+def _side_by_side(prompt: str, written: dict[str, str]) -> Table:
+    table = Table(title=prompt, show_lines=False, expand=True)
+    for name in written:
+        table.add_column(name, ratio=1, overflow="fold")
+    table.add_row(*written.values())
+    return table
