@@ -44,7 +44,7 @@ def parsed(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
     return path, overrides
 
 
-def as_json(value: Any) -> str:
+def json_text(value: Any) -> str:
     from json import dumps
 
     from interp.files.jsonable import jsonable

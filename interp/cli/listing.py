@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from interp.cli.console import Json, as_json, screen
+from interp.cli.console import Json, json_text, screen
 
 
 def models(*, all: bool = False, releases: bool = False, json: Json = False) -> None:
@@ -22,7 +22,7 @@ def models(*, all: bool = False, releases: bool = False, json: Json = False) -> 
 
     entries = catalogue(everything=all)
     if json:
-        print(as_json([asdict(e) for e in entries]))
+        print(json_text([asdict(e) for e in entries]))
         return
     for table in [releases_table(entries)] if releases else [packaged_table(entries), models_table(entries)]:
         screen.print(table)
@@ -38,7 +38,7 @@ def corpora(*, json: Json = False) -> None:
 
     listed = known_corpora()
     if json:
-        print(as_json([asdict(one) for one in listed]))
+        print(json_text([asdict(one) for one in listed]))
         return
     for one in listed:
         print(f"{one.name}: {one.description}")

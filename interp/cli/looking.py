@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from interp.cli.console import Json, as_json, errors
+from interp.cli.console import Json, errors, json_text
 from interp.cli.options import folder_path, page_path
 from interp.errors import UserError
 
@@ -48,7 +48,7 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: Json = False
     path = page_path(out or run / "inspect.html")
     found = run_inspect(run, text)
     if json:
-        print(as_json(asdict(found) | {"evidence": found.evidence.round(5)}))
+        print(json_text(asdict(found) | {"evidence": found.evidence.round(5)}))
         return
     errors.print(inspection_lines(found))
     with writing(path) as part:
@@ -72,7 +72,7 @@ def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) 
 
     tidy, page = run_compare(folders, folder_path(out))
     if json:
-        print(as_json({"page": page, "measures": tidy}))
+        print(json_text({"page": page, "measures": tidy}))
         return
     wide = tidy[tidy["measure"] == "effective_number"].pivot(index="emotion", columns="run", values="value")
     table = Table(title="effective number of causal features")
@@ -107,7 +107,7 @@ def findings(*folders: Path, out: Path = Path("findings.md"), figures: Path | No
     found = measure(folders)
     write_findings(found, out, write_figures(found, figures) if figures is not None else None)
     if json:
-        print(as_json({"page": out, **as_json(found)}))
+        print(json_text({"page": out, **as_json(found)}))
         return
     table = Table(title="does the claim hold?")
     for column in ("claim", *(one.title for one in found)):

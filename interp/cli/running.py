@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from interp.cli.console import Arguments, Json, Quiet, as_json, errors, parsed, screen
+from interp.cli.console import Arguments, Json, Quiet, errors, json_text, parsed, screen
 from interp.errors import UserError, nearest
 from interp.reporting import Reporter, bars, reporting, silent
 from interp.run.config import Config, load_config
@@ -65,7 +65,7 @@ def check(*arguments: Arguments, json: Json = False) -> None:
     wanted = [with_size(need, config) for need in needs(config)]
     absent = [need for need in wanted if need.where in ("hub", "index", "gguf")]
     if json and any(need.kind != "corpus" for need in absent):
-        print(as_json({"downloads": [asdict(need) for need in absent]}))
+        print(json_text({"downloads": [asdict(need) for need in absent]}))
         return
     for need in () if json else absent:
         size = f" ({gigabytes(need.size)})" if need.size else ""
@@ -77,7 +77,7 @@ def check(*arguments: Arguments, json: Json = False) -> None:
         found = run_check(config, RunFolder(Path(folder)), lambda line: errors.print(line, style="bold"))
     if json:
         peak = {"peak_bytes": found.peak_bytes}
-        print(as_json({"downloads": [asdict(need) for need in absent], **asdict(found), **peak}))
+        print(json_text({"downloads": [asdict(need) for need in absent], **asdict(found), **peak}))
         return
     table = Table(title=f"{config.name}: ready to run", show_header=False)
     for name, fact in found.facts.items():
@@ -152,7 +152,7 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
 
         scores = outcome.folder / "evaluation.parquet"
         table = pd.read_parquet(scores) if scores.exists() else []
-        print(as_json({"report": outcome.report, "ran": outcome.ran, "evaluation": table}))
+        print(json_text({"report": outcome.report, "ran": outcome.ran, "evaluation": table}))
         return
     print(outcome.report)
 

@@ -41,7 +41,7 @@ def firing_texts(
     known = dict(zip(wanted, facts, strict=True))
     return {
         (layer, feature): [
-            FiringText(**known[i], tokens=tokens[i], activations=[short(a) for a in fired[layer, i][:, column]])
+            FiringText(**known[i], tokens=tokens[i], activations=list(map(short, fired[layer, i][:, column].tolist())))
             for i in best[layer][column]
         ]
         for layer, features in layers.items()
