@@ -244,7 +244,7 @@ def test_what_is_formatted_is_parsed_as_it_was(words):
 def test_any_text_is_parsed_or_refused_with_a_reason(text, n_words, strict):
     words, reason = parse_answer(text, n_words, strict=strict)
     assert (reason is None) <= (len(words) == n_words)
-    assert all(word == word.strip() for word in words)
+    assert all(word and word == word.strip() for word in words)
     labels = parse_labels(text)
     assert labels is None or all(labels)
 

@@ -63,7 +63,8 @@ def _strict(text: str) -> tuple[tuple[str, ...], str | None]:
         return (), "bracket not closed"
     if "," in text or "\n" in text or len(text.split()) > 2:
         return (), "no bracketed list"
-    return _checked([_clean(text)])
+    word = _clean(text)
+    return _checked([word] if word else [])
 
 
 def _lenient(text: str, n_words: int) -> tuple[tuple[str, ...], str | None]:
