@@ -11,6 +11,7 @@ if os.environ.get("INTERP_CHECK_SHAPES"):
 
     shapes.check(os.environ["INTERP_CHECK_SHAPES"].split(","))  # before what it checks is imported
 
+import hypothesis
 import pytest
 import transformers as tf
 from tiny_models import FAMILIES, SENTENCES, WORDS, build_model, build_sae
@@ -22,6 +23,10 @@ from interp.models.language_model import LanguageModel
 from interp.run.config import config_of
 from interp.run.session import Session
 from interp.saes.stack import SaeStack
+
+# The same examples every time: a property that fails does so for everyone, and today as tomorrow.
+hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

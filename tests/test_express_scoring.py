@@ -17,7 +17,7 @@ from interp.statistics import Bootstrap
 from interp.surveys.express.answers import AnswerSheet, read_answers
 from interp.surveys.express.inflection import inflections, stem
 from interp.surveys.express.lexicon import DIMENSIONS, Lexicon, load_lexicon
-from interp.surveys.express.parsing import format_answer, parse_answer, parse_labels
+from interp.surveys.express.parsing import LONGEST_WORD, format_answer, parse_answer, parse_labels
 from interp.surveys.express.plutchik import BASIC, DYADS, INTENSITIES, WHEEL, wheel_distance
 from interp.surveys.express.scoring import HEADLINE, Scores, score
 from interp.texts.records import Problems
@@ -226,7 +226,11 @@ def test_answers_written_are_answers_read():
     assert parse_labels("['']") is None
 
 
-WORDS_OF_ANSWERS = st.lists(st.from_regex(r"[a-zé]+([ '-][a-z]+){0,2}", fullmatch=True), min_size=1, max_size=5)
+WORDS_OF_ANSWERS = st.lists(
+    st.from_regex(r"[a-zé]+([ '-][a-z]+){0,2}", fullmatch=True).filter(lambda word: len(word) <= LONGEST_WORD),
+    min_size=1,
+    max_size=5,
+)
 
 
 @settings(max_examples=100, deadline=None)
