@@ -12,7 +12,7 @@ from interp.surveys.express.answers import AnswerSheet
 from interp.surveys.express.lexicon import DIMENSIONS, Lexicon
 from interp.surveys.express.parsing import format_answer
 from interp.surveys.express.scoring import HEADLINE, score
-from interp.texts.records import Problems
+from interp.texts.problems import Problems
 
 ROWS, LEXICON_WORDS, LABELS = 33_679, 16_019, 251
 NAIVE_ROWS = 500

@@ -17,6 +17,8 @@ MOVED = {
     "express.cli": "cli.express",
     "reliability.cli": "cli.reliability",
     "listing": "cli.model_tables",
+    "reliability.problems": "texts.problems",
+    "express.tables": "texts.records",
     "emotions": "texts.emotions",
     "records": "texts.records",
     "delimited": "texts.delimited",

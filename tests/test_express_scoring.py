@@ -20,7 +20,7 @@ from interp.surveys.express.lexicon import DIMENSIONS, Lexicon, load_lexicon
 from interp.surveys.express.parsing import LONGEST_WORD, format_answer, parse_answer, parse_labels
 from interp.surveys.express.plutchik import BASIC, DYADS, INTENSITIES, WHEEL, wheel_distance
 from interp.surveys.express.scoring import HEADLINE, Scores, score
-from interp.texts.records import Problems
+from interp.texts.problems import Problems
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "express"
 

@@ -16,7 +16,7 @@ from interp.surveys.express.options import ExpressOptions
 from interp.surveys.folder import refuse_other_answers
 from interp.surveys.options import SurveyOptions
 from interp.surveys.reliability.options import ReliabilityOptions
-from interp.texts.records import Problems
+from interp.texts.problems import Problems
 
 # ------------------------------------------------------------------------------------ the log
 

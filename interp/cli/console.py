@@ -20,28 +20,36 @@ Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON in
 
 
 def parsed(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
-    """The config file, if any, and `--key value` / `--key=value` pairs."""
-    path: Path | None = None
+    """The config file, or the one of the bundled model, and what stands behind it."""
     if not arguments or arguments[0].startswith("--"):
-        path = shipped("experiments/tiny.yaml")
-        rest = list(arguments)
-    else:
-        path, rest = Path(arguments[0]), list(arguments[1:])
-    overrides = {}
+        return shipped("experiments/tiny.yaml"), overrides(arguments, "--seed 1", known_keys())
+    return Path(arguments[0]), overrides(arguments[1:], "--seed 1", known_keys())
+
+
+def overrides(words: Sequence[str], example: str, known: Sequence[str] | None = None) -> dict[str, str]:
+    """`--key value` and `--key=value` as pairs.
+
+    Args:
+        example: a pair, for who gives none.
+        known: the keys there are; None where they are checked later.
+
+    Raises:
+        UserError: a word that is no flag, an unknown key, or a flag without a value.
+    """
+    pairs, rest = dict[str, str](), list(words)
     while rest:
         flag = rest.pop(0)
         if not flag.startswith("--"):
-            raise UserError(f"Unexpected {quoted(flag)}; after the config come pairs such as --seed 1.")
+            raise UserError(f"Unexpected {quoted(flag)}; after the config come pairs such as {example}.")
         key, given, value = flag[2:].partition("=")
-        head = key.split(".")[0]
-        if head not in known_keys():
-            raise UserError(f"Unknown option --{quoted(key)[1:-1]}{nearest(key, known_keys())}")
+        if known is not None and key.split(".")[0] not in known:
+            raise UserError(f"Unknown option --{quoted(key)[1:-1]}{nearest(key, known)}")
         if not given:
             if not rest:
                 raise UserError(f"--{quoted(key)[1:-1]} needs a value.")
             value = rest.pop(0)
-        overrides[key] = value
-    return path, overrides
+        pairs[key] = value
+    return pairs
 
 
 def json_text(value: Any) -> str:

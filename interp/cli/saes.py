@@ -9,7 +9,7 @@ import cyclopts
 from cyclopts import Parameter
 from rich.table import Table
 
-from interp.cli.console import Arguments, Json, errors
+from interp.cli.console import Arguments, Json, errors, overrides
 from interp.cli.options import Count, Limit, Seed
 from interp.errors import UserError
 from interp.reporting import bars, silent
@@ -197,22 +197,10 @@ def _show_card(card: Mapping[str, Any]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[Path, dict[str, str]]:
-    """The config file and `--key value` / `--key=value` pairs."""
+    """The config file, and what stands behind it."""
     if not arguments or arguments[0].startswith("--"):
         raise UserError("Give a config file, such as experiments/saes/tiny.yaml, and then pairs such as --k 64.")
-    path, rest = Path(arguments[0]), list(arguments[1:])
-    overrides = {}
-    while rest:
-        flag = rest.pop(0)
-        if not flag.startswith("--"):
-            raise UserError(f"Unexpected {flag!r}; after the config come pairs such as --k 64.")
-        key, given, value = flag[2:].partition("=")
-        if not given:
-            if not rest:
-                raise UserError(f"--{key} needs a value.")
-            value = rest.pop(0)
-        overrides[key] = value
-    return path, overrides
+    return Path(arguments[0]), overrides(arguments[1:], "--k 64")
 
 
 class _Progress:

@@ -16,7 +16,8 @@ from interp.texts.corpora import BUNDLED_TEXTS, CORPORA
 from interp.texts.corpora.base import SPLIT_ALIASES, Corpus, Row
 from interp.texts.corpora.local import local_corpus
 from interp.texts.mending import is_whole, mend, printable
-from interp.texts.records import Problems, class_names, count
+from interp.texts.problems import Problems, count
+from interp.texts.records import class_names
 
 SHOWN_LABELS = 12
 

@@ -13,17 +13,16 @@ import itertools
 import json
 import math
 import re
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from interp.errors import InterpWarning, UserError, nearest
+from interp.errors import UserError, nearest
 from interp.texts.delimited import LONGEST_CELL, Splitter
 from interp.texts.mending import halves, is_utf8, is_whole, mend, printable
+from interp.texts.problems import Problems, count, places, tell
 
-SHOWN_ROWS, SHOWN_PROBLEMS = 10, 3
 LONGEST_LINE = 2 * LONGEST_CELL
 LARGEST_JSON = 2**30
 """Characters of a JSON that is read whole."""
@@ -36,64 +35,6 @@ EXPECTED = "give a CSV, TSV, JSONL, JSON or Parquet file, or a folder that `data
 DELIMITERS = {"csv": ",;\t", "tsv": "\t,;"}
 PARTS = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 """How the files of a folder of Parquet say which split they are."""
-
-
-class Problem(NamedTuple):
-    """One thing wrong with one row.
-
-    Attributes:
-        kind: what sort of thing it is; problems are counted by it.
-        file: the input's name, where there are several.
-        row: as its reader counts rows.
-        question: what the row asks, where that is known.
-        what: what was found, and what was done about it.
-    """
-
-    kind: str
-    file: str
-    row: int
-    question: str = ""
-    what: str = ""
-
-    def __str__(self) -> str:
-        return f"row {self.row}{f' ({self.question})' if self.question else ''}: {self.what}"
-
-
-class Problems(list[Problem]):
-    """Rows that cannot be used as they are, in the order found. Row 1 is the first line of a file, a table's header."""
-
-    def add(self, kind: str, row: int, what: str = "", *, question: str = "", file: str = "") -> None:
-        self.append(Problem(kind, file, row, question, what))
-
-    def add_unreadable(self, others: "Problems", file: str) -> None:
-        """Rows that could not even be read, as one kind; their reason becomes what was found."""
-        for problem in others:
-            self.add("unreadable rows", problem.row, f"{problem.kind}; the row is left out", file=file)
-
-    @property
-    def rows(self) -> dict[str, list[int]]:
-        """Row numbers by kind."""
-        rows: dict[str, list[int]] = {}
-        for problem in self:
-            rows.setdefault(problem.kind, []).append(problem.row)
-        return rows
-
-    def lines(self) -> list[str]:
-        """One line per kind: how many rows, which ones."""
-        return [f"{count(len(rows))}: {kind} ({_places(rows)})" for kind, rows in self.rows.items()]
-
-    def counts(self) -> dict[str, int]:
-        return {kind: len(rows) for kind, rows in sorted(self.rows.items())}
-
-    def as_dict(self) -> dict[str, Any]:
-        return {kind: {"n": len(rows), "rows": rows[:1000]} for kind, rows in self.rows.items()}
-
-    def warn(self) -> None:
-        """One note per file and kind: how many, and the first few by row."""
-        for file, kind in dict.fromkeys((p.file, p.kind) for p in self):
-            alike = [str(p) for p in self if (p.file, p.kind) == (file, kind)]
-            rest = f"; and {len(alike) - SHOWN_PROBLEMS} more" if len(alike) > SHOWN_PROBLEMS else ""
-            _tell(f"{file}: {kind}: {len(alike)}. {'; '.join(alike[:SHOWN_PROBLEMS])}{rest}.")
 
 
 class Record(NamedTuple):
@@ -223,10 +164,6 @@ def need_columns(path: Path | str, present: Iterable[str], needs: Sequence[str])
         raise UserError(f"{path} has no column {wanted}{nearest(column, shown)}")
 
 
-def count(n: int) -> str:
-    return f"{n} row" if n == 1 else f"{n} rows"
-
-
 # ------------------------------------------------------------------------------------------- files
 
 
@@ -305,9 +242,9 @@ def _delimited(path: Path, needs: Sequence[str], problems: Problems, marks: bool
         else:
             yield Record(row, number, dict(zip(header, cells, strict=True)))
     if splitter.spanning:
-        _tell(
+        tell(
             f"{path}: {count(len(splitter.spanning))} with a quoted cell over several lines, each of which could be a"
-            f" row ({_places(splitter.spanning)}): if those quotation marks are text, save the table as TSV or JSONL."
+            f" row ({places(splitter.spanning)}): if those quotation marks are text, save the table as TSV or JSONL."
         )
 
 
@@ -506,10 +443,6 @@ def _reason(error: BaseException) -> str:
     return printable(" ".join(text.split()), 200).rstrip(".")
 
 
-def _tell(text: str) -> None:
-    warnings.warn(text, InterpWarning, stacklevel=2)
-
-
 class _Mended:
     """Rows with mended cells, for one note a kind."""
 
@@ -530,9 +463,4 @@ class _Mended:
             (self._halves, "held half of an emoji (a lone surrogate), read as U+FFFD"),
         ):
             if rows:
-                _tell(f"{path}: {count(len(rows))} {what} ({_places(rows)}).")
-
-
-def _places(rows: Sequence[int]) -> str:
-    shown = ", ".join(map(str, rows[:SHOWN_ROWS]))
-    return f"row {shown}" if len(rows) == 1 else f"rows {shown}{', ...' if len(rows) > SHOWN_ROWS else ''}"
+                tell(f"{path}: {count(len(rows))} {what} ({places(rows)}).")

@@ -11,7 +11,8 @@ import numpy as np
 from interp.errors import UserError
 from interp.surveys.express.parsing import parse_labels
 from interp.texts.corpora.express import MASK
-from interp.texts.records import Problems, Record, read
+from interp.texts.problems import Problems
+from interp.texts.records import Record, read
 
 COLUMNS = ("number_of_labels", "labels", "output_formatted|output")
 

@@ -15,7 +15,8 @@ from interp.surveys.answer_log import appending, read_log
 from interp.surveys.express.masking import Disclosure, Masker, mask, sentences
 from interp.surveys.express.segments import Segment, as_record
 from interp.texts.corpora.express import MASK
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 MOST_TOKENS = 512
 WORD = re.compile(r"\w+|[^\w\s]")

@@ -13,7 +13,8 @@ from interp.errors import UserError
 from interp.statistics import Bootstrap, Estimates, numbered
 from interp.surveys.express.lexicon import Lexicon
 from interp.surveys.express.parsing import parse_labels
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 CHOICES = ("SD", "LLM", "both", "neither")
 """Self-disclosed words, the model's words, both equally, neither."""

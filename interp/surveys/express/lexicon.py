@@ -16,7 +16,8 @@ from interp.resources import data_file
 from interp.surveys.express.inflection import inflections, stem
 from interp.surveys.express.plutchik import BASIC as BASIC
 from interp.surveys.express.plutchik import DIMENSIONS, vector, wheel_words
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,8 @@ from pathlib import Path
 from interp.errors import UserError
 from interp.surveys.express.lexicon import load_lexicon, names
 from interp.texts.corpora.express import MASK
-from interp.texts.records import Problems, read, read_json, read_lines
+from interp.texts.problems import Problems
+from interp.texts.records import read, read_json, read_lines
 
 DEGREE = (
     "so very really just quite pretty too extremely incredibly absolutely completely totally utterly deeply truly"

@@ -9,7 +9,8 @@ from interp.errors import UserError
 from interp.resources import data_file
 from interp.surveys.express.answers import labelled_rows, left_out
 from interp.texts.mending import mend
-from interp.texts.records import Problems, Record, cells_of, read
+from interp.texts.problems import Problems
+from interp.texts.records import Record, cells_of, read
 
 HUB = "bangzhao/express-emotion-recognition"
 COLUMNS = ("segment", "number_of_labels", "labels")

@@ -14,7 +14,8 @@ import pandas as pd
 from interp.errors import UserError, nearest
 from interp.surveys.reliability.pairing import COLUMNS
 from interp.texts.mending import mend
-from interp.texts.records import Problems, json_records, read, read_json
+from interp.texts.problems import Problems
+from interp.texts.records import json_records, read, read_json
 
 NEGATIONS = {"False": "none", "negation_word": "direct", "semantic": "paraphrastic"}
 """What the released prompts call a negation, and what it is called here; our own names are understood as well."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from interp.errors import UserError
 from interp.resources import data_file
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 NAMES: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "prompt_id"),

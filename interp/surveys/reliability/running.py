@@ -31,7 +31,7 @@ from interp.surveys.reliability.variations import FACTORS, VariedPrompt, expand,
 from interp.surveys.steered_twin import SteeredTwin, steered_twin
 from interp.texts.emotions import EKMAN
 from interp.texts.examples import Example, load_corpus
-from interp.texts.records import Problems
+from interp.texts.problems import Problems
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from interp.surveys.reliability.pairing import (
     pairs,
     with_answers,
 )
-from interp.texts.records import Problems
+from interp.texts.problems import Problems
 
 SUMMARY = ("agree", "order", "wording", "negation_direct", "negation_paraphrastic", "mass")
 """What the JSON has at its top level, whether or not it could be measured."""

@@ -16,7 +16,8 @@ from typing import Any
 from interp.errors import UserError
 from interp.texts.corpora.base import Corpus, HubSource, Row
 from interp.texts.emotions import AIPSY_TO_EKMAN
-from interp.texts.records import Problems, cells_of, read
+from interp.texts.problems import Problems
+from interp.texts.records import cells_of, read
 
 LABELS = (*AIPSY_TO_EKMAN, "admiration", "vigilance")
 

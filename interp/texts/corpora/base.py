@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interp.errors import UserError
-from interp.texts.records import Problems
+from interp.texts.problems import Problems
 
 SPLIT_ALIASES = {"dev": "validation", "val": "validation", "valid": "validation"}
 FROM_VALIDATION = {"discover": "validation", "fit": "validation"}

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from interp.texts.corpora.base import Corpus, Row, released, words
 from interp.texts.emotions import CROWD_ENVENT_NAMES
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 
 def read_crowd_envent(path: Path, problems: Problems) -> Iterator[Row]:

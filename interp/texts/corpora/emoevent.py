@@ -15,7 +15,8 @@ from pathlib import Path
 from interp.errors import UserError
 from interp.texts.corpora.base import FROM_VALIDATION, Corpus, Row, official_split, released
 from interp.texts.emotions import EKMAN
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 
 def read_emoevent(path: Path, problems: Problems) -> Iterator[Row]:

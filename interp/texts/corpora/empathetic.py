@@ -15,7 +15,8 @@ from pathlib import Path
 
 from interp.texts.corpora.base import FROM_VALIDATION, Corpus, HubSource, Row, official_split, released, words
 from interp.texts.emotions import EMPATHETIC_TO_EKMAN
-from interp.texts.records import Problems, read, read_lines
+from interp.texts.problems import Problems
+from interp.texts.records import read, read_lines
 
 RELEASED = ("conv_id", "prompt", "context")
 

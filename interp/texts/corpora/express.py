@@ -16,7 +16,8 @@ from typing import Any
 
 from interp.resources import data_file
 from interp.texts.corpora.base import Corpus, HubSource, Row, released, words
-from interp.texts.records import Problems, cells_of, read
+from interp.texts.problems import Problems
+from interp.texts.records import cells_of, read
 
 MASK = "<mask>"
 PLUTCHIK = words("anger anticipation disgust fear joy sadness surprise trust")

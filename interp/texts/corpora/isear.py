@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from interp.texts.corpora.base import Corpus, Row, released, words
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 
 def read_isear(path: Path, problems: Problems) -> Iterator[Row]:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from interp.texts.corpora.base import Corpus, Row
-from interp.texts.records import Problems, listed, read
+from interp.texts.problems import Problems
+from interp.texts.records import listed, read
 
 
 def read_local(path: Path, problems: Problems, text_column: str = "text", label_column: str = "label") -> Iterator[Row]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from interp.texts.corpora.base import FROM_VALIDATION, Corpus, Row, official_split, released
 from interp.texts.emotions import EKMAN
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 COLUMNS = ("Utterance", "Emotion", "Dialogue_ID", "Utterance_ID")
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from interp.errors import UserError
 from interp.texts.corpora.base import FROM_VALIDATION, Corpus, HubSource, Row, official_split, released, words
-from interp.texts.records import Problems, read_lines
+from interp.texts.problems import Problems
+from interp.texts.records import read_lines
 
 
 def read_tweeteval(path: Path, problems: Problems) -> Iterator[Row]:

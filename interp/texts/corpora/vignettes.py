@@ -10,7 +10,8 @@ from pathlib import Path
 
 from interp.texts.corpora.base import Corpus, Row
 from interp.texts.emotions import EKMAN
-from interp.texts.records import Problems, read
+from interp.texts.problems import Problems
+from interp.texts.records import read
 
 COLUMNS = ("id", "text", "label", "split", "keyword_free")
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from interp.errors import UserError
 from interp.texts.corpora.base import Corpus, Row
 from interp.texts.corpora.express import PLUTCHIK
-from interp.texts.records import Problems, read_lines
+from interp.texts.problems import Problems
+from interp.texts.records import read_lines
 
 NAMES = {str(k): name for k, name in enumerate(PLUTCHIK, 1)} | {"9": "neutral"}
 ENGLISH = ("en-annotated.tsv", "neu_en.txt")
