@@ -137,8 +137,8 @@ def agreement(
         value = _share(np.sign(stack.mean(0)), signs)
         e = from_draws(value, np.array([_share(np.sign(draw), signs) for draw in draws]), int((signs != 0).sum()))
         answers = np.sign(stack.mean(0))
-        columns = np.array([_share(answers, signs[:, list(order)]) for order in _orders(len(labels), rated.seed)])
-        lines = np.array([_share(answers, signs[list(order)]) for order in _orders(len(known), rated.seed)])
+        columns = np.array([_share(answers, signs[:, list(order)]) for order in orders(len(labels), rated.seed)])
+        lines = np.array([_share(answers, signs[list(order)]) for order in orders(len(known), rated.seed)])
         rows.append(
             {"method": method, "n_pairs": e.n, "agreement": e.value, "ci_low": e.low, "ci_high": e.high}
             | {"expected": float(columns.mean()), "p": float((columns >= value - 1e-12).mean())}
@@ -152,7 +152,7 @@ def _share(answers: Float[Array, "rating emotion"], signs: Float[Array, "rating 
     return float((answers == signs)[asked].mean()) if asked.any() else 0.0
 
 
-def _orders(n: int, seed: int) -> list[Int[Array, " place"]]:
+def orders(n: int, seed: int) -> list[Int[Array, " place"]]:
     """All permutations, the identity first; where they are too many, as many random ones."""
     if n < 10 and factorial(n) <= PERMUTATIONS:
         return [np.array(order) for order in permutations(range(n))]

@@ -10,6 +10,7 @@ and that the emotion's texts are a sample. A ridge shrinks what it reads: positi
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float
 from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import StandardScaler
 
+from interp.analysis.human import orders
 from interp.analysis.labelled import LabelledExamples, seed_for
 from interp.analysis.ratings import PENALTIES, RatedExamples
 from interp.statistics import from_draws
@@ -134,3 +136,24 @@ def feature_positions(
             e = from_draws(values[place, k], values[place, k] + draws[:, place, k], len(reader.rated))
             rows.append({"rating": scale, "feature": int(feature), **e.row()})
     return pd.DataFrame(rows)
+
+
+class Likeness(NamedTuple):
+    """How alike two lists of values of the same emotions are: Pearson's correlation, and one-sided exact p."""
+
+    correlation: float
+    p: float
+    n: int
+
+
+def likeness(ours: Float[Array, " emotion"], theirs: Float[Array, " emotion"]) -> Likeness:
+    """Correlation of positions with people's, and the share of permutations of emotions with as large a one.
+
+    Of fewer than three emotions, or values that do not vary, nothing is known (NaN).
+    """
+    n = len(ours)
+    if n < 3 or np.std(ours) == 0 or np.std(theirs) == 0:
+        return Likeness(np.nan, np.nan, n)
+    value = float(np.corrcoef(ours, theirs)[0, 1])
+    others = [float(np.corrcoef(ours, theirs[order])[0, 1]) for order in orders(n, seed=0)]
+    return Likeness(value, float(np.mean(np.array(others) >= value - 1e-12)), n)

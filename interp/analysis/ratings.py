@@ -16,8 +16,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import GroupKFold
+from sklearn.linear_model import Ridge, RidgeCV
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 from sklearn.preprocessing import MaxAbsScaler, StandardScaler
 
 from interp.analysis.labelled import seed_for
@@ -31,6 +31,9 @@ FOLDS = 5
 SHUFFLES = 99
 PENALTIES = np.logspace(0, 6, 13)
 """Of a ridge on standardised inputs."""
+LEXICON_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Of a ridge on words by tf-idf, whose rows have length 1."""
+WORD = r"(?u)\b\w+\b"
 Inputs = Array | csr_array
 Fold = tuple[Int[Array, " train"], Int[Array, " test"]]
 
@@ -186,33 +189,65 @@ def layer_probes(
     return LayerProbes(pd.DataFrame(rows), chance)
 
 
-def baseline_probes(rated: RatedExamples, texts: Sequence[str]) -> pd.DataFrame:
+def baseline_probes(
+    rated: RatedExamples, texts: Sequence[str], whole: RatedExamples, whole_texts: Sequence[str]
+) -> pd.DataFrame:
     """What needs no model: a text's length, its words, and its emotion.
 
     *length*: ridge on counts of characters, words and sentence ends, and their logarithms. *words*: ridge on the words
-    themselves (tf-idf), a lexicon learnt on the other folds. *emotion*: the mean rating of the emotion's other texts.
+    themselves (tf-idf) of the texts that the probes of the model see as well. *lexicon*: the same, learnt on all other
+    texts of the corpus. *emotion*: the mean rating of the emotion's other texts.
+
+    Args:
+        whole, whole_texts: all texts of the corpus, `rated` among them; no group of a tested text is learnt from.
 
     Returns:
         Columns rating, method, value (R squared), ci_low, ci_high, n.
     """
     sizes = np.array([[len(t), len(t.split()), sum(t.count(mark) for mark in ".!?")] for t in texts], float)
     sizes = np.concatenate([sizes, np.log1p(sizes)], axis=1)
-    asked: dict[str, Callable[[Array, Array], tuple[Inputs, Inputs]]] = {
-        "length": lambda train, test: _scaled(sizes, train, test),
-        "words": lambda train, test: _words(texts, train, test),
+    truth = rated.standard
+    found = {
+        "length": out_of_fold(lambda train, test: _scaled(sizes, train, test), truth, rated.folds),
+        "words": out_of_fold(lambda train, test: _words(texts, train, test), truth, rated.folds),
     }
-    rows: list[dict[str, object]] = []
-    for method, inputs in asked.items():
-        found = out_of_fold(inputs, rated.standard, rated.folds)
-        rows += scored(found.truth, found.predicted, found.means, rated.bootstrap).rows(
-            rated.scales, len(rated), method=method
-        )
+    means = found["length"].means
+    predicted = {method: own.predicted for method, own in found.items()}
+    predicted["lexicon"] = _by_lexicon(rated, texts, whole, whole_texts)
     if rated.has_kinds:
-        by_kind, means = np.zeros_like(rated.standard), np.zeros_like(rated.standard)
+        predicted["emotion"] = np.zeros_like(truth)
         for train, test in rated.folds:
-            by_kind[test], means[test] = rated.kind_means(train)[test], rated.standard[train].mean(0)
-        rows += scored(rated.standard, by_kind, means, rated.bootstrap).rows(rated.scales, len(rated), method="emotion")
-    return pd.DataFrame(rows)
+            predicted["emotion"][test] = rated.kind_means(train)[test]
+    parts = [
+        scored(truth, values, means, rated.bootstrap).rows(rated.scales, len(rated), method=method)
+        for method, values in predicted.items()
+    ]
+    return pd.DataFrame([row for rows in parts for row in rows])
+
+
+def _by_lexicon(
+    rated: RatedExamples, texts: Sequence[str], whole: RatedExamples, whole_texts: Sequence[str]
+) -> Float[Array, "text scale"]:
+    """Predictions of a ridge on words, learnt on all texts of other groups; its penalty suits a fifth of these best."""
+    y, out = (whole.values - rated.values.mean(0)) / rated.values.std(0), np.zeros_like(rated.standard)
+    for _, test in rated.folds:
+        rest = np.flatnonzero(~np.isin(whole.groups.astype(str), rated.groups[test].astype(str)))
+        lexicon = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD, min_df=2)
+        known = lexicon.fit_transform([whole_texts[i] for i in rest])
+        split = GroupShuffleSplit(1, test_size=1 / FOLDS, random_state=0).split(rest, groups=whole.groups[rest])
+        inner, held = next(iter(split))
+        errors = [
+            np.square(_sparse_ridge(known[inner], y[rest][inner], penalty).predict(known[held]) - y[rest][held]).sum(0)
+            for penalty in LEXICON_PENALTIES
+        ]
+        best = np.asarray(LEXICON_PENALTIES)[np.argmin(np.reshape(errors, (len(errors), -1)), axis=0)]
+        new = lexicon.transform([texts[i] for i in test])
+        out[test] = _sparse_ridge(known, y[rest], best).predict(new).reshape(len(test), -1)
+    return out
+
+
+def _sparse_ridge(x: csr_array, y: Float[Array, "text scale"], penalty: float | Array) -> Ridge:
+    return Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4).fit(x, y)
 
 
 class OutOfFold(NamedTuple):
@@ -255,7 +290,7 @@ def _scaled(
 
 def _words(texts: Sequence[str], train: Array, test: Array) -> tuple[Inputs, Inputs]:
     known, new = [texts[i] for i in train], [texts[i] for i in test]
-    lexicon = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b").fit(known)
+    lexicon = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD).fit(known)
     # Rows have length 1; penalties are made for columns of deviation 1.
     size = np.sqrt(len(lexicon.vocabulary_))
     return csr_array(lexicon.transform(known) * size), csr_array(lexicon.transform(new) * size)

@@ -26,9 +26,9 @@ Array = np.ndarray
 DOSES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 CONTROL_DOSES = (-1.0, 1.0)
 """At which controls are measured: where the slope of the answer is taken."""
-FEATURES, CONTROLS = "features", "control features"
+FEATURES, SINGLE, CONTROLS = "features", "features one by one", "control features"
 DIRECTION, WITHIN, RANDOM = "direction", "direction within emotions", "random direction"
-METHODS = (FEATURES, CONTROLS, DIRECTION, WITHIN, RANDOM)
+METHODS = (FEATURES, SINGLE, CONTROLS, DIRECTION, WITHIN, RANDOM)
 
 
 class Surgery(NamedTuple):

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 
+from interp.analysis.positions import likeness
 from interp.analysis.ratings import SHUFFLES
 from interp.report import ratings
 from interp.report.contents import PageFigure
@@ -22,10 +24,10 @@ def _layers(summary: pd.DataFrame, probes: pd.DataFrame) -> list[PageFigure]:
         held = "texts of one group (a document, a writer) are held out together"
         caption = (
             "How much of people's ratings a ridge probe reads from the residual stream at the answer position, on"
-            f" texts it has not seen (n = {n:,} texts of {corpus}; {held}); bands: 95 % intervals. Grey: the same"
-            f" probes on {SHUFFLES} times shuffled ratings. {known} of {len(own)} ratings are read beyond chance (q <"
-            f" 0.05, corrected for the choice of the best layer); the {min(len(own), ratings.MOST_CURVES)} best are"
-            " drawn."
+            f" texts it has not seen (n = {n:,} texts of {corpus}; {held}); bands, or bars at its best layer: 95 %"
+            f" intervals. Grey: the same probes on {SHUFFLES} times shuffled ratings. {known} of {len(own)} ratings"
+            " are read beyond chance (q < 0.05, corrected for the choice of the best layer); the"
+            f" {min(len(own), ratings.MOST_CURVES)} best are drawn."
         )
         drawn.append(
             PageFigure(f"rating-layers-{i}", corpus, ratings.curves(read, own), caption, group="rating-layers")
@@ -33,8 +35,9 @@ def _layers(summary: pd.DataFrame, probes: pd.DataFrame) -> list[PageFigure]:
         caption = (
             f"Is it more than the obvious? Each rating (n = {n:,} texts of {corpus}) from the layer that reads it"
             " best; from sparse features; from the same residuals once each emotion's mean is taken off the ratings;"
-            " and without the model from the text's emotion, its words (a lexicon learnt on the other folds) and its"
-            " length. Bars: 95 % intervals. What words read as well as the model needs no model."
+            " and without the model from the text's emotion, its length, its words (learnt on the same texts as the"
+            " model's probes) and a lexicon (words learnt on all other texts of the corpus). Bars: 95 % intervals. What"
+            " words read as well as the model needs no model."
         )
         drawn.append(
             PageFigure(f"rating-beside-{i}", corpus, ratings.beside(read, own), caption, group="rating-beside")
@@ -91,14 +94,30 @@ def _plane(
         counts = people[people["rating"] == own["rating"].iloc[0]]
         n = ", ".join(f"{r.emotion} {r.n}" for r in counts.itertuples())
         caption = (
-            f"People: mean ratings of texts of {corpus} that {told}, less those of the other emotions (n = {n}). The"
-            " model: what the probe reads from the difference between the mean residuals of an emotion's discover"
-            f" texts and of the others' (n = {int(own['n'].iloc[0]):,} rated texts behind the probe). Features: what"
-            " each causal feature adds where it is active. Bars: 95 % intervals, the probe's own uncertainty"
-            " included. A ridge shrinks: compare places, not sizes."
+            f"{_alike(people, placed, own)}People: mean ratings of texts of {corpus} that {told}, less those of the"
+            f" other emotions (n = {n}). The model: what the probe reads from the difference between the mean"
+            f" residuals of an emotion's discover texts and of the others' (n = {int(own['n'].iloc[0]):,} rated texts"
+            " behind the probe). Features: what each causal feature adds where it is active. Bars: 95 % intervals,"
+            " the probe's own uncertainty included. A ridge shrinks: compare places, not sizes."
         )
         drawn.append(PageFigure(f"circumplex-{i}", corpus, figure, caption, group="circumplex"))
     return drawn
+
+
+def _alike(people: pd.DataFrame, placed: pd.DataFrame, summary: pd.DataFrame) -> str:
+    """Whether the model's places are people's, by rating."""
+    layer = ratings.plane_layer(summary)
+    ours = placed[(placed["layer"] == layer) & placed["feature"].isna()]
+    found = ours.merge(people, on=["rating", "emotion"])
+    said = []
+    for rating in ratings.PLANE:
+        own = found[found["rating"] == rating]
+        alike = likeness(own["value"].to_numpy(dtype=float), own["difference"].to_numpy(dtype=float))
+        if not np.isnan(alike.correlation):
+            said.append(f"{rating} r = {alike.correlation:.2f} (p = {alike.p:.2g})")
+    if not said:
+        return ""
+    return f"Over {found['emotion'].nunique()} emotions the two correlate in {' and '.join(said)}, by permutation. "
 
 
 def _made(

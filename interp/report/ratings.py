@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.analysis.surgery import DIRECTION, FEATURES, METHODS, WITHIN
-from interp.report.looks import FURTHER, INK, RUNS, THIN, add_curve, colours, error_bars, faded, hover, styled
+from interp.report.looks import INK, RUNS, THIN, add_curve, colours, error_bars, faded, hover, styled
 
-MOST_CURVES = 8
-"""Ratings with a curve of their own: those that are read best."""
+MOST_CURVES, MOST_BANDS = 6, 3
+"""Ratings with a curve of their own, those that are read best; more than three show their interval at one layer."""
 MOST_DOSED = 4
 """Ratings whose doses are shown."""
 PLANE = ("valence", "arousal")
@@ -21,6 +21,7 @@ BESIDE = {
     "features": ("features, best layer", "#009E73", "diamond"),
     "within emotions": ("residuals, within emotions", "#9467BD", "square"),
     "emotion": ("no model: the text's emotion", "#E6A700", "triangle-up"),
+    "lexicon": ("no model: a lexicon of the whole corpus", "#CC79A7", "triangle-down"),
     "words": ("no model: its words", "#D55E00", "x"),
     "length": ("no model: its length", "#8C8C8C", "cross"),
 }
@@ -48,9 +49,24 @@ def curves(probes: pd.DataFrame, ratings: pd.DataFrame) -> go.Figure:
         hoverinfo="skip",
     )
     best = ratings.sort_values("value", ascending=False, kind="stable").head(MOST_CURVES)["rating"]
-    for name, colour in zip(best, (*RUNS, *FURTHER), strict=False):
+    for name, colour in zip(best, RUNS, strict=False):
         own = probes[(probes["rating"] == name) & (probes["method"] == "residuals")].sort_values("layer")
-        add_curve(figure, own, "layer", plain(name), colour)
+        if len(best) <= MOST_BANDS:
+            add_curve(figure, own, "layer", plain(name), colour)
+            continue
+        at = own[own["value"] == own["value"].max()].head(1)
+        figure.add_scatter(
+            x=own["layer"], y=own["value"], name=plain(name), mode="lines+markers", line_color=colour, **hover(own, "y")
+        )
+        figure.add_scatter(
+            x=at["layer"],
+            y=at["value"],
+            error_y=error_bars(at, width=4, thickness=1.6),
+            mode="markers",
+            marker={"color": colour, "size": 10},
+            showlegend=False,
+            hoverinfo="skip",
+        )
     figure.update_xaxes(title_text="layer", dtick=1 if len(layers) < 20 else None)
     figure.update_yaxes(title_text="R² on held-out texts")
     return styled(figure, 380)
@@ -95,13 +111,13 @@ def sign_agreement(pairs: pd.DataFrame, agreement: pd.DataFrame, labels: Sequenc
     titles = [f"{method}: {share[method]:.0%} of signs agree" for method in shown]
     columns = min(3, max(1, len(shown)))
     rows = -(-len(shown) // columns)
-    height = 90 + 300 * rows
+    height = 90 + 310 * rows
     figure = make_subplots(
         rows=rows,
         cols=columns,
         subplot_titles=titles,
         horizontal_spacing=0.07,
-        vertical_spacing=70 / (height - 100),
+        vertical_spacing=90 / (height - 100),
     )
     told = pairs.dropna(subset=["human"])
     sure = (told["human_low"] > 0) | (told["human_high"] < 0)

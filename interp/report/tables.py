@@ -235,6 +235,7 @@ RATINGS: Columns = {
     "within emotions": PageColumn("within emotions", "number", 2),
     "features": PageColumn("from features", "number", 2),
     "words": PageColumn("from words", "number", 2),
+    "lexicon": PageColumn("from a lexicon", "number", 2),
     "emotion": PageColumn("from the emotion", "number", 2),
     "length": PageColumn("from length", "number", 2),
     "n_features": PageColumn("features", "number", 0),
@@ -251,7 +252,9 @@ def _ratings(run: RunFiles) -> PageTable | None:
     best = probes.merge(table[["corpus", "rating", "layer"]], on=["corpus", "rating"], suffixes=("", "_best"))
     best = best[best["layer"].isna() | (best["layer"] == best["layer_best"])]
     beside = best.pivot_table(index=["corpus", "rating"], columns="method", values="value", sort=False)
-    names = [name for name in ("within emotions", "features", "words", "emotion", "length") if name in beside]
+    names = [
+        name for name in ("within emotions", "features", "words", "lexicon", "emotion", "length") if name in beside
+    ]
     found = table.merge(beside[names].reset_index(), on=["corpus", "rating"], how="left")
     found = found.sort_values(["corpus", "value"], ascending=[True, False], kind="stable")
     columns = {key: column for key, column in RATINGS.items() if not isinstance(key, str) or key in found}

@@ -14,8 +14,8 @@ from interp.texts.corpora.local import local_ratings
 from interp.texts.examples import Example, LabelNames, draw, example_of, read_rows, split_test
 from interp.texts.problems import count
 
-FEWEST = 50
-"""Rated texts below which nothing can be learnt from some of them and tested on the others."""
+FEWEST, FEWEST_GROUPS = 50, 5
+"""Rated texts, and groups of them, below which nothing can be learnt from some and tested on the others."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ def load_rated(
         raise UserError(
             f"Corpus {name!r} gives {len(drawn)} rated texts in split {split!r}; a probe of ratings needs at least"
             f" {FEWEST}: raise its limit, or give another split or other columns."
+        )
+    if (n_groups := len({e.group for e in drawn})) < FEWEST_GROUPS:
+        raise UserError(
+            f"Corpus {name!r}: the {len(drawn)} texts are of {n_groups} groups; at least {FEWEST_GROUPS} are needed, so"
+            " that a probe is tested on others than it learnt from."
         )
     for scale in asked:
         if len({e.ratings[scale] for e in drawn}) < 2:

@@ -23,6 +23,7 @@ from interp.analysis.surgery import (
     DOSES,
     FEATURES,
     RANDOM,
+    SINGLE,
     WITHIN,
     Surgery,
     direction_edit,
@@ -54,9 +55,6 @@ TABLES = (
     "rating_doses",
     "rating_positions",
 )
-SINGLE = "features one by one"
-POSITIONS = "positions of emotions"
-"""What is compared with people beside the methods of surgery."""
 FEATURES_KEPT = 3
 """Features per layer and rating that are in the table though none of them goes with the rating beyond chance."""
 
@@ -301,7 +299,9 @@ class _Measured:
 
     def _probes(self) -> pd.DataFrame:
         layers = self.probes[0].assign(layer=self.probes[0]["layer"].astype(object))
-        return pd.concat([layers, baseline_probes(self.rated, self.words).assign(layer=None)], ignore_index=True)
+        whole = _rated(self.texts.whole, self.texts.scales, self.session)
+        without = baseline_probes(self.rated, self.words, whole, [e.text for e in self.texts.whole])
+        return pd.concat([layers, without.assign(layer=None)], ignore_index=True)
 
     def _summary(self) -> pd.DataFrame:
         tests, chance = self.tests
