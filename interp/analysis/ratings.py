@@ -6,7 +6,7 @@ texts the probe has not seen, against the mean rating of those it has.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -57,7 +57,6 @@ class RatedExamples:
     kinds: Array
     resamples: int = RESAMPLES
     seed: int = 0
-    _folds: list[Fold] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.values)

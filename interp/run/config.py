@@ -142,7 +142,7 @@ class RatingsConfig:
     text_column: Line = "text"
     label_column: Line | None = None
     """Of `local`: the column with emotions, if there is one."""
-    mapping: Annotated[dict[str, Line] | None, BeforeValidator(_text_keys)] = None
+    mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
     """The corpus' own labels (words or numbers) to the run's labels."""
 
 
@@ -271,9 +271,11 @@ class Config:
                 " --corpora.anchors.0.name goemotions (their labels are not used)"
             )
         corpus_names(asdict(self.corpora))
-        parts = [("discover", self.corpora.discover), ("fit", self.corpora.fit)]
-        for part, corpus in [*parts, *((f"test.{i}", c) for i, c in enumerate(self.corpora.test))]:
-            for own, label in (corpus.mapping or {}).items():
+        parts = [("discover", self.corpora.discover.mapping), ("fit", self.corpora.fit.mapping)]
+        parts += [(f"test.{i}", c.mapping) for i, c in enumerate(self.corpora.test)]
+        parts += [(f"ratings.{i}", c.mapping) for i, c in enumerate(self.corpora.ratings)]
+        for part, mapping in parts:
+            for own, label in (mapping or {}).items():
                 if label not in self.labels:
                     raise ValueError(
                         f"corpora.{part}.mapping makes {quoted(own)} {quoted(label)}, which is none of the labels"
