@@ -22,12 +22,17 @@ from interp.run import pipeline, tables
 from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig, RatingsConfig, SaesConfig
 
 N = 240
+SCALES = ["glad", "cross", "dull", "odd"]
 DULL = [w for i, w in enumerate(FILLERS) if i % N_BACKGROUND == 1]
 """Words that bring one background feature, which no answer word reads."""
 
 
 def rated_table(planted: Planted, path: Path, *, shuffled: bool) -> Path:
-    """Texts rated `glad` (cues of joy less those of sadness), `dull` (words that nobody reads) and `odd` (noise)."""
+    """Texts rated by their words.
+
+    `glad`: cues of joy less those of sadness; `cross`: of anger less those of fear; `dull`: words that no answer reads;
+    `odd`: nothing.
+    """
     texts = planted.texts(N, seed=9)
     rng = np.random.default_rng(3)
     words = [t.split() for t in texts["text"]]
@@ -36,10 +41,11 @@ def rated_table(planted: Planted, path: Path, *, shuffled: bool) -> Path:
         return np.array([sum(w in which for w in own) for own in words], float)
 
     glad = count(CUES["joy"]) - count(CUES["sadness"])
-    ratings = np.stack([glad, count(DULL), rng.normal(size=N)], 1) + 0.3 * rng.normal(size=(N, 3))
+    cross = count(CUES["anger"]) - count(CUES["fear"])
+    ratings = np.stack([glad, cross, count(DULL), rng.normal(size=N)], 1) + 0.3 * rng.normal(size=(N, 4))
     if shuffled:
         ratings = ratings[rng.permutation(N)]
-    texts[["glad", "dull", "odd"]] = ratings.round(4)
+    texts[SCALES] = ratings.round(4)
     texts.to_csv(path, index=False)
     return path
 
@@ -61,7 +67,7 @@ def run(planted) -> Path:
         RatingsConfig(
             "local",
             path=str(rated_table(planted, folder / f"{name}.csv", shuffled=name == "null")),
-            columns=["glad", "dull", "odd"],
+            columns=SCALES,
             label_column="label",
         )
         for name in ("chain", "null")
@@ -96,7 +102,7 @@ def names_of(planted: Planted, table: pd.DataFrame) -> set[str]:
 
 def test_the_planted_ratings_are_known_where_the_chain_begins(run):
     found = of(run, "ratings").set_index("rating")
-    assert found["known"].to_dict() == {"glad": True, "dull": True, "odd": False}
+    assert found["known"].to_dict() == {"glad": True, "cross": True, "dull": True, "odd": False}
     assert found.loc["glad", "layer"] >= BOUNDARIES[1]
     probes = of(run, "rating_probes")
     own = probes[(probes["method"] == "residuals") & (probes["rating"] == "glad")].set_index("layer")["value"]
@@ -113,7 +119,9 @@ def test_the_planted_features_are_found_and_operated_on(planted, run):
     glad = names_of(planted, chosen[chosen["rating"] == "glad"])
     assert glad <= {"joy_a", "joy_b", "sadness", "fear_sadness", "decoy_joy", "decoy_sadness"}
     assert {"joy_a", "sadness"} & glad
-    assert names_of(planted, chosen[chosen["rating"] == "dull"]) == {"background_1"}
+    dull = names_of(planted, chosen[chosen["rating"] == "dull"])
+    assert "background_1" in dull
+    assert dull <= {"background_1", "unnamed"}  # features of the noise in words tell these words from others
     assert not (chosen["rating"] == "odd").any()
     summary = of(run, "ratings")
     assert summary["n_features_shuffled"].sum() <= 1
@@ -150,8 +158,9 @@ def test_the_dose_is_followed(run):
 
 def test_signs_agree(run):
     found = of(run, "rating_agreement").set_index("method")
-    assert found.loc["direction", "agreement"] >= 0.8
-    assert found.loc["direction", "p"] <= 0.05
+    for method in ("direction", "features"):
+        assert found.loc[method, "agreement"] >= 0.8
+        assert found.loc[method, "p"] <= 0.05
 
 
 def test_emotions_lie_where_their_cues_put_them(run):
@@ -181,7 +190,7 @@ def test_shuffled_ratings_give_nothing(run):
 def test_directions_are_there_for_whoever_wants_to_steer(run):
     with np.load(run / "rating_directions.npz") as stored:
         shapes = {name: stored[name].shape for name in stored.files}
-    assert shapes["0/slopes/8"] == shapes["1/weights/0"] == shapes["0/within/3"] == (3, 96)
+    assert shapes["0/slopes/8"] == shapes["1/weights/0"] == shapes["0/within/3"] == (4, 96)
     assert len(shapes) == 2 * 3 * 9
 
 
@@ -190,8 +199,8 @@ def test_the_report_shows_ratings(run):
     figures = set(re.findall(r'id="figure-([\w-]+)"', page))
     assert {f"rating-{kind}-0" for kind in ("layers", "beside", "signs", "doses")} <= figures
     assert not any(f.startswith("circumplex") for f in figures)  # neither valence nor arousal
-    assert "2 of 3 ratings are read beyond chance" in page
-    assert "0 of 3 ratings are read beyond chance" in page
+    assert "3 of 4 ratings are read beyond chance" in page
+    assert "0 of 4 ratings are read beyond chance" in page
     text = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"\bnan\b", text, re.IGNORECASE)
 

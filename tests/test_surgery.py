@@ -11,7 +11,7 @@ from tiny_models import SENTENCES
 from interp import capture
 from interp.analysis.human import agreement, human_associations, paired
 from interp.analysis.labelled import LabelledExamples
-from interp.analysis.positions import RatingReader, emotion_positions, feature_positions, likeness
+from interp.analysis.positions import RatingReader, emotion_positions, feature_positions, correspondence
 from interp.analysis.rating_features import RatingFeatures
 from interp.analysis.ratings import RatedExamples
 from interp.analysis.surgery import (
@@ -302,8 +302,8 @@ def test_emotions_without_texts_have_no_place():
 
 def test_likeness_is_an_exact_permutation_test():
     ours, theirs = np.array([1.0, 2.0, 3.0, 5.0]), np.array([2.0, 4.0, 6.0, 11.0])
-    found = likeness(ours, theirs)
+    found = correspondence(ours, theirs)
     assert found.correlation == pytest.approx(np.corrcoef(ours, theirs)[0, 1])
     assert found.p == 1 / 24
-    assert np.isnan(likeness(ours[:2], theirs[:2]).p)
-    assert np.isnan(likeness(ours, np.ones(4)).correlation)
+    assert np.isnan(correspondence(ours[:2], theirs[:2]).p)
+    assert np.isnan(correspondence(ours, np.ones(4)).correlation)

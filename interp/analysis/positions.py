@@ -138,7 +138,7 @@ def feature_positions(
     return pd.DataFrame(rows)
 
 
-class Likeness(NamedTuple):
+class Correspondence(NamedTuple):
     """How alike two lists of values of the same emotions are: Pearson's correlation, and one-sided exact p."""
 
     correlation: float
@@ -146,14 +146,14 @@ class Likeness(NamedTuple):
     n: int
 
 
-def likeness(ours: Float[Array, " emotion"], theirs: Float[Array, " emotion"]) -> Likeness:
+def correspondence(ours: Float[Array, " emotion"], theirs: Float[Array, " emotion"]) -> Correspondence:
     """Correlation of positions with people's, and the share of permutations of emotions with as large a one.
 
     Of fewer than three emotions, or values that do not vary, nothing is known (NaN).
     """
     n = len(ours)
     if n < 3 or np.std(ours) == 0 or np.std(theirs) == 0:
-        return Likeness(np.nan, np.nan, n)
+        return Correspondence(np.nan, np.nan, n)
     value = float(np.corrcoef(ours, theirs)[0, 1])
     others = [float(np.corrcoef(ours, theirs[order])[0, 1]) for order in orders(n, seed=0)]
-    return Likeness(value, float(np.mean(np.array(others) >= value - 1e-12)), n)
+    return Correspondence(value, float(np.mean(np.array(others) >= value - 1e-12)), n)

@@ -96,7 +96,7 @@ class RatedExamples:
         return means
 
 
-class Scores(NamedTuple):
+class Explained(NamedTuple):
     """R squared of the columns of some predictions, with intervals over groups of texts."""
 
     value: Float[Array, " scale"]
@@ -126,10 +126,10 @@ def scored(
     predicted: Float[Array, "text scale"],
     baseline: Float[Array, "text scale"],
     bootstrap: Bootstrap,
-) -> Scores:
+) -> Explained:
     """The same with intervals."""
     ratio, low, high = bootstrap.ratios(np.square(targets - predicted), np.square(targets - baseline))
-    return Scores(1 - ratio, 1 - high, 1 - low)
+    return Explained(1 - ratio, 1 - high, 1 - low)
 
 
 class LayerProbes(NamedTuple):
@@ -165,7 +165,7 @@ def layer_probes(
 
     found, truth, means = out_of_fold(lambda train, test: _scaled(residuals, train, test), targets, rated.folds)
 
-    def score(columns: slice) -> Scores:
+    def score(columns: slice) -> Explained:
         return scored(truth[:, columns], found[:, columns], means[:, columns], rated.bootstrap)
 
     rows = score(slice(0, width)).rows(rated.scales, n, method="residuals")
@@ -174,7 +174,7 @@ def layer_probes(
     rest = slice(-SHUFFLES * width, None)
     chance = r_squared(truth[:, rest], found[:, rest], means[:, rest]).reshape(SHUFFLES, width)
     low, high = np.quantile(chance, (0.025, 0.975), axis=0)
-    rows += Scores(chance.mean(0), low, high).rows(rated.scales, n, method="shuffled")
+    rows += Explained(chance.mean(0), low, high).rows(rated.scales, n, method="shuffled")
     if acts is not None:
         often = np.flatnonzero(np.diff(acts.tocsc().indptr) >= MIN_ACTIVE)
         if len(often):
@@ -236,17 +236,21 @@ def _by_lexicon(
         split = GroupShuffleSplit(1, test_size=1 / FOLDS, random_state=0).split(rest, groups=whole.groups[rest])
         inner, held = next(iter(split))
         errors = [
-            np.square(_sparse_ridge(known[inner], y[rest][inner], penalty).predict(known[held]) - y[rest][held]).sum(0)
+            np.square(_by_words(known[inner], y[rest][inner], penalty, known[held]) - y[rest][held]).sum(0)
             for penalty in LEXICON_PENALTIES
         ]
-        best = np.asarray(LEXICON_PENALTIES)[np.argmin(np.reshape(errors, (len(errors), -1)), axis=0)]
+        best = np.asarray(LEXICON_PENALTIES)[np.argmin(errors, axis=0)]
         new = lexicon.transform([texts[i] for i in test])
-        out[test] = _sparse_ridge(known, y[rest], best).predict(new).reshape(len(test), -1)
+        out[test] = _by_words(known, y[rest], best, new)
     return out
 
 
-def _sparse_ridge(x: csr_array, y: Float[Array, "text scale"], penalty: float | Array) -> Ridge:
-    return Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4).fit(x, y)
+def _by_words(
+    known: csr_array, y: Float[Array, "text scale"], penalty: float | Array, new: csr_array
+) -> Float[Array, "new_text scale"]:
+    """Predictions of a ridge on sparse inputs; one penalty, or one for every scale."""
+    ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4).fit(known, y)
+    return np.asarray(ridge.predict(new)).reshape(new.shape[0], -1)
 
 
 class OutOfFold(NamedTuple):

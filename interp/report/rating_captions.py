@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from interp.analysis.positions import likeness
+from interp.analysis.positions import correspondence
 from interp.analysis.ratings import SHUFFLES
 from interp.report import ratings
 from interp.report.contents import PageFigure
@@ -112,7 +112,7 @@ def _alike(people: pd.DataFrame, placed: pd.DataFrame, summary: pd.DataFrame) ->
     said = []
     for rating in ratings.PLANE:
         own = found[found["rating"] == rating]
-        alike = likeness(own["value"].to_numpy(dtype=float), own["difference"].to_numpy(dtype=float))
+        alike = correspondence(own["value"].to_numpy(dtype=float), own["difference"].to_numpy(dtype=float))
         if not np.isnan(alike.correlation):
             said.append(f"{rating} r = {alike.correlation:.2f} (p = {alike.p:.2g})")
     if not said:
