@@ -49,7 +49,7 @@ def value(table: pd.DataFrame, rating: str, method: str, column: str = "value") 
 
 def test_probes_read_what_was_planted_and_nothing_else(probed):
     assert value(probed.rows, "planted", "residuals") == pytest.approx(0.8, abs=0.08)  # 4 / (4 + 1) of the variance
-    assert value(probed.rows, "of_emotion", "residuals") > 0.7
+    assert value(probed.rows, "of_emotion", "residuals") > 0.6
     assert value(probed.rows, "nothing", "residuals") < 0.03
     assert value(probed.rows, "nothing", "residuals", "ci_low") < 0
     assert value(probed.rows, "planted", "features") > 0.4

@@ -313,7 +313,7 @@ def known_ratings(
     Returns:
         Columns rating, layer, value, ci_low, ci_high, n, p, q, known.
     """
-    own = probes[probes["method"] == "residuals"].sort_values("layer")
+    own = probes[probes["method"] == "residuals"].sort_values("layer", ignore_index=True)
     best = own.loc[own.groupby("rating", sort=False)["value"].idxmax()].set_index("rating").loc[list(scales)]
     chance = shuffled.max(0).ravel()
     p = np.array([(1 + (chance >= value).sum()) / (1 + len(chance)) for value in best["value"]])

@@ -40,13 +40,13 @@ def corpus_names(corpora: Mapping[str, Any]) -> CorpusNames:
         list(corpora.get("anchors") or []),
         list(corpora.get("ratings") or []),
     )
-    entries = [corpora["discover"], corpora["fit"], *tests, *anchors, *rated]
+    entries = [corpora["discover"], corpora["fit"], *tests, *anchors]
     names = dict(zip(map(_source, entries), _named(entries), strict=True))
     bases = [names[_source(entry)] for entry in tests]
     _refuse_twins("test", tests, bases)
     kept = [names[_source(entry)] for entry in anchors]
     _refuse_twins("anchors", anchors, kept)
-    rating = [names[_source(entry)] for entry in rated]
+    rating = _named(rated)  # among themselves: that a run gains ratings renames none of its corpora
     _refuse_twins("ratings", rated, rating)
     shown = _with_split(bases, tests)
     tested = dict(zip(shown, bases, strict=True))
