@@ -8,7 +8,7 @@ texts the probe has not seen, against the mean rating of those it has.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ PENALTIES = np.logspace(0, 6, 13)
 LEXICON_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Of a ridge on words by tf-idf, whose rows have length 1."""
 WORD = r"(?u)\b\w+\b"
-Inputs = Array | csr_array
+Inputs: TypeAlias = np.ndarray | csr_array
 Fold = tuple[Int[Array, " train"], Int[Array, " test"]]
 
 
@@ -232,7 +232,7 @@ def _by_lexicon(
     for _, test in rated.folds:
         rest = np.flatnonzero(~np.isin(whole.groups.astype(str), rated.groups[test].astype(str)))
         lexicon = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD, min_df=2)
-        known = lexicon.fit_transform([whole_texts[i] for i in rest])
+        known = lexicon.fit_transform([whole_texts[int(i)] for i in rest])
         split = GroupShuffleSplit(1, test_size=1 / FOLDS, random_state=0).split(rest, groups=whole.groups[rest])
         inner, held = next(iter(split))
         errors = [
@@ -240,7 +240,7 @@ def _by_lexicon(
             for penalty in LEXICON_PENALTIES
         ]
         best = np.asarray(LEXICON_PENALTIES)[np.argmin(errors, axis=0)]
-        new = lexicon.transform([texts[i] for i in test])
+        new = lexicon.transform([texts[int(i)] for i in test])
         out[test] = _by_words(known, y[rest], best, new)
     return out
 
@@ -292,7 +292,7 @@ def _scaled(
 
 
 def _words(texts: Sequence[str], train: Array, test: Array) -> tuple[Inputs, Inputs]:
-    known, new = [texts[i] for i in train], [texts[i] for i in test]
+    known, new = [texts[int(i)] for i in train], [texts[int(i)] for i in test]
     lexicon = TfidfVectorizer(sublinear_tf=True, token_pattern=WORD).fit(known)
     # Rows have length 1; penalties are made for columns of deviation 1.
     size = np.sqrt(len(lexicon.vocabulary_))

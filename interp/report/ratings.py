@@ -1,6 +1,7 @@
 """Figures of ratings: which layer knows them, whether answers move with them as people's do, valence and arousal."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -218,7 +219,7 @@ def circumplex(
             if not len(x):
                 continue
             many = title == titles[2]
-            bars = {"thickness": 0.6 if many else 1.4, "color": faded(colour, 0.35 if many else 0.7)}
+            bars: dict[str, Any] = {"thickness": 0.6 if many else 1.4, "color": faded(colour, 0.35 if many else 0.7)}
             figure.add_scatter(
                 x=x["value"],
                 y=y["value"],

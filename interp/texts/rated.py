@@ -78,8 +78,8 @@ def load_rated(
     known = {alias: scale.name for scale in corpus.scales for alias in (scale.column, scale.name)}
     for column in columns or ():
         if column not in known:
-            names = [scale.name for scale in corpus.scales]
-            raise UserError(f"Corpus {name!r} has no rating {column!r}{nearest(column, names)}")
+            there = [scale.name for scale in corpus.scales]
+            raise UserError(f"Corpus {name!r} has no rating {column!r}{nearest(column, there)}")
     asked = dict.fromkeys([known[c] for c in columns] if columns else [scale.name for scale in corpus.scales])
     rows, problems = read_rows(name, corpus, path)
     names = LabelNames(labels, corpus.mapping if mapping is None else mapping)

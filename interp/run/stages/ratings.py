@@ -229,11 +229,14 @@ class _Measured:
             layer = int(self.best.set_index("rating").loc[scale, "layer"])
             centre, slope = self.layer(layer).mean(0), self.directions[f"slopes/{layer}"]
             random = random_slopes(slope, self.session.seed(f"random slopes {layer}"))
-            known = [(DIRECTION, slope, DOSES), (RANDOM, random, CONTROL_DOSES)]
+            known: list[tuple[str, np.ndarray, tuple[float, ...]]] = [
+                (DIRECTION, slope, DOSES),
+                (RANDOM, random, CONTROL_DOSES),
+            ]
             if self.rated.has_kinds:
                 known.insert(1, (WITHIN, self.directions[f"within/{layer}"], DOSES))
-            for method, vectors, doses in known:
-                for dose in doses:
+            for method, vectors, dosed in known:
+                for dose in dosed:
                     edits[Surgery(scale, method, dose)] = {layer: direction_edit(vectors[k], centre, dose)}
         return edits
 
