@@ -68,7 +68,8 @@ def curves(probes: pd.DataFrame, ratings: pd.DataFrame) -> go.Figure:
             showlegend=False,
             hoverinfo="skip",
         )
-    figure.update_xaxes(title_text="layer", dtick=1 if len(layers) < 20 else None)
+    span = [layers[0] - 0.5, layers[-1] + 0.5]
+    figure.update_xaxes(title_text="layer", dtick=1 if len(layers) < 20 else None, range=span)
     figure.update_yaxes(title_text="R² on held-out texts")
     return styled(figure, 380)
 
@@ -135,7 +136,7 @@ def sign_agreement(pairs: pd.DataFrame, agreement: pd.DataFrame, labels: Sequenc
                 mode="markers",
                 name=label,
                 legendgroup=label,
-                showlegend=i == 0,
+                showlegend=False,
                 marker={
                     "color": colour,
                     "size": 7,
@@ -153,6 +154,10 @@ def sign_agreement(pairs: pd.DataFrame, agreement: pd.DataFrame, labels: Sequenc
         figure.add_hline(y=0, line=THIN, **panel)
         figure.add_vline(x=0, line=THIN, **panel)
         figure.update_xaxes(title_text="people: correlation", **panel)
+    for label, colour in colours(labels).items():  # a legend of full circles, whatever a label's first point is
+        marker = {"color": colour, "size": 7}
+        legend = {"name": label, "legendgroup": label, "showlegend": True}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, **legend)
     figure.update_yaxes(title_text="model: rise of the answer (nats)", col=1)
     return styled(figure, height)
 
