@@ -3,8 +3,9 @@
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.table import Table
 
 from interp.cli.console import errors
@@ -88,7 +89,13 @@ def generate(
 
 
 def export(
-    run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: Finite | None = None
+    run: Path,
+    *,
+    to: str,
+    out: Path | None = None,
+    emotion: str | None = None,
+    strength: Finite | None = None,
+    constant: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
 
@@ -101,18 +108,22 @@ def export(
     to
         hf or transformer_lens: a folder with tensors and a short loader that needs torch and safetensors alone.
         lm-eval: the .pt file of lm-evaluation-harness' `--model steered`. gguf: a control vector of llama.cpp. The last
-        two hold constant vectors only: give `--emotion`.
+        two hold constant vectors only: give `--emotion` or `--constant`.
     out
         Folder to write; RUN/export/TO if left out.
     emotion
         A constant push towards this emotion instead of the run's own steering.
     strength
         See `interp generate`.
+    constant
+        Of the run's own steering, only what it adds whatever it reads, at every position.
     """
     from interp.steering.export import export as run_export
 
     folder_path(out or run / "export" / to)
     model, saes, steering = _steering_of(run, emotion, strength)
+    if constant:
+        steering = steering.constant(saes)
     print(run_export(steering, model, saes, to, out or run / "export" / to))
 
 

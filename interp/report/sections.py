@@ -280,10 +280,16 @@ def _price(run: RunFiles, dose: pd.DataFrame) -> list[PageFigure]:
 
 @_from("learning")
 def _learning(run: RunFiles, learning: pd.DataFrame) -> list[PageFigure]:
-    draws = int(learning["draws"].iloc[0])
+    if "labels" not in learning:  # runs of earlier versions counted examples in all
+        return []
+    draws = int(learning["draws"].max())
     caption = (
-        f"Mean over n = {draws} draws of labelled examples, bands: 95 % of the draws; settings fixed beforehand,"
-        " nothing chosen. Where a band leaves zero for good, so many examples are enough."
+        f"Mean over n = {draws} draws of labelled examples, bands: 95 % intervals of the mean over draws and texts"
+        f" ({_span(learning['n'])} per corpus). Nothing is chosen: each draw is coupled whatever it is worth."
+        " Random features: as many readers and writers as the coupling has, fitted alike, adding no more. Answer prior:"
+        " answers less their means over unlabelled texts; answer bias: a constant per answer fitted on the same"
+        " labels; probe: a linear read-out of the residual, no steering. Coupled above bias at the same labels is the"
+        " gain of reading."
     )
     return [PageFigure("learning", "How many labelled examples", steering.learning_curve(learning), caption)]
 

@@ -84,7 +84,10 @@ def _methods(run: RunFiles) -> PageTable | None:
 
 
 def _steered(run: RunFiles) -> PageTable | None:
-    """The features whose activations the chosen steering changes."""
+    """The features whose activations the chosen steering changes or reads, and what each of them is worth."""
+    measured = run.table("parts")
+    if run.steering is not None and measured is not None and len(measured):
+        return _parts(measured)
     found = steered(run)
     if found is None or not found.features:
         return None
@@ -94,6 +97,36 @@ def _steered(run: RunFiles) -> PageTable | None:
         for f in sorted(found.features, key=lambda f: (-abs(np.log(max(f.gain, 1e-9))), f.layer, f.feature))
     ]
     note = "What was chosen: each feature's activation is multiplied by its gain, whatever the text."
+    return PageTable("steered", "What is steered", columns, rows, note)
+
+
+def _parts(measured: pd.DataFrame) -> PageTable:
+    columns = [
+        PageColumn("layer, feature", "feature"),
+        PageColumn("what it does"),
+        PageColumn("of"),
+        PageColumn("nats a standard deviation", "number", 2, sign=True),
+        PageColumn("macro-F1 by it alone", "interval", sign=True),
+        PageColumn("lost without it", "interval", sign=True),
+    ]
+    rows: list[list[Any]] = [
+        [
+            [int(r.layer), int(r.feature)],
+            r.role,
+            r.emotion or "-",
+            None if np.isnan(r.nats) else r.nats,
+            [r.alone, r.alone_low, r.alone_high],
+            [r.lost, r.lost_low, r.lost_high],
+        ]
+        for r in measured.sort_values("lost", ascending=False, kind="stable").itertuples()
+    ]
+    n = int(measured["n"].iloc[0])
+    note = (
+        "The features of the chosen steering, one by one: what each reads (nats: how strongly it speaks for its"
+        " emotion, or against it where negative, when it is a standard deviation more active), what the steering gains"
+        f" by it alone, and what is lost where it alone is left out; changes of macro-F1 on n = {n:,} test texts, with"
+        " 95 % intervals. Readers that do the same can each be left out at no loss."
+    )
     return PageTable("steered", "What is steered", columns, rows, note)
 
 

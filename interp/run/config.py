@@ -155,8 +155,10 @@ class TracingConfig:
 
 @dataclass(frozen=True, config=_strict)
 class SteeringConfig:
-    method: Literal["amplify", "targeted", "global", "gated", "best"] = "best"
+    method: Literal["prior", "coupled", "amplify", "targeted", "global", "gated", "best"] = "best"
     """`best` compares them all on the fit split; whatever does not beat no steering there is dropped."""
+    labels: Count | None = None
+    """Examples of each emotion whose labels steering learns from; other fit texts count as unlabelled. None: all."""
     features: Count = 30
     """At most this many causal features are steered, the strongest first."""
     first_layer: Number | None = None
@@ -168,7 +170,7 @@ class SteeringConfig:
     low_rank: Annotated[Number, Field(le=4096)] = 0
     """Rank of a low-rank fine-tuning of the weights on the fit examples, as an outside reference; 0: none."""
     learning_curve: Annotated[Number, Field(le=10_000)] = 0
-    """Draws per number of labelled examples (8 to 256) for the curve of gain against examples; 0: no curve."""
+    """Draws per number of labelled examples of each emotion (0 to 50) for the curve of gain by number; 0: no curve."""
 
 
 @dataclass(frozen=True, config=_strict)

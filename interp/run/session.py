@@ -288,6 +288,16 @@ class Session(Inputs):
         """Row numbers of the examples with that role."""
         return np.flatnonzero(self.table["role"] == role)
 
+    @cached_property
+    def labelled_rows(self) -> np.ndarray:
+        """Row numbers of the fit examples whose labels steering learns from (`steering.labels` of each emotion)."""
+        rows, most = self.role("fit"), self.config.steering.labels
+        if most is None:
+            return rows
+        order = rows[np.random.default_rng(self.seed("labelled")).permutation(len(rows))]
+        gold = self.gold(order)
+        return np.sort(np.concatenate([order[gold == label][:most] for label in range(len(self.labels))]))
+
     def texts(self, rows: np.ndarray) -> list[str]:
         return [self.examples[row][1].text for row in rows]
 
