@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from interp.cli.console import errors
+from interp.cli.console import Json, errors, json_text
 from interp.cli.options import Count, Finite, Positive, Seed, folder_path
 from interp.errors import InterpWarning, UserError
 from interp.run.config import config_of
@@ -125,6 +125,35 @@ def export(
     if constant:
         steering = steering.constant(saes)
     print(run_export(steering, model, saes, to, out or run / "export" / to))
+
+
+def certify(run: Path, *, json: Json = False) -> None:
+    """Measure what a run's certificate claims again, from its texts and its model; fails where anything differs.
+
+    For example: `interp certify runs/smollm2`.
+
+    Parameters
+    ----------
+    run
+        A run folder that holds a certificate.json.
+    """
+    from interp.files.stored import read_json
+    from interp.run.certifying import NAME
+    from interp.run.certifying import certify as run_certify
+
+    figures = run_certify(run)
+    other = [figure for figure in figures if not figure.same]
+    if json:
+        print(json_text({"certified": not other, "figures": {f.name: [f.certified, f.measured] for f in figures}}))
+    else:
+        print(read_json(run / NAME)["claim"])
+    for figure in other[:1]:
+        raise UserError(
+            f"{figure.name} is certified as {figure.certified:.6g} and was measured as {figure.measured:.6g}"
+            f" ({len(other)} of {len(figures)} figures differ): the certificate does not hold here."
+        )
+    if not json:
+        errors.print(f"Certified: every file is as it was, and {len(figures)} figures came out the same.")
 
 
 def _strength(emotion: str | None, strength: float | None) -> float:

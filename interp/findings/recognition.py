@@ -8,8 +8,7 @@ import pandas as pd
 from interp.findings.claims import KEPT, Finding, Verdict, above
 from interp.findings.concentration import NOTHING
 from interp.findings.reading import Run
-from interp.report.glance import PLAIN
-from interp.run.reading import score_of
+from interp.run.reading import PLAIN, score_of
 from interp.statistics import Estimate, confusion_draws, from_draws, macro_f1
 
 Array = np.ndarray

@@ -159,6 +159,8 @@ class SteeringConfig:
     """`best` compares them all on the fit split; whatever does not beat no steering there is dropped."""
     labels: Count | None = None
     """Examples of each emotion whose labels steering learns from; other fit texts count as unlabelled. None: all."""
+    readers: Count = 40
+    """At most this many features are read by a coupling, all labels together."""
     features: Count = 30
     """At most this many causal features are steered, the strongest first."""
     first_layer: Number | None = None

@@ -15,6 +15,9 @@ from interp.files.stored import as_recorded, read_json, read_record
 from interp.run import tables
 from interp.statistics import Estimate
 
+PLAIN = "plain text"
+"""In the place of a corpus: rows on what a steering costs in language."""
+
 
 @dataclass(frozen=True)
 class RunFiles:

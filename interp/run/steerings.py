@@ -68,7 +68,7 @@ def few(session: Session, asked: np.ndarray | None = None) -> Few | None:
     rows = session.role("fit") if asked is None else asked
     if len(rows) < FEWEST_TEXTS:
         return None
-    (_, sample), *_ = session.cached(rows[:SAMPLE], "sample of texts")
+    (chosen, sample), *_ = session.cached(rows[:SAMPLE], "sample of texts")
     return Few(
         session.model,
         session.saes,
@@ -76,7 +76,9 @@ def few(session: Session, asked: np.ndarray | None = None) -> Few | None:
         session.table[[f"logp_{label}" for label in session.labels]].to_numpy()[rows],
         residuals=lambda layer: session.residuals(layer)[rows].float().to(session.model.device),
         sample=[sample],
+        places=np.searchsorted(rows, chosen),
         plain=partial(plain_residuals, session),
+        n_readers=session.config.steering.readers,
     )
 
 

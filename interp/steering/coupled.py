@@ -13,7 +13,6 @@ No gradient is followed through the model, and labels decide nothing but the sca
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +29,15 @@ from interp.saes.stack import SaeStack
 from interp.steering.coupling import Coupling
 from interp.steering.evidence import Evidence, evidence, evidence_tokens, standardised
 from interp.steering.gates import fit_gate
-from interp.steering.reading import SIZES, Reading, enough, explained, pursued, read_by, readable
+from interp.steering.reading import Reading, pursued, read_by, readable
 from interp.steering.saying import Responses, Saying, proposed, responses, spoken
 from interp.steering.steering import Gate, Steering
 from interp.steering.weighing import Weighed, Weighing, weighed
 
 DEPTH = 0.75
 """Share of the layers below which no coupling is made: what is read there is not yet the emotion."""
+READERS = 40
+"""Features that a coupling reads, unless it is told otherwise."""
 LIMIT = 1.25
 """Amounts are clamped at so many times the 99th percentile of the targets' size."""
 LIFTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -56,8 +57,10 @@ class Few:
         scores: the model's own scores of the labels, up to a constant of the text.
         residuals: layer -> residuals at the answer position, [text, d_model].
         sample: some of the texts with keys and values, on which directions are tried.
+        places: the texts' numbers of the sample's examples, part after part.
         plain: layer -> residuals of running text, [token, d_model], where a steering should do nothing.
         layers: where a coupling may be made; None: every layer with an SAE from `DEPTH` on.
+        n_readers: features that a coupling reads, at most.
     """
 
     model: LanguageModel
@@ -66,8 +69,10 @@ class Few:
     scores: Float[Array, "text label"]
     residuals: Callable[[int], Float[Tensor, "text d_model"]]
     sample: Sequence[Captured]
+    places: Int[Array, " sample"]
     plain: Callable[[int], Float[Tensor, "token d_model"]]
     layers: Sequence[int] | None = None
+    n_readers: int = READERS
 
     @property
     def own(self) -> Float[Array, "text label"]:
@@ -86,13 +91,25 @@ class Few:
 
     @cached_property
     def layer(self) -> int:
-        """Where as many readers as may be explain the label-free target best, on texts they were not found on."""
+        """Where a coupling without labels, carried out, comes nearest to the scores that were its target."""
         deep = [k for k in self.saes.layers if k >= DEPTH * (self.model.n_layers - 1)] or self.saes.layers[-1:]
         given = list(self.layers or deep)
-        if len(given) == 1:
-            return given[0]
-        target = self.target(NO_ROWS, NO_ROWS)
-        return max(given, key=lambda k: (explained(acts := self._acts(k), target, max(SIZES), readable(acts)), k))
+        return given[0] if len(given) == 1 else max(given, key=lambda k: (self.at(k).carried_out(), k))
+
+    def at(self, layer: int) -> "Few":
+        """The same texts, for a coupling at this layer."""
+        few = replace(self, layers=[layer])
+        vars(few)["evidence"] = self.evidence  # is of the texts alone
+        return few
+
+    def carried_out(self) -> float:
+        """Share of the label-free target, in squares over the sample, that its coupling makes up for in the answers."""
+        edits = couple(self).steering.edits(self.saes)
+        found = [answers_under_each(self.model, c, {"coupled": edits})["coupled"] for c in self.sample]
+        scores = torch.cat(found).double().cpu().numpy()
+        target = self.target(NO_ROWS, NO_ROWS)[self.places]
+        left = target - (scores - scores.mean(1, keepdims=True) - self.own[self.places])
+        return 1 - float((left**2).sum() / (target**2).sum())
 
     def _acts(self, layer: int) -> Float[Array, "text d_sae"]:
         return np.asarray(self.saes.encode(layer, self.residuals(layer)).float().cpu().numpy())
@@ -145,10 +162,15 @@ class Few:
         return _lacking(self.weighed(rows, gold).scores, self.own)
 
     @cached_property
-    def size(self) -> int:
-        """Readers, as few as explain the label-free target."""
-        target = self.target(NO_ROWS, NO_ROWS)
-        return enough({n: explained(self.acts, target, n, self.among) for n in SIZES})
+    def answered_before(self) -> float:
+        return self.answered(None)
+
+    def answered(self, steering: Steering | None) -> float:
+        """Probability that one of the labels is answered at all, mean over the sample."""
+        mass = label_mass(self.model, self.first.tolist())
+        edits = {"asked": {} if steering is None else steering.edits(self.saes)}
+        parts = [answers_under_each(self.model, c, edits, read=mass)["asked"] for c in self.sample]
+        return float(torch.cat(parts).mean())
 
 
 @dataclass(frozen=True)
@@ -178,7 +200,7 @@ def couple(
     """
     found = few.weighed(rows, gold)
     target = _lacking(found.scores, few.own)
-    readers, (candidates, measured) = pursued(few.acts, target, few.size, few.among), few.proposals
+    readers, (candidates, measured) = pursued(few.acts, target, few.n_readers, few.among), few.proposals
     reading = read_by(few.acts, target, readers)
     saying = spoken(candidates, measured, few.decoder(candidates), reading.amounts(few.acts), few.norm)
     if control is not None:
@@ -222,16 +244,12 @@ def couple_whole(few: Few, rows: Int[Array, " example"], gold: Int[Array, " exam
 def lifted(few: Few, steering: Steering) -> Steering:
     """With all labels raised alike, as little as makes one of them be answered as often as before on the sample."""
     (layer, coupling), *_ = steering.couplings.items()
-    raised = {
-        lift: replace(coupling, bias=coupling.bias + lift, limit=coupling.limit + lift) if lift else coupling
-        for lift in LIFTS
-    }
-    steerings = {lift: replace(steering, couplings={layer: own}) for lift, own in raised.items()}
-    edits: dict[float | None, Any] = {lift: own.edits(few.saes) for lift, own in steerings.items()} | {None: {}}
-    mass = label_mass(few.model, few.first.tolist())
-    parts = [answers_under_each(few.model, c, edits, read=mass) for c in few.sample]
-    mean = {lift: float(torch.cat([part[lift] for part in parts]).mean()) for lift in edits}
-    return steerings[next((lift for lift in LIFTS if mean[lift] >= mean[None]), LIFTS[-1])]
+    for lift in LIFTS:
+        raised = replace(coupling, bias=coupling.bias + lift, limit=coupling.limit + lift) if lift else coupling
+        steering = replace(steering, couplings={layer: raised})
+        if few.answered(steering) >= few.answered_before:
+            break
+    return steering
 
 
 def _steering(

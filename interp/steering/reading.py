@@ -15,11 +15,6 @@ FIRES = 0.02
 """Share of the texts in which a feature must fire to be a reader."""
 OUTLIER = 4.0
 """Standard deviations at which an activation is cut while weights are fitted, so that no single text decides."""
-SIZES = (10, 20, 40)
-"""How many readers are tried."""
-ENOUGH = 0.98
-"""Share of the best size's explained variance that a smaller one must reach to be preferred."""
-
 Array = np.ndarray
 
 
@@ -65,26 +60,6 @@ def pursued(
         own = x[:, taken]
         left = targets - targets.mean(0) - own @ _ridge(own, targets - targets.mean(0))
     return np.sort(among[taken])
-
-
-def explained(
-    acts: Float[Array, "text d_sae"], targets: Float[Array, "text label"], n: int, among: Int[Array, " feature"]
-) -> float:
-    """Share of the targets' variance that n readers found on one half of the texts explain in the other, both ways."""
-    halves = np.arange(len(acts)) % 2
-    left = total = 0.0
-    for half in (0, 1):
-        train, test = halves != half, halves == half
-        found = read_by(acts[train], targets[train], pursued(acts[train], targets[train], n, among))
-        left += float(((targets[test] - found.amounts(acts[test])) ** 2).sum())
-        total += float(((targets[test] - targets[train].mean(0)) ** 2).sum())
-    return 1 - left / total if total > 0 else 0.0
-
-
-def enough(by_size: dict[int, float]) -> int:
-    """The smallest size that explains nearly as much as the best."""
-    best = max(by_size.values())
-    return min(n for n, value in by_size.items() if value >= ENOUGH * best)
 
 
 def _standard(acts: Array, features: Array) -> tuple[Array, Array, Array]:

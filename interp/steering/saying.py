@@ -118,8 +118,8 @@ def spoken(
     scale = np.trace(effects @ effects.T) / np.trace(gram)
     pulls = scale * np.logspace(-6, 3, 28)
     for pull in pulls:
-        system = effects @ effects.T + pull * gram
-        shares = np.linalg.solve(system + 1e-9 * np.trace(system) * np.eye(len(system)), effects).T
+        # Opposite or repeated directions leave the system singular: of all solutions the smallest is wanted.
+        shares = np.linalg.lstsq(effects @ effects.T + pull * gram, effects, rcond=1e-8)[0].T
         length = float(np.linalg.norm(amounts @ shares @ rows, axis=1).mean())
         if length <= (LONGEST * residual_norm if longest is None else longest):
             break

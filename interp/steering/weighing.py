@@ -15,10 +15,12 @@ from interp.steering.evidence import Evidence, standardised
 BEFORE = (0.5, 1.0, 1.0)
 """What each reading of `Evidence` is worth, in nats a standard deviation, before a label is seen."""
 PROBE_BEFORE = 1.0
-HOLD, HOLD_BIAS = 0.5, 1.0
+HOLD, HOLD_BIAS = 0.1, 1.0
 """Precision of the weights' logarithms around what they were before, and of the biases around zero."""
 UNSEEN = -3.0
 """Bias of a label of which no example was given, while others have some."""
+LOUDEST = 1.5
+"""Nats by which the labels' scores of a text differ, as a standard deviation, on average over texts, at most."""
 PROBE_PENALTY, PROBE_FOLDS = 0.01, 5
 NEVER = -3.0
 """Decision value of a label that a probe has not seen."""
@@ -102,6 +104,9 @@ def weighed(
         readings = np.concatenate([readings, standardised(whole)[None]])
         labelled, before = np.concatenate([labelled, unseen[None]]), [*before, PROBE_BEFORE]
     weighing = weigh(labelled, gold, before)
+    loud = weighing.scores(readings).std(1).mean() / LOUDEST
+    if loud > 1:  # few labels that are all told apart would have it ever louder
+        weighing = Weighing(weighing.weights / loud, weighing.bias / loud)
     return Weighed(weighing.scores(readings), weighing)
 
 

@@ -29,6 +29,7 @@ from interp.steering.trials import Trial, all_trials, possible_methods
     fields=(
         "steering.method",
         "steering.labels",
+        "steering.readers",
         "steering.features",
         "steering.first_layer",
         "steering.perplexity_budget",
