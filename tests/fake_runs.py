@@ -159,6 +159,9 @@ def make_run(
     store(folder, "dose", dose)
     side = [{"method": m, "metric": "cloze_accuracy", **values} for m in ("unsteered", "steered")]
     store(folder, "side_effects", side)
+    part = {"layer": 0, "feature": 0, "role": "multiplied", "emotion": labels[0], "nats": np.nan, "n": examples}
+    part |= {f"{what}{end}": v for what in ("alone", "lost") for end, v in (("", 0.1), ("_low", 0.0), ("_high", 0.2))}
+    store(folder, "parts", [part])
     tables.write(folder / "learning.parquet", pd.DataFrame())
     answers = [
         {"corpus": corpus, "method": m, "gold": g, "predicted": g} for m in ("unsteered", "steered") for g in gold

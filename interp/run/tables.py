@@ -175,7 +175,8 @@ def checked(schema: FileSchema, table: "pd.DataFrame") -> "pd.DataFrame":
 
     columns = schema.sorted(table) if len(table.columns) else {c.name: c for c in schema.columns if c.name.islower()}
     if not len(table):
-        return pd.DataFrame({n: pd.Series(dtype=object if c.missing else DTYPES[c.kind]) for n, c in columns.items()})
+        kinds = {n: object if c.missing and c.kind != "float" else DTYPES[c.kind] for n, c in columns.items()}
+        return pd.DataFrame({n: pd.Series(dtype=kind) for n, kind in kinds.items()})
     for name, column in columns.items():
         kind = infer_dtype(table[name], skipna=True)
         _check(schema, name, column, OF_PANDAS.get(kind, kind), lacking=bool(table[name].isna().any()))

@@ -29,7 +29,7 @@ from interp.saes.stack import SaeStack
 from interp.steering.coupling import Coupling
 from interp.steering.evidence import Evidence, evidence, evidence_tokens, standardised
 from interp.steering.gates import fit_gate
-from interp.steering.reading import Reading, pursued, read_by, readable
+from interp.steering.reading import SparseReading, pursued, read_by, readable
 from interp.steering.saying import Responses, Saying, proposed, responses, spoken
 from interp.steering.steering import Gate, Steering
 from interp.steering.weighing import Weighed, Weighing, weighed
@@ -178,7 +178,7 @@ class Coupled:
     """A coupling's parts, and how they came about."""
 
     steering: Steering
-    reading: Reading
+    reading: SparseReading
     saying: Saying
     weighing: Weighing
 
@@ -236,7 +236,7 @@ def couple_whole(few: Few, rows: Int[Array, " example"], gold: Int[Array, " exam
     x = few.residuals(few.layer).double().cpu().numpy()
     mean, spread = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1)
     dense = Ridge(alpha=DENSE * len(x)).fit(few.states, target).coef_.T / spread[:, None]
-    reading = Reading(NO_ROWS, np.zeros((0, len(few.labels))), target.mean(0) - mean @ dense)
+    reading = SparseReading(NO_ROWS, np.zeros((0, len(few.labels))), target.mean(0) - mean @ dense)
     steering = _steering(few, "whole_residual", reading, whole.saying, target, torch.from_numpy(dense).float())
     return lifted(few, steering)
 
@@ -255,7 +255,7 @@ def lifted(few: Few, steering: Steering) -> Steering:
 def _steering(
     few: Few,
     method: str,
-    reading: Reading,
+    reading: SparseReading,
     saying: Saying,
     target: Float[Array, "text label"],
     dense: Float[Tensor, "d_model label"] | None = None,

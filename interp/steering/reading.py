@@ -18,7 +18,7 @@ OUTLIER = 4.0
 Array = np.ndarray
 
 
-class Reading(NamedTuple):
+class SparseReading(NamedTuple):
     """`activations[features] @ weights + bias`: amounts of each label, in nats."""
 
     features: Int[Array, " reader"]
@@ -36,11 +36,11 @@ def readable(acts: Float[Array, "text d_sae"]) -> Int[Array, " feature"]:
 
 def read_by(
     acts: Float[Array, "text d_sae"], targets: Float[Array, "text label"], features: Int[Array, " reader"]
-) -> Reading:
+) -> SparseReading:
     """Ridge regression of the targets on some features."""
     x, mean, spread = _standard(acts, features)
     weights = _ridge(x, targets - targets.mean(0)) / spread[:, None]
-    return Reading(features, weights, targets.mean(0) - mean @ weights)
+    return SparseReading(features, weights, targets.mean(0) - mean @ weights)
 
 
 def pursued(

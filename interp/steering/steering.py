@@ -86,20 +86,20 @@ class Steering:
         gains: by layer.
         vectors: by layer, [d_model], added to the residual.
         gates: by layer; without one, all that a layer adds acts everywhere in full.
-        couplings: by layer, features that read the labels coupled to features that say them.
         positions: where `applied` acts.
         provenance: model and SAE names and identities, and how the steering was chosen.
         causal: of the features with gains, those that were found causal, with emotion and effect.
+        couplings: by layer, features that read the labels coupled to features that say them.
     """
 
     method: str
     gains: Mapping[int, Gains] = field(default_factory=dict)
     vectors: Mapping[int, Float[Tensor, " d_model"]] = field(default_factory=dict)
     gates: Mapping[int, Gate] = field(default_factory=dict)
-    couplings: Mapping[int, Coupling] = field(default_factory=dict)
     positions: Positions = "all"
     provenance: Provenance = field(default_factory=Provenance)
     causal: Sequence[SteeredFeature] = ()
+    couplings: Mapping[int, Coupling] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[int]:
@@ -317,7 +317,7 @@ def _from_tensors(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Steer
     if positions not in get_args(Positions):
         raise ValueError(f"unknown positions {positions!r}")
     causal = [SteeredFeature(**feature) for feature in facts.pop("causal", ())]
-    return Steering(method, gains, vectors, gates, couplings, positions, cast(Provenance, facts), causal)
+    return Steering(method, gains, vectors, gates, positions, cast(Provenance, facts), causal, couplings)
 
 
 def steered(
