@@ -9,7 +9,7 @@ from interp.engine.capture import capture
 from interp.engine.variants import answers_under
 from interp.evaluation.recognition import macro_f1_of
 from interp.steering import Steering
-from interp.steering.coupled import couple, couple_prior, couple_whole
+from interp.steering.coupled import Few, couple, couple_prior, couple_whole
 
 FIVE = 5
 
@@ -120,3 +120,16 @@ def test_the_same_labels_give_the_same_steering(knows):
     )
     for name, tensor in first.couplings[LAYER].tensors().items():
         assert torch.equal(tensor, second.couplings[LAYER].tensors()[name])
+
+
+def test_prompts_are_all_it_takes(knows):
+    """Captured here, without any run; the model is asked as anybody would ask it."""
+    texts = [knows.texts[i] for i in knows.learnt]
+    few = Few.of(knows.model, knows.saes, texts, LABELS)
+    gold = knows.gold[knows.learnt]
+    rows = np.arange(FIVE * len(LABELS))
+    steering = couple(few, rows, gold[rows]).steering
+    asked = [knows.texts[i] for i in knows.asked]
+    with steering.applied(knows.model, knows.saes, positions="answer"):
+        answers = capture(knows.model, asked, answers=LABELS).answer_logits.argmax(1).numpy()
+    assert macro_f1_of(knows.gold[knows.asked], answers, len(LABELS)) > 0.8

@@ -30,7 +30,7 @@ def few_labels(found: Sequence[RunFindings]) -> str:
     return "\n\n".join(
         [
             f"## With {PROMISED} labels an emotion",
-            "Macro-F1 in points on held-out texts of the run's own corpus, mean over draws of labelled examples; changes"
+            "Macro-F1 in points on held-out texts of the run's own corpus, mean over draws of labels; changes"
             " with 95 % intervals over draws and texts. Nothing was chosen: every draw counts, whatever it was worth."
             " Centred answers use texts without labels; random features went through the same procedure and add no more"
             " than the coupling does.",

@@ -11,28 +11,20 @@ import torch
 
 from interp.analysis import effect_rows
 from interp.defaults import RESAMPLES
-from interp.engine.passes import residuals_after
-from interp.evaluation.fluency import WINDOW
 from interp.evaluation.side_effects import label_mass
 from interp.files.units import Units
-from interp.models.language_model import Encoded
 from interp.run import tables
 from interp.run.session import Session
 from interp.saes.loading import saes_record
 from interp.statistics import Bootstrap, Estimate
-from interp.steering.coupled import Few
+from interp.steering.coupled import SAMPLE, Few, plain_residuals
 from interp.steering.fit import FitData
 from interp.steering.rivals import RivalGround
 from interp.steering.steering import FACTS, Provenance, SteeredFeature, Steering
 from interp.steering.trials import Ground, strongest_features
-from interp.texts.plain_documents import load_plain_text
 
-SAMPLE = 24
-"""Texts on which directions are tried before they are coupled."""
 FEWEST_TEXTS = 12
 """Fit texts without which nothing can be standardised, and nothing is coupled."""
-PLAIN_TOKENS = 1000
-"""Tokens of running text for which a coupling's gate is shut."""
 VALIDITY_TEXTS = 60
 """Texts of each corpus on which it is seen how probable any label is."""
 FOLDER = "steerings"
@@ -77,7 +69,7 @@ def few(session: Session, asked: np.ndarray | None = None) -> Few | None:
         residuals=lambda layer: session.residuals(layer)[rows].float().to(session.model.device),
         sample=[sample],
         places=np.searchsorted(rows, chosen),
-        plain=partial(plain_residuals, session),
+        plain=partial(plain_residuals, session.model),
         n_readers=session.config.steering.readers,
     )
 
@@ -87,19 +79,6 @@ def ground(session: Session) -> Ground:
     data, texts = fit_data(session), few(session)
     order = np.concatenate([chunk for chunk, _ in session.cached(session.labelled_rows, "places")])
     return Ground(data, causal_features(session), texts, np.searchsorted(session.role("fit"), order))
-
-
-def plain_residuals(session: Session, layer: int) -> torch.Tensor:
-    """Residuals of running text that ships, not of what language is measured on: its last documents."""
-    model, encoded, n = session.model, [], 0
-    for document in reversed(load_plain_text(None)):
-        ids = model.tokenization.bare_ids(document)[: WINDOW - 1]
-        encoded.append(Encoded(model.tokenization.prepended + ids, 0))
-        n += len(ids)
-        if n >= PLAIN_TOKENS:
-            break
-    tokens = model.pad(encoded)
-    return residuals_after(model, tokens, [layer])[layer][tokens.mask].float()
 
 
 def rival_ground(session: Session, made_from: Ground) -> RivalGround:

@@ -12,7 +12,7 @@ No gradient is followed through the model, and labels decide nothing but the sca
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ from jaxtyping import Float, Int
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from interp.engine.capture import Captured
+from interp.engine.capture import Captured, capture
+from interp.engine.passes import residuals_after
 from interp.engine.variants import answers_under_each
+from interp.evaluation.fluency import WINDOW
 from interp.evaluation.references import answer_bias
 from interp.evaluation.side_effects import label_mass
-from interp.models.language_model import LanguageModel
+from interp.models.language_model import Encoded, LanguageModel
 from interp.saes.stack import SaeStack
 from interp.steering.coupling import Coupling
 from interp.steering.evidence import Evidence, evidence, evidence_tokens, standardised
@@ -33,9 +35,15 @@ from interp.steering.reading import SparseReading, pursued, read_by, readable
 from interp.steering.saying import Responses, Saying, proposed, responses, spoken
 from interp.steering.steering import Gate, Steering
 from interp.steering.weighing import Weighed, Weighing, weighed
+from interp.texts.plain_documents import load_plain_text
+from interp.texts.prompts import Prompt
 
 DEPTH = 0.75
 """Share of the layers below which no coupling is made: what is read there is not yet the emotion."""
+SAMPLE = 24
+"""Texts on which directions are tried before they are coupled."""
+PLAIN_TOKENS = 1000
+"""Tokens of running text for which a coupling's gate is shut."""
 READERS = 40
 """Features that a coupling reads, unless it is told otherwise."""
 LIMIT = 1.25
@@ -73,6 +81,22 @@ class Few:
     plain: Callable[[int], Float[Tensor, "token d_model"]]
     layers: Sequence[int] | None = None
     n_readers: int = READERS
+
+    @classmethod
+    def of(cls, model: LanguageModel, saes: SaeStack, prompts: Sequence[Prompt | str], labels: Sequence[str]) -> "Few":
+        """Of prompts that end where a label is to be answered, captured here; two at least, better a hundred."""
+        captured = capture(model, prompts, answers=labels)
+        sample = capture(model, prompts[:SAMPLE], answers=labels, keep_cache=True)
+        return cls(
+            model,
+            saes,
+            labels,
+            captured.answer_logits.double().cpu().numpy(),
+            residuals=lambda layer: captured.residuals[layer].float(),
+            sample=[sample],
+            places=np.arange(len(prompts[:SAMPLE])),
+            plain=partial(plain_residuals, model),
+        )
 
     @property
     def own(self) -> Float[Array, "text label"]:
@@ -250,6 +274,19 @@ def lifted(few: Few, steering: Steering) -> Steering:
         if few.answered(steering) >= few.answered_before:
             break
     return steering
+
+
+def plain_residuals(model: LanguageModel, layer: int) -> Float[Tensor, "token d_model"]:
+    """Residuals of running text that ships: its last documents, since language is measured on the first."""
+    encoded, n = [], 0
+    for document in reversed(load_plain_text(None)):
+        ids = model.tokenization.bare_ids(document)[: min(WINDOW, model.context) - 1]
+        encoded.append(Encoded(model.tokenization.prepended + ids, 0))
+        n += len(ids)
+        if n >= PLAIN_TOKENS:
+            break
+    tokens = model.pad(encoded)
+    return residuals_after(model, tokens, [layer])[layer][tokens.mask].float()
 
 
 def _steering(
