@@ -17,7 +17,7 @@ from interp.run import tables
 from interp.run.session import Session
 from interp.saes.loading import saes_record
 from interp.statistics import Bootstrap, Estimate
-from interp.steering.coupled import SAMPLE, Few, plain_residuals
+from interp.steering.coupled import SAMPLE, Few, RunningText, deep_layers
 from interp.steering.fit import FitData
 from interp.steering.rivals import RivalGround
 from interp.steering.steering import FACTS, Provenance, SteeredFeature, Steering
@@ -69,7 +69,7 @@ def few(session: Session, asked: np.ndarray | None = None) -> Few | None:
         residuals=lambda layer: session.residuals(layer)[rows].float().to(session.model.device),
         sample=[sample],
         places=np.searchsorted(rows, chosen),
-        plain=partial(plain_residuals, session.model),
+        plain=RunningText(session.model, deep_layers(session.model, session.saes)),
         n_readers=session.config.steering.readers,
     )
 

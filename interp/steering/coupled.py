@@ -12,7 +12,7 @@ No gradient is followed through the model, and labels decide nothing but the sca
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class Few:
             residuals=lambda layer: captured.residuals[layer].float(),
             sample=[sample],
             places=np.arange(len(prompts[:SAMPLE])),
-            plain=partial(plain_residuals, model),
+            plain=RunningText(model, deep_layers(model, saes)),
         )
 
     @property
@@ -116,8 +116,7 @@ class Few:
     @cached_property
     def layer(self) -> int:
         """Where a coupling without labels, carried out, comes nearest to the scores that were its target."""
-        deep = [k for k in self.saes.layers if k >= DEPTH * (self.model.n_layers - 1)] or self.saes.layers[-1:]
-        given = list(self.layers or deep)
+        given = list(self.layers or deep_layers(self.model, self.saes))
         return given[0] if len(given) == 1 else max(given, key=lambda k: (self.at(k).carried_out(), k))
 
     def at(self, layer: int) -> "Few":
@@ -276,17 +275,35 @@ def lifted(few: Few, steering: Steering) -> Steering:
     return steering
 
 
-def plain_residuals(model: LanguageModel, layer: int) -> Float[Tensor, "token d_model"]:
-    """Residuals of running text that ships: its last documents, since language is measured on the first."""
-    encoded, n = [], 0
-    for document in reversed(load_plain_text(None)):
-        ids = model.tokenization.bare_ids(document)[: min(WINDOW, model.context) - 1]
-        encoded.append(Encoded(model.tokenization.prepended + ids, 0))
-        n += len(ids)
-        if n >= PLAIN_TOKENS:
-            break
-    tokens = model.pad(encoded)
-    return residuals_after(model, tokens, [layer])[layer][tokens.mask].float()
+class RunningText:
+    """Residuals of running text that ships, of several layers from one pass, when one of them is asked for.
+
+    Its last documents are taken, since language is measured on the first.
+    """
+
+    def __init__(self, model: LanguageModel, layers: Sequence[int]) -> None:
+        self.model, self.layers = model, layers
+
+    def __call__(self, layer: int) -> Float[Tensor, "token d_model"]:
+        return self._residuals[layer]
+
+    @cached_property
+    def _residuals(self) -> dict[int, Float[Tensor, "token d_model"]]:
+        words, encoded, n = self.model.tokenization, [], 0
+        for document in reversed(load_plain_text(None)):
+            ids = words.bare_ids(document)[: min(WINDOW, self.model.context) - 1]
+            encoded.append(Encoded(words.prepended + ids, 0))
+            n += len(ids)
+            if n >= PLAIN_TOKENS:
+                break
+        tokens = self.model.pad(encoded)
+        found = residuals_after(self.model, tokens, self.layers)
+        return {layer: residuals[tokens.mask].float() for layer, residuals in found.items()}
+
+
+def deep_layers(model: LanguageModel, saes: SaeStack) -> list[int]:
+    """Layers with an SAE where a coupling may be made: from `DEPTH` on, or the highest."""
+    return [k for k in saes.layers if k >= DEPTH * (model.n_layers - 1)] or saes.layers[-1:]
 
 
 def _steering(
