@@ -16,7 +16,7 @@ from interp.run.reading import RunFiles
 def test_runs_side_by_side(world, finished, tmp_path):
     one = Path(shutil.copytree(finished, tmp_path / "a" / "small"))
     two = start(world, tmp_path / "b", seed="1").folder
-    tidy, page = compare([one, two], tmp_path / "both")
+    tidy, page, matched, unmatched = compare([one, two], tmp_path / "both")
     assert set(tidy["run"]) == {"a/small", "b/small"}
     assert len(tidy) == len(tidy.drop_duplicates(["run", "emotion", "measure"]))
     text = page.read_text()

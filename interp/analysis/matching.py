@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
+from statsmodels.stats.proportion import proportion_confint
 
 from interp.analysis.rules import Q_LEVEL
 
@@ -156,54 +157,61 @@ def held_out(one: TextFeatures, other: TextFeatures, rng: np.random.Generator) -
     return np.asarray(np.mean(found, axis=0))
 
 
-def by_emotion(
-    matches: Matches,
-    other: TextFeatures,
-    emotions: Sequence[str],
-    causal: Mapping[tuple[int, int], Sequence[str]],
-    causal_beside: Mapping[tuple[int, int], Sequence[str]],
-    controls: Mapping[str, set[tuple[int, int]]],
-) -> pd.DataFrame:
+class Causes(NamedTuple):
+    """What tracing found of two models' features, each by layer and index.
+
+    Attributes:
+        causal, causal_beside: features of the first and of the second, with the emotions they are causal for.
+        controls: by emotion, features of the first that were traced as random ones of like strength and firing rate.
+    """
+
+    causal: Mapping[tuple[int, int], Sequence[str]]
+    causal_beside: Mapping[tuple[int, int], Sequence[str]]
+    controls: Mapping[str, set[tuple[int, int]]]
+
+
+def by_emotion(matches: Matches, other: TextFeatures, emotions: Sequence[str], causes: Causes) -> pd.DataFrame:
     """How many causal features of each emotion are universal, beside controls, and whether their partners are causal.
 
-    Args:
-        causal, causal_beside: by layer and feature of the first and of the second, the emotions it is causal for.
-        controls: by emotion, features of the first that were traced as random ones of like strength and firing rate.
-
     Returns:
-        A row per emotion: `n_causal` (features that can be matched), `universal` and `universal_controls` (shares),
-        `n_controls`, `same` (share of all causal features whose best partner is causal for the same emotion, universal
-        or not), `same_floor` (the same on permuted texts) and `p` of it by permutation.
+        A row per emotion: `n_causal` (features that can be matched), `universal` with its Wilson interval `ci_low`,
+        `ci_high`, the same of controls (`n_controls`, `universal_controls`, `controls_low`, `controls_high`);
+        `n_causal_beside`, and of all causal features, universal or not, the share whose best partner is causal for the
+        same emotion (`same`), the same on permuted texts (`same_floor`), and `p` by permutation.
     """
     table = matches.features
     keys = list(zip(table["layer"].tolist(), table["feature"].tolist(), strict=True))
     beside = list(zip(other.layers.tolist(), other.features.tolist(), strict=True))
     places = {key: i for i, key in enumerate(beside)}
-    partner = np.array(
-        [places[k] for k in zip(table["layer_beside"].tolist(), table["feature_beside"].tolist(), strict=True)], int
-    )
+    partners = zip(table["layer_beside"].tolist(), table["feature_beside"].tolist(), strict=True)
+    partner = np.array([places[key] for key in partners], int)
     universal = table["universal"].to_numpy()
     rows = []
     for emotion in emotions:
-        own = np.array([emotion in causal.get(key, ()) for key in keys], bool)
-        random = np.array([key in controls.get(emotion, ()) for key in keys], bool) & ~own
-        its = np.array([emotion in causal_beside.get(key, ()) for key in beside], bool)
-        same = its[partner[own]].mean() if own.any() else np.nan
-        floor = its[matches.chance[:, own]].mean(1) if own.any() else np.full(len(matches.chance), np.nan)
+        own = np.array([emotion in causes.causal.get(key, ()) for key in keys], bool)
+        random = np.array([key in causes.controls.get(emotion, ()) for key in keys], bool) & ~own
+        its = np.array([emotion in causes.causal_beside.get(key, ()) for key in beside], bool)
+        same, floor = np.nan, np.full(len(matches.chance), np.nan)
+        if own.any():
+            same, floor = its[partner[own]].mean(), its[matches.chance[:, own]].mean(1)
+        share, controls = _share(universal[own]), _share(universal[random])
         rows.append(
-            {
-                "emotion": emotion,
-                "n_causal": int(own.sum()),
-                "universal": universal[own].mean() if own.any() else np.nan,
-                "n_controls": int(random.sum()),
-                "universal_controls": universal[random].mean() if random.any() else np.nan,
-                "n_causal_beside": int(its.sum()),
-                "same": same,
-                "same_floor": floor.mean(),
-                "p": (1 + (floor >= same).sum()) / (1 + len(floor)) if own.any() else np.nan,
-            }
+            {"emotion": emotion, "n_causal": int(own.sum())}
+            | dict(zip(("universal", "ci_low", "ci_high"), share, strict=True))
+            | {"n_controls": int(random.sum())}
+            | dict(zip(("universal_controls", "controls_low", "controls_high"), controls, strict=True))
+            | {"n_causal_beside": int(its.sum()), "same": same, "same_floor": floor.mean()}
+            | {"p": (1 + (floor >= same).sum()) / (1 + len(floor)) if own.any() else np.nan}
         )
     return pd.DataFrame(rows)
+
+
+def _share(flags: Array) -> tuple[float, float, float]:
+    """With its Wilson interval; NaN of nothing."""
+    if not len(flags):
+        return np.nan, np.nan, np.nan
+    low, high = proportion_confint(int(flags.sum()), len(flags), method="wilson")
+    return float(flags.mean()), float(low), float(high)
 
 
 class _Search(NamedTuple):

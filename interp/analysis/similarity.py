@@ -1,7 +1,7 @@
 """How alike two models' layers are as a whole: linear CKA of their residuals on the same texts.
 
-Kornblith et al. 2019, "Similarity of neural network representations revisited", section 3, with the unbiased estimate of
-HSIC by Song et al. 2012: with fewer texts than dimensions the plain one calls any two layers alike.
+Kornblith et al. 2019, "Similarity of neural network representations revisited", section 3, with the unbiased estimate
+of HSIC by Song et al. 2012: with fewer texts than dimensions the plain one calls any two layers alike.
 """
 
 from collections.abc import Sequence

@@ -320,8 +320,8 @@ def _trees(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
         " texts of the one and of the other, however often each is answered; 0: the answers do not tell them apart."
         f" Second: the angle between what sets two emotions' mean features apart, in layer {layer}, the one from whose"
         " features a probe reads emotions best. Average linkage. Full circles: branches that come back in"
-        f" {sure} or more of the resamples of the texts. n = {int(table['n'].max()):,} discover examples. Finer emotions"
-        " have the colour of the one of Ekman's six that they are a shade of."
+        f" {sure} or more of the resamples of the texts. n = {int(table['n'].max()):,} discover examples. Finer"
+        " emotions have the colour of the one of Ekman's six that they are a shade of."
     )
     return [PageFigure("trees", "Emotion trees", trees.emotion_trees(table, layer, run.labels), caption)]
 

@@ -1,4 +1,4 @@
-"""Figures of emotion trees: which emotions are near each other in the answers and in a layer, and how far these agree."""
+"""Figures of emotion trees: which emotions are near each other in the answers and in a layer, and how these agree."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

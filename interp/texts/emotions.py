@@ -62,10 +62,39 @@ CROWD_ENVENT_NAMES: Mapping[str, str] = {"no-emotion": "neutral"}
 PLUTCHIK = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
 """Plutchik's eight basic emotions (Plutchik 1980)."""
 
-EMPATHETIC = tuple(
-    "afraid angry annoyed anticipating anxious apprehensive ashamed caring confident content devastated disappointed"
-    " disgusted embarrassed excited faithful furious grateful guilty hopeful impressed jealous joyful lonely nostalgic"
-    " prepared proud sad sentimental surprised terrified trusting".split()
+EMPATHETIC = (
+    "afraid",
+    "angry",
+    "annoyed",
+    "anticipating",
+    "anxious",
+    "apprehensive",
+    "ashamed",
+    "caring",
+    "confident",
+    "content",
+    "devastated",
+    "disappointed",
+    "disgusted",
+    "embarrassed",
+    "excited",
+    "faithful",
+    "furious",
+    "grateful",
+    "guilty",
+    "hopeful",
+    "impressed",
+    "jealous",
+    "joyful",
+    "lonely",
+    "nostalgic",
+    "prepared",
+    "proud",
+    "sad",
+    "sentimental",
+    "surprised",
+    "terrified",
+    "trusting",
 )
 """EmpatheticDialogues' 32 (Rashkin et al. 2019, section 3)."""
 

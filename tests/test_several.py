@@ -1,0 +1,84 @@
+"""Texts with several emotions: scores by hand and by scikit-learn, intervals that cover, one emotion as before."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, label_ranking_average_precision_score
+
+from interp.evaluation.several import (
+    first_answers,
+    gold_sets,
+    ranking_precision,
+    set_scores,
+    set_scores_by_method,
+)
+from interp.statistics import Bootstrap, accuracy, confusion_draws, macro_f1
+
+LABELS = ["anger", "fear", "joy", "love"]
+
+
+def world(seed: int, n: int = 200, several: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    gold = np.zeros((n, 4), bool)
+    gold[np.arange(n), rng.integers(0, 4, n)] = True
+    gold |= (rng.random((n, 4)) < 0.5) & (rng.random(n) < several)[:, None]
+    return gold, rng.normal(size=(n, 4)) + 1.2 * gold
+
+
+def test_cells_become_sets_and_other_words_are_refused():
+    found = gold_sets(["joy", "anger + love", "fear"], LABELS)
+    assert found.tolist() == [[False, False, True, False], [True, False, False, True], [False, True, False, False]]
+    with pytest.raises(ValueError, match="none of the labels"):
+        gold_sets(["joy + hunger"], LABELS)
+
+
+def test_scores_are_those_of_scikit_learn():
+    gold, logits = world(0)
+    scores = set_scores(gold, logits, Bootstrap(range(len(gold)), 0))
+    given = first_answers(logits, gold.sum(1))
+    assert (given.sum(1) == gold.sum(1)).all()
+    assert scores["set_ranking"].value == pytest.approx(label_ranking_average_precision_score(gold, logits))
+    assert scores["set_micro_f1"].value == pytest.approx(f1_score(gold, given, average="micro"))
+    assert scores["set_macro_f1"].value == pytest.approx(f1_score(gold, given, average="macro"), rel=1e-5)
+    assert scores["set_hit"].value == pytest.approx(gold[np.arange(200), logits.argmax(1)].mean())
+
+
+def test_equal_scores_share_the_worst_rank():
+    gold = np.array([[True, True, False, False]])
+    logits = np.array([[1.0, 1.0, 1.0, 0.0]])
+    assert ranking_precision(gold, logits)[0] == pytest.approx(label_ranking_average_precision_score(gold, logits))
+
+
+def test_with_one_emotion_a_text_they_are_accuracy_and_macro_f1():
+    gold, logits = world(1, several=0.0)
+    assert (gold.sum(1) == 1).all()
+    scores = set_scores(gold, logits, Bootstrap(range(len(gold)), 0))
+    confusion = confusion_draws(gold.argmax(1), logits.argmax(1), 4, np.ones((1, len(gold)), np.float32))
+    assert scores["set_hit"].value == pytest.approx(accuracy(confusion)[0])
+    assert scores["set_micro_f1"].value == pytest.approx(accuracy(confusion)[0])
+    assert scores["set_macro_f1"].value == pytest.approx(macro_f1(confusion)[0])
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    gold, logits = world(2, 200_000)
+    truth = {name: e.value for name, e in set_scores(gold, logits, Bootstrap(range(len(gold)), 0)).items()}
+    covered = dict.fromkeys(truth, 0)
+    for seed in range(150):
+        rows = np.random.default_rng(seed).integers(0, len(gold), 150)
+        for name, e in set_scores(gold[rows], logits[rows], Bootstrap(range(150), 300, seed)).items():
+            covered[name] += e.ci_low <= truth[name] <= e.ci_high
+    for name, times in covered.items():
+        assert 0.88 <= times / 150 <= 0.995, name
+
+
+def test_changes_are_paired_and_of_a_method_that_changes_nothing_zero():
+    gold, logits = world(3)
+    better = logits + 2.0 * gold
+    scores = set_scores_by_method(
+        gold, {"unsteered": logits, "same": logits, "better": better}, Bootstrap(range(len(gold)), 300)
+    )
+    assert not any(name.endswith("_gain") for name in scores["unsteered"])
+    for name in ("set_hit_gain", "set_ranking_gain", "set_micro_f1_gain", "set_macro_f1_gain"):
+        assert scores["same"][name][:3] == (0, 0, 0)
+        assert scores["better"][name].ci_low > 0
+    gain = scores["better"]["set_ranking"].value - scores["unsteered"]["set_ranking"].value
+    assert scores["better"]["set_ranking_gain"].value == pytest.approx(gain, rel=1e-5)
