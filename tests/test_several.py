@@ -1,8 +1,10 @@
 """Texts with several emotions: scores by hand and by scikit-learn, intervals that cover, one emotion as before."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, label_ranking_average_precision_score
+from worlds import start
 
 from interp.evaluation.several import (
     first_answers,
@@ -11,6 +13,7 @@ from interp.evaluation.several import (
     set_scores,
     set_scores_by_method,
 )
+from interp.run import tables
 from interp.statistics import Bootstrap, accuracy, confusion_draws, macro_f1
 
 LABELS = ["anger", "fear", "joy", "love"]
@@ -82,3 +85,43 @@ def test_changes_are_paired_and_of_a_method_that_changes_nothing_zero():
         assert scores["better"][name].ci_low > 0
     gain = scores["better"]["set_ranking"].value - scores["unsteered"]["set_ranking"].value
     assert scores["better"]["set_ranking_gain"].value == pytest.approx(gain, rel=1e-5)
+
+
+def test_a_run_scores_texts_with_several_emotions_as_sets_and_the_others_as_before(world, finished, tmp_path):
+    known = pd.read_csv(world / "corpus.csv")
+    rows = known[known["split"] == "test"].reset_index(drop=True)
+    cells = [
+        f"['{label}', 'joy']" if i % 3 == 0 and label != "joy" else label for i, label in enumerate(rows["feeling"])
+    ]
+    rows.assign(feeling=cells, words=rows["words"] + " now").to_csv(tmp_path / "several.csv", index=False)
+    more = {"name": "local", "path": str(tmp_path / "several.csv"), "text_column": "words", "label_column": "feeling"}
+    flags = {f"corpora.test.1.{key}": value for key, value in {**more, "several": "true"}.items()}
+    run = start(world, tmp_path / "runs", **flags).folder
+    examples = tables.read(run / "examples.parquet")
+    several = examples[examples["role"] == "several"]
+    n_several = sum(cell.startswith("[") for cell in cells)
+    assert len(several) == n_several > 0
+    assert set(several["gold"]) <= {"anger + joy", "fear + joy"}
+
+    scores = tables.read(run / "evaluation.parquet")
+    its = scores[scores["corpus"] == "local (several.csv)"]
+    unsteered = its[its["method"] == "unsteered"].set_index("metric")
+    assert unsteered.loc["accuracy", "n"] == len(rows) - n_several
+    assert unsteered.loc["set_hit", "n"] == len(rows)
+    assert (its["metric"] == "set_ranking_gain").any()
+    own = examples[examples["corpus"] == "local (several.csv)"]
+    log_probs = own[["logp_anger", "logp_fear", "logp_joy"]].to_numpy()
+    gold = gold_sets(own["gold"].tolist(), ["anger", "fear", "joy"])
+    assert unsteered.loc["set_ranking", "value"] == pytest.approx(
+        label_ranking_average_precision_score(gold, log_probs), abs=1e-5
+    )
+    # The corpus whose texts have one emotion each is scored as if the other were not there.
+    before = tables.read(finished / "evaluation.parquet")
+    alone = scores[scores["corpus"] == "local (corpus.csv)"].assign(corpus="local").reset_index(drop=True)
+    expected = before[before["corpus"] == "local"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, expected, check_exact=False, rtol=1e-4, atol=1e-6)
+    page = (run / "report.html").read_text()
+    assert "Texts with several emotions" in page
+    assert "ranking precision" in page
+    assert "Emotion trees" in page
+    assert "Texts with several emotions" not in (finished / "report.html").read_text()

@@ -57,12 +57,6 @@ class TextFeatures(NamedTuple):
         """The scores on some of the texts; of a feature that is constant there, zero."""
         return _scores(self.scores[texts])[0]
 
-    def within(self, groups: Int[Array, " text"]) -> Float[Array, "text feature"]:
-        """The scores without the mean of each group of texts: what a feature tells besides the group."""
-        one_hot = np.eye(int(groups.max()) + 1, dtype=np.float32)[groups]
-        means = (one_hot.T @ self.scores) / np.maximum(one_hot.sum(0), 1)[:, None]
-        return _scores(self.scores - means[groups])[0]
-
     @property
     def starts(self) -> Int[Array, " layer"]:
         """Where each layer begins."""
@@ -76,8 +70,8 @@ class Matches(NamedTuple):
         features: a row per feature of the first: `layer`, `feature`; its best partner (`layer_beside`,
             `feature_beside`) with their `correlation`; `floor`, the mean of its best correlations on permuted texts;
             `held_out`, the correlation with a partner that was chosen on the other half of the texts; `within`, the
-            correlation of the pair within texts of one emotion; `mutual`, whether it is its partner's best of its own
-            layer; `p`, `q` (Benjamini-Hochberg over all of them), and `universal`: mutual and q < 0.05.
+            same within texts of one emotion; `mutual`, whether it is its partner's best of its own layer; `p`, `q`
+            (Benjamini-Hochberg over all of them), and `universal`: mutual and q < 0.05.
         layers: a row per layer of the first and of the second: `layer`, `layer_beside`, `correlation` and `floor`, the
             means over the first's features of the best partner in that layer and of the same on permuted texts,
             `n_features`.
@@ -120,7 +114,7 @@ def match_features(
     p = _p_values(search.best, chance)
     groups = np.zeros(n, int) if groups is None else groups
     partner = search.partner
-    pairs = np.einsum("tf,tf->f", one.within(groups), other.within(groups)[:, partner])
+    fresh = held_out(one, other, groups, rng)
     own_layer = np.repeat(np.arange(len(one.starts)), np.diff(np.append(one.starts, len(partner))))
     mutual = search.back[own_layer, partner] == np.arange(len(partner))
     q = false_discovery_control(p) if len(p) else p
@@ -132,8 +126,8 @@ def match_features(
             "feature_beside": other.features[partner],
             "correlation": search.best,
             "floor": chance.mean(0),
-            "held_out": held_out(one, other, rng),
-            "within": pairs,
+            "held_out": fresh.whole,
+            "within": fresh.within,
             "mutual": mutual,
             "p": p,
             "q": q,
@@ -143,7 +137,19 @@ def match_features(
     return Matches(features, _layers(one, other, search, shuffled), np.stack([s.partner for s in shuffled]))
 
 
-def held_out(one: TextFeatures, other: TextFeatures, rng: np.random.Generator) -> Float[Array, " feature"]:
+class HeldOut(NamedTuple):
+    """Correlations with a partner that was chosen on other texts.
+
+    Attributes:
+        whole: over all of the held-out texts.
+        within: the same without the mean of each group of texts: what the two tell alike besides the group.
+    """
+
+    whole: Float[Array, " feature"]
+    within: Float[Array, " feature"]
+
+
+def held_out(one: TextFeatures, other: TextFeatures, groups: Int[Array, " text"], rng: np.random.Generator) -> HeldOut:
     """The correlation of every feature with its best partner of one half of the texts, measured on the other half.
 
     The mean of both ways round. Under chance it is zero, since the partner is not chosen on the texts it is tried on.
@@ -152,9 +158,11 @@ def held_out(one: TextFeatures, other: TextFeatures, rng: np.random.Generator) -
     halves = order[::2], order[1::2]
     found = []
     for chosen, fresh in (halves, halves[::-1]):
-        partner = _best(one.on(chosen), other.on(chosen), one.starts)[1]
-        found.append(np.einsum("tf,tf->f", one.on(fresh), other.on(fresh)[:, partner]))
-    return np.asarray(np.mean(found, axis=0))
+        partner = _best_partner(one.on(chosen), other.on(chosen), one.starts)
+        pairs = one.on(fresh), other.on(fresh)[:, partner]
+        parts = (pairs, [_scores(_without_means(x, groups[fresh]))[0] for x in pairs])
+        found.append([np.einsum("tf,tf->f", x, y) for x, y in parts])
+    return HeldOut(*np.mean(found, axis=0))
 
 
 class Causes(NamedTuple):
@@ -242,14 +250,16 @@ def _search(one: TextFeatures, other: TextFeatures, beside: Float[Array, "text f
     return _Search(best, partner, by_layer, back)
 
 
-def _best(scores: Array, beside: Array, starts: Array) -> tuple[Array, Array]:
-    """Largest correlation of every feature, and whose it is, a layer at a time."""
-    best, partner = [], []
-    for own in np.split(scores, starts[1:], axis=1):
-        correlation = own.T @ beside
-        partner.append(correlation.argmax(1))
-        best.append(correlation.max(1))
-    return np.concatenate(best), np.concatenate(partner)
+def _best_partner(scores: Array, beside: Array, starts: Array) -> Int[Array, " feature"]:
+    """Whose correlation with every feature is the largest, a layer at a time."""
+    return np.concatenate([(own.T @ beside).argmax(1) for own in np.split(scores, starts[1:], axis=1)])
+
+
+def _without_means(values: Float[Array, "text feature"], groups: Int[Array, " text"]) -> Float[Array, "text feature"]:
+    """Less the mean of each group."""
+    one_hot = np.eye(int(groups.max()) + 1, dtype=np.float32)[groups]
+    means = (one_hot.T @ values) / np.maximum(one_hot.sum(0), 1)[:, None]
+    return np.asarray(values - means[groups])
 
 
 def _layers(one: TextFeatures, other: TextFeatures, search: _Search, shuffled: Sequence[_Search]) -> pd.DataFrame:

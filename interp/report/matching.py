@@ -168,9 +168,9 @@ def features_table(found: Mapping[Pair, RunMatches], emotions: Sequence[str]) ->
         return None
     rows["causal_beside"] = rows["causal_beside"].replace("", "-")
     note = (
-        "Causal features that are found again, the most alike of each emotion. Within emotions: the correlation of the"
-        " two activations without the mean of each emotion: what the two tell alike besides the emotion itself. All"
-        " features are in matches.parquet."
+        "Causal features that are found again, the most alike of each emotion. On held-out texts: with the partner that"
+        " the other half of the texts chooses. Within emotions: the same without the mean of each emotion, what the two"
+        " tell alike besides the emotion itself. All features are in matches.parquet."
     )
     return PageTable.of(rows, FEATURES, name="universal", title="Universal causal features", note=note)
 

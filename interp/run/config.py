@@ -131,6 +131,8 @@ class CorpusConfig:
     """The corpus' own labels (words or numbers) to the run's labels."""
     several: Flag = False
     """Rows with several of the run's labels are kept, and scored as sets; for test corpora."""
+    balanced: Flag = False
+    """`limit` draws as many texts of every emotion, as far as there are, and not by their shares."""
 
 
 @dataclass(frozen=True, config=_strict)

@@ -93,6 +93,7 @@ class Inputs:
             label_column=corpus.label_column,
             mapping=corpus.mapping,
             several=corpus.several,
+            balanced=corpus.balanced,
         )
         if shown in (None, corpus.name):
             return examples

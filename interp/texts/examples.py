@@ -52,6 +52,7 @@ def load_corpus(
     label_column: str = "label",
     mapping: Mapping[str, str] | Mapping[int, str] | None = None,
     several: bool = False,
+    balanced: bool = False,
 ) -> list[Example]:
     """Examples of one split whose gold emotion is exactly one of `labels`.
 
@@ -73,6 +74,7 @@ def load_corpus(
         mapping: the corpus' own labels (words or numbers) to names of `labels`; None uses the corpus' published one,
             where a label is not itself one of `labels`.
         several: whether rows with more than one of `labels` are kept, as examples with several emotions.
+        balanced: whether the limit draws as many of every emotion, as far as there are, and not by their shares.
 
     Raises:
         UserError: unknown corpus or split, missing or broken file, missing column, no usable rows.
@@ -126,7 +128,7 @@ def load_corpus(
         forms = ", ".join(repr(printable(form)) for form in sorted(names.folded)[:SHOWN_LABELS])
         text = f"Corpus {name!r}: {count(names.folded.total())} with a label in other case or blanks ({forms}) kept."
         warnings.warn(text, InterpWarning, stacklevel=2)
-    return _draw(examples, limit, seed) if limit is not None else examples
+    return _draw(examples, limit, seed, balanced) if limit is not None else examples
 
 
 def stable_share(key: str) -> float:
@@ -247,8 +249,10 @@ def _split_test(name: str, corpus: Corpus, split: str, rows: list[Row]) -> Calla
     raise UserError(f"Corpus {name!r} has no split {split!r}{nearest(split, map(printable, known))}")
 
 
-def _draw(examples: list[Example], limit: int, seed: int) -> list[Example]:
+def _draw(examples: list[Example], limit: int, seed: int, balanced: bool = False) -> list[Example]:
     """At most `limit` examples, in file order, keeping each emotion's share as far as whole numbers allow.
+
+    Balanced: as many of every emotion as of the others, or all that there are.
 
     Within an emotion, seed and text alone say who comes first, not the file's order or the other emotions.
     """
@@ -260,7 +264,8 @@ def _draw(examples: list[Example], limit: int, seed: int) -> list[Example]:
     ranked = []
     for members in by_gold.values():
         drawn = sorted((stable_share(f"{seed}/{examples[i].text}"), i) for i in members)
-        ranked += [((rank + 0.5) / len(drawn), share, i) for rank, (share, i) in enumerate(drawn)]
+        size = 1 if balanced else len(drawn)
+        ranked += [((rank + 0.5) / size, share, i) for rank, (share, i) in enumerate(drawn)]
     return [examples[i] for i in sorted(i for *_, i in sorted(ranked)[:limit])]
 
 
