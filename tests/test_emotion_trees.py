@@ -126,9 +126,10 @@ def test_a_resample_without_an_emotion_keeps_its_texts(gold):
 
 
 def test_the_published_grouping_is_near_for_shades_of_one_emotion_and_unknown_for_other_words():
-    found = trees.group_distances(LABELS)
+    found = trees.grouping_of([*LABELS[:2], "hunger", *LABELS[2:]])
     assert found is not None
-    assert found[0, 1] == 0
-    assert found[0, 2] == 1
-    assert trees.group_distances(["anger", "joy", "fear"]) is None
-    assert trees.group_distances([*LABELS, "hunger"]) is None
+    assert found.places == [0, 1, 3, 4, 5, 6]
+    assert found.distances[0, 1] == 0
+    assert found.distances[0, 2] == 1
+    assert trees.grouping_of(["anger", "joy", "fear"]) is None
+    assert trees.grouping_of(["joy", "love", "hunger"]) is None

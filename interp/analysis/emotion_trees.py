@@ -145,16 +145,25 @@ def profile_distances(
     return np.asarray(np.clip(1 - cosine, 0, 2) * (1 - np.eye(len(length[0]))))
 
 
-def group_distances(labels: Sequence[str]) -> Float[Array, "emotion emotion"] | None:
-    """0 between emotions that are shades of one of Ekman's six, else 1; None where that is not known of a label.
+class Grouping(NamedTuple):
+    """Which emotions are shades of the same one of Ekman's six.
 
-    Also None where no two share one, or all do: there is nothing to compare then.
+    Attributes:
+        places: the emotions of which that is known.
+        distances: between these: 0 if they are shades of the same, else 1.
     """
-    groups = [TO_EKMAN.get(label) for label in labels]
-    known = [g for g in groups if g is not None]
-    if len(known) < len(groups) or not 1 < len({*known}) < len(known):
+
+    places: list[int]
+    distances: Float[Array, "known known"]
+
+
+def grouping_of(labels: Sequence[str]) -> Grouping | None:
+    """The published grouping of some labels; None where it groups nothing: none of them are together, or all."""
+    places = [i for i, label in enumerate(labels) if label in TO_EKMAN]
+    groups = [TO_EKMAN[labels[i]] for i in places]
+    if not 1 < len({*groups}) < len(groups):
         return None
-    return np.array([[float(a != b) for b in known] for a in known])
+    return Grouping(places, np.array([[float(a != b) for b in groups] for a in groups]))
 
 
 def agreement(

@@ -345,8 +345,8 @@ def _tree_agreement(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     ceiling = f" Dotted: the answers' tree with itself on the other half, {own.iloc[0]:.2f}: no layer can do better."
     grouped = table[(table["beside"] == "grouping") & (table["source"] == "answers")]
     grouping = (
-        f" With the grouping of these emotions under Ekman's six, the answers' distances correlate"
-        f" {grouped['correlation'].iloc[0]:.2f} (p = {grouped['p'].iloc[0]:.2g})."
+        f" With the grouping of {int(grouped['emotions'].iloc[0])} of these emotions under Ekman's six, the answers'"
+        f" distances correlate {grouped['correlation'].iloc[0]:.2f} (p = {grouped['p'].iloc[0]:.2g})."
         if len(grouped)
         else ""
     )

@@ -45,7 +45,7 @@ def _grown(session: Session, rows: Array, emotions: list[int]) -> tuple[list[Emo
     shares = emotion_trees.emotion_shares(gold, emotions, weights)
     log_probs = session.table[[f"logp_{label}" for label in labels]].iloc[rows].to_numpy(np.float32)
     answers = emotion_trees.answer_distances(log_probs, shares)
-    grouping, seed = emotion_trees.group_distances(labels), session.seed("permuted emotions")
+    grouping, seed = emotion_trees.grouping_of(labels), session.seed("permuted emotions")
     trees: list[EmotionTree] = []
     lines: list[dict[str, Any]] = []
 
@@ -55,7 +55,9 @@ def _grown(session: Session, rows: Array, emotions: list[int]) -> tuple[list[Emo
         found = emotion_trees.agreement_of_halves(answers[-2:], distances[-2:], seed=seed)
         lines.append({**about, "beside": "answers", **found._asdict()})
         if grouping is not None:
-            known = emotion_trees.agreement(distances[0], grouping, seed=seed, trees=False)
+            own = distances[0][np.ix_(grouping.places, grouping.places)]
+            known = emotion_trees.agreement(own, grouping.distances, seed=seed, trees=False)
+            about["emotions"] = len(grouping.places)
             lines.append({**about, "beside": "grouping", **known._asdict()})
 
     add("answers", None, answers)
