@@ -68,7 +68,7 @@ def test_a_published_label_set_goes_by_its_name_in_yaml_and_as_a_flag(tmp_path):
     for config in (load_config(tmp_path / "c.yaml"), load_config(None, {"labels": "goemotions27"})):
         assert config.labels == list(LABEL_SETS["goemotions27"])
     assert load_config(None, {"labels": "[calm, tense]"}).labels == ["calm", "tense"]
-    for wrong, said in (("goemotions", "goemotions2[78]"), ("none", "published set"), ("27", "published set")):
+    for wrong, said in (("goemotions", "goemotions2[78]"), ("none", "known: ekman6"), ("27", "known: ekman6")):
         with pytest.raises(UserError, match=f"^--labels: must be a list of labels or a published set; got.*{said}"):
             load_config(None, {"labels": wrong})
     (tmp_path / "c.yaml").write_text("labels: empathic32\n")
@@ -82,5 +82,6 @@ def test_texts_with_several_emotions_are_for_tests_alone(part):
     with pytest.raises(UserError, match="several: features are found and steerings chosen on texts with one emotion"):
         load_config(None, flags)
     assert load_config(None, {"corpora.test.0.name": "goemotions", "corpora.test.0.several": "yes"})
+    flags = {"labels": "[joy, love + hate]", "corpora.test.0.name": "xed", "corpora.test.0.several": "true"}
     with pytest.raises(UserError, match=r"labels must not hold ' \+ ' where texts may have several"):
-        load_config(None, {"labels": "[joy, love + hate]", "corpora.test.0.several": "true"})
+        load_config(None, flags)

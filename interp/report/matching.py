@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -28,8 +27,9 @@ def layer_figures(found: Mapping[Pair, RunMatches]) -> list[PageFigure]:
             f"Rows: layers of {run}; columns: layers of {beside} ({matches.kind}). First: the best correlation of a"
             " feature with any feature of the other layer, over the same texts, less the best it has when the other"
             f" run's texts are permuted; mean over the layer's features ({_span(matches.layers['n_features'])} that"
-            f" fire on {LEAST_ACTIVE} texts or more). Second: linear CKA of the residuals, unbiased: how alike the"
-            f" layers are as wholes, up to rotation. n = {matches.n:,} texts that both read."
+            f" fire on {LEAST_ACTIVE} texts or more); darkest: {_top(matches.layers):.2f}. Second: linear CKA of the"
+            f" residuals, unbiased: how alike the layers are as wholes, up to rotation. n = {matches.n:,} texts that"
+            " both read."
         )
         figures.append(
             PageFigure(
@@ -182,13 +182,18 @@ def _layers(layers: pd.DataFrame, run: str, beside: str) -> go.Figure:
     for column, (name, value) in enumerate(values.items(), 1):
         wide = layers.assign(shown=value).pivot(index="layer", columns="layer_beside", values="shown")
         wide.index, wide.columns = wide.index.map(str), wide.columns.map(str)
-        top = 1.0 if name == "cka" else max(0.05, float(np.nanmax(wide.to_numpy())))
+        top = 1.0 if name == "cka" else _top(layers)
         printed = "{:.2f}" if max(wide.shape) <= MOST_PRINTED else None
         told = f"layer %{{y}} of {run}, layer %{{x}} of {beside}: %{{z:.3f}}"
         add_heat(figure, wide, told, form=printed, limits=(0, top), row=1, col=column)
         figure.update_xaxes(title_text=f"layer of {beside}", type="category", row=1, col=column)
         figure.update_yaxes(title_text=f"layer of {run}" if column == 1 else None, type="category", row=1, col=column)
     return styled(figure, 150 + 26 * max(len(layers["layer"].unique()), 8))
+
+
+def _top(layers: pd.DataFrame) -> float:
+    """Where the colour is full."""
+    return max(0.05, float((layers["correlation"] - layers["floor"]).max()))
 
 
 def _span(n: pd.Series) -> str:

@@ -342,7 +342,9 @@ def _tree_agreement(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     if not (table["layer"].notna() & (table["beside"] == "answers")).any():
         return []
     own = table[(table["source"] == "answers") & (table["beside"] == "answers")]["correlation"]
-    ceiling = f" Dotted: the answers' tree with itself on the other half, {own.iloc[0]:.2f}: no layer can do better."
+    ceiling = (
+        f" Dotted: the answers' tree with itself on the other half, {own.iloc[0]:.2f}: about as far as a layer could."
+    )
     grouped = table[(table["beside"] == "grouping") & (table["source"] == "answers")]
     grouping = (
         f" With the grouping of {int(grouped['emotions'].iloc[0])} of these emotions under Ekman's six, the answers'"
