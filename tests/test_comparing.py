@@ -9,6 +9,7 @@ import pytest
 from worlds import start
 
 from interp import UserError
+from interp.cli import looking
 from interp.report.comparing import compare
 from interp.report.sentences import answer
 from interp.run import tables
@@ -63,6 +64,18 @@ def test_features_of_runs_on_the_same_texts_are_matched(two_runs, tmp_path):
     assert not without.matched
     assert "What is universal" not in without.page.read_text()
     assert not len(tables.read(tmp_path / "without/matches.parquet"))
+
+
+def test_the_command_tells_what_was_matched_and_what_was_not(two_runs, tmp_path, capsys):
+    looking.compare(*two_runs, out=tmp_path / "both", json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert {"page", "measures", "matched", "unmatched"} == set(told)
+    first = told["matched"][0]
+    assert (first["run"], first["beside"], first["kind"]) == ("a/small", "b/small", SAME_SAES)
+    assert first["texts"] == 45
+    assert {line["emotion"] for line in first["emotions"]} == {"anger", "fear", "joy"}
+    looking.compare(*two_runs, out=tmp_path / "both", match=False)
+    assert "note: Features were not matched" in capsys.readouterr().err
 
 
 def test_runs_on_other_texts_are_compared_without_matches_and_say_so(two_runs, tmp_path):

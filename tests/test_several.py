@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import f1_score, label_ranking_average_precision_score
 from worlds import start
 
+from interp import UserError
 from interp.evaluation.several import (
     first_answers,
     gold_sets,
@@ -87,6 +88,15 @@ def test_changes_are_paired_and_of_a_method_that_changes_nothing_zero():
     assert scores["better"]["set_ranking_gain"].value == pytest.approx(gain, rel=1e-5)
 
 
+def test_a_run_whose_test_texts_all_have_several_emotions_is_refused(world, tmp_path):
+    pd.DataFrame({"words": ["the dog", "a letter"], "feeling": ["['joy', 'fear']"] * 2, "split": "test"}).to_csv(
+        tmp_path / "several.csv", index=False
+    )
+    flags = {"corpora.test.0.path": str(tmp_path / "several.csv"), "corpora.test.0.several": "true"}
+    with pytest.raises(UserError, match="holds only texts with several emotions"):
+        start(world, tmp_path / "runs", **flags)
+
+
 def test_a_run_scores_texts_with_several_emotions_as_sets_and_the_others_as_before(world, finished, tmp_path):
     known = pd.read_csv(world / "corpus.csv")
     rows = known[known["split"] == "test"].reset_index(drop=True)
@@ -124,5 +134,5 @@ def test_a_run_scores_texts_with_several_emotions_as_sets_and_the_others_as_befo
     page = (run / "report.html").read_text()
     assert "Texts with several emotions" in page
     assert "ranking precision" in page
-    assert "Emotion trees" in page
+    assert 'id="figure-trees"' in page
     assert "Texts with several emotions" not in (finished / "report.html").read_text()

@@ -45,7 +45,7 @@ def set_scores(
     - set_micro_f1, set_macro_f1: a text with k emotions is given the k first answers; F1 of all answers together, and
       the mean over emotions that some text has.
     """
-    answered = Answered.of(gold, logits)
+    answered = RankedAnswers.of(gold, logits)
     return {name: bootstrap.statistic(partial(measure, answered)) for name, measure in MEASURES.items()}
 
 
@@ -58,10 +58,10 @@ def set_scores_by_method(
         logits: by method, one of them `unsteered`.
     """
     scores = {method: set_scores(gold, values, bootstrap) for method, values in logits.items()}
-    before = Answered.of(gold, logits["unsteered"])
+    before = RankedAnswers.of(gold, logits["unsteered"])
     for method, values in logits.items():
         if method != "unsteered":
-            after = Answered.of(gold, values)
+            after = RankedAnswers.of(gold, values)
             scores[method] |= {f"{n}_gain": bootstrap.change(m, before, after) for n, m in MEASURES.items()}
     return scores
 
@@ -83,7 +83,7 @@ def first_answers(logits: Float[Array, "example label"], counts: Array) -> Bool[
     return given
 
 
-class Answered(NamedTuple):
+class RankedAnswers(NamedTuple):
     """Ranked answers of some texts, as the scores need them.
 
     Attributes:
@@ -99,26 +99,26 @@ class Answered(NamedTuple):
     precision: Array
 
     @classmethod
-    def of(cls, gold: Bool[Array, "example label"], logits: Float[Array, "example label"]) -> "Answered":
+    def of(cls, gold: Bool[Array, "example label"], logits: Float[Array, "example label"]) -> "RankedAnswers":
         hit = gold[np.arange(len(gold)), logits.argmax(1)]
         return cls(gold, first_answers(logits, gold.sum(1)), hit, ranking_precision(gold, logits))
 
 
-def _hit(answered: Answered, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
+def _hit(answered: RankedAnswers, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
     return np.asarray(weights @ answered.hit / weights.sum(1))
 
 
-def _ranking(answered: Answered, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
+def _ranking(answered: RankedAnswers, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
     return np.asarray(weights @ answered.precision / weights.sum(1))
 
 
-def _micro_f1(answered: Answered, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
+def _micro_f1(answered: RankedAnswers, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
     # As many answers are given as are right: precision, recall and F1 are one number.
     right = (answered.gold & answered.given).sum(1)
     return np.asarray(weights @ right / (weights @ answered.gold.sum(1)))
 
 
-def _macro_f1(answered: Answered, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
+def _macro_f1(answered: RankedAnswers, weights: Float[Array, "resample example"]) -> Float[Array, " resample"]:
     gold, given = answered.gold, answered.given
     right, has, got = (weights @ part.astype(np.float32) for part in (gold & given, gold, given))
     f1 = np.divide(2 * right, has + got, out=np.zeros(right.shape), where=has + got > 0)
@@ -126,7 +126,7 @@ def _macro_f1(answered: Answered, weights: Float[Array, "resample example"]) -> 
     return np.asarray((f1 * present).sum(1) / present.sum(1))
 
 
-MEASURES: Mapping[str, Callable[[Answered, Array], Array]] = {
+MEASURES: Mapping[str, Callable[[RankedAnswers, Array], Array]] = {
     "set_hit": _hit,
     "set_ranking": _ranking,
     "set_micro_f1": _micro_f1,

@@ -13,6 +13,7 @@ from interp.report.tables import tables
 from interp.report.words import layer_list
 from interp.run.reading import RunFiles
 from interp.texts.corpus_names import corpus_names
+from interp.texts.emotions import TOGETHER
 
 Maker = Callable[[RunFiles], list[PageFigure]]
 
@@ -313,6 +314,8 @@ def _confusions(run: RunFiles, predictions: pd.DataFrame) -> list[PageFigure]:
 
 @_from("trees")
 def _trees(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
+    if any(TOGETHER in label for label in run.labels):
+        return []  # the names of branches cannot be told apart then
     layer = _best_layer(run, table)
     sure = f"{trees.SURE:.0%}"
     caption = (

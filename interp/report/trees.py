@@ -17,7 +17,7 @@ UNITS = {"answers": "nats of log-odds between them"}
 ANGLE = "1 - cosine of their means"
 
 
-class Drawn(NamedTuple):
+class DrawnBranch(NamedTuple):
     """A branch as it is drawn: its emotions, how high it is, and in which line it stands."""
 
     emotions: frozenset[str]
@@ -102,10 +102,12 @@ def shades(labels: Sequence[str]) -> dict[str, str]:
 
 
 def _tree(figure: go.Figure, rows: pd.DataFrame, order: Sequence[str], shade: dict[str, str], column: int) -> None:
-    drawn = {frozenset([name]): Drawn(frozenset([name]), 0.0, float(i)) for i, name in enumerate(order)}
+    drawn = {frozenset([name]): DrawnBranch(frozenset([name]), 0.0, float(i)) for i, name in enumerate(order)}
     for row in rows.itertuples():
         sides = [drawn[_emotions(side)] for side in (row.left, row.right)]
-        branch = Drawn(sides[0].emotions | sides[1].emotions, float(row.height), (sides[0].line + sides[1].line) / 2)
+        branch = DrawnBranch(
+            sides[0].emotions | sides[1].emotions, float(row.height), (sides[0].line + sides[1].line) / 2
+        )
         drawn[branch.emotions] = branch
         for side in sides:
             figure.add_scatter(
@@ -135,7 +137,7 @@ def _tree(figure: go.Figure, rows: pd.DataFrame, order: Sequence[str], shade: di
     )
 
 
-def _colour(branch: Drawn, shade: dict[str, str]) -> str:
+def _colour(branch: DrawnBranch, shade: dict[str, str]) -> str:
     found = {shade.get(name, INK) for name in branch.emotions}
     return found.pop() if len(found) == 1 else INK
 

@@ -115,6 +115,11 @@ class Inputs:
         """
         resolve_template(self.config.prompt.template)
         _ = self.plain_documents
+        if all(role != "test" for role, _ in self.examples):
+            raise UserError(
+                "corpora.test holds only texts with several emotions, and some scores need texts with one; raise its limit,"
+                " or name another corpus besides."
+            )
         few = sum(role == "discover" for role, _ in self.examples)
         if few < FEWEST:
             raise UserError(
