@@ -1,9 +1,11 @@
 """Features of two models matched on the same texts: planted ones are found, chance gives what chance gives."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csr_array
 
+from interp.analysis import matching
 from interp.analysis.matching import Causes, TextFeatures, by_emotion, held_out, match_features
 from interp.analysis.similarity import similarity, similarity_table
 
@@ -61,6 +63,14 @@ def test_correlations_are_those_of_numpy_and_the_partner_is_the_best(planted):
     own = one.layers[:, None] == one.layers[None]
     back = np.where(own, both[:, best].T, -np.inf).argmax(1)  # of the features of its layer, the partner's best
     np.testing.assert_array_equal(found["mutual"], back == np.arange(len(best)))
+
+
+def test_blocks_of_rows_give_the_same_matches(planted, monkeypatch):
+    whole = match_features(*planted, permutations=4)
+    monkeypatch.setattr(matching, "ROWS", 7)
+    parts = match_features(*planted, permutations=4)
+    pd.testing.assert_frame_equal(parts.features, whole.features, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(parts.chance, whole.chance)
 
 
 def test_chance_gives_p_below_a_level_as_often_as_the_level_says_and_no_match():

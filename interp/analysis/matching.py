@@ -23,6 +23,8 @@ Array = np.ndarray
 PERMUTATIONS = 50
 LEAST_ACTIVE = 5
 """A feature that fires on fewer texts is not matched: one text would be the match."""
+ROWS = 512
+"""Features whose correlations with all others are in memory at once."""
 LEAST_TEXTS = 20
 """Texts below which no correlation is worth a match."""
 
@@ -158,7 +160,7 @@ def held_out(one: TextFeatures, other: TextFeatures, groups: Int[Array, " text"]
     halves = order[::2], order[1::2]
     found = []
     for chosen, fresh in (halves, halves[::-1]):
-        partner = _best_partner(one.on(chosen), other.on(chosen), one.starts)
+        partner = _best_partner(one.on(chosen), other.on(chosen))
         pairs = one.on(fresh), other.on(fresh)[:, partner]
         parts = (pairs, [_scores(_without_means(x, groups[fresh]))[0] for x in pairs])
         found.append([np.einsum("tf,tf->f", x, y) for x, y in parts])
@@ -240,19 +242,25 @@ class _Search(NamedTuple):
 def _search(one: TextFeatures, other: TextFeatures, beside: Float[Array, "text feature"]) -> _Search:
     by_layer = np.empty((len(one.layers), len(other.starts)), np.float32)
     partner, best = np.empty(len(one.layers), int), np.empty(len(one.layers), np.float32)
-    back = np.empty((len(one.starts), beside.shape[1]), int)
-    for k, rows in enumerate(np.split(np.arange(len(one.layers)), one.starts[1:])):
-        correlation = one.scores[:, rows].T @ beside  # [feature of a layer, feature of the second]
-        by_layer[rows] = np.maximum.reduceat(correlation, other.starts, axis=1)
-        partner[rows] = correlation.argmax(1)
-        best[rows] = correlation[np.arange(len(rows)), partner[rows]]
-        back[k] = rows[correlation.argmax(0)]
+    back = np.zeros((len(one.starts), beside.shape[1]), int)
+    highest = np.full(back.shape, -np.inf, np.float32)
+    for k, members in enumerate(np.split(np.arange(len(one.layers)), one.starts[1:])):
+        for rows in np.split(members, range(ROWS, len(members), ROWS)):
+            correlation = one.scores[:, rows].T @ beside  # [feature of a layer, feature of the second]
+            by_layer[rows] = np.maximum.reduceat(correlation, other.starts, axis=1)
+            partner[rows] = correlation.argmax(1)
+            best[rows] = correlation[np.arange(len(rows)), partner[rows]]
+            its = correlation.argmax(0)
+            value = correlation[its, np.arange(len(its))]
+            better = value > highest[k]
+            back[k, better], highest[k, better] = rows[its[better]], value[better]
     return _Search(best, partner, by_layer, back)
 
 
-def _best_partner(scores: Array, beside: Array, starts: Array) -> Int[Array, " feature"]:
-    """Whose correlation with every feature is the largest, a layer at a time."""
-    return np.concatenate([(own.T @ beside).argmax(1) for own in np.split(scores, starts[1:], axis=1)])
+def _best_partner(scores: Array, beside: Array) -> Int[Array, " feature"]:
+    """Whose correlation with every feature is the largest."""
+    blocks = np.split(scores, range(ROWS, scores.shape[1], ROWS), axis=1)
+    return np.concatenate([(own.T @ beside).argmax(1) for own in blocks])
 
 
 def _without_means(values: Float[Array, "text feature"], groups: Int[Array, " text"]) -> Float[Array, "text feature"]:

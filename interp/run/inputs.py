@@ -117,8 +117,8 @@ class Inputs:
         _ = self.plain_documents
         if all(role != "test" for role, _ in self.examples):
             raise UserError(
-                "corpora.test holds only texts with several emotions, and some scores need texts with one; raise its limit,"
-                " or name another corpus besides."
+                "corpora.test holds only texts with several emotions, and some scores need texts with one; raise its"
+                " limit, or name another corpus besides."
             )
         few = sum(role == "discover" for role, _ in self.examples)
         if few < FEWEST:
