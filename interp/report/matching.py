@@ -69,7 +69,8 @@ def depth_figure(found: Mapping[Pair, RunMatches], depths: Mapping[str, int]) ->
     )
     caption = (
         "Mean over a layer's features of the correlation with the partner in any layer of the other run: the partner is"
-        " chosen on one half of the texts, the correlation measured on the other half, so that chance gives zero."
+        " chosen on one half of the texts, the correlation measured on the other half, so that chance gives zero; what"
+        " is silent in a half counts as zero there."
         f"{ceiling}"
     )
     return PageFigure("found-again", "How far features are found again", styled(figure, 320), caption)
