@@ -321,8 +321,9 @@ def _trees(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     caption = (
         "Emotions that come together early are near each other. First: how far the log-odds of two labels move between"
         " texts of the one and of the other, however often each is answered; 0: the answers do not tell them apart."
-        f" Second: the angle between what sets two emotions' mean features apart, in layer {layer}, the one from whose"
-        " features a probe reads emotions best. Average linkage. Full circles: branches that come back in"
+        f" Second: the angle between what sets two emotions' mean features apart, in layer {layer},"
+        f" {'the last with an SAE' if run.table('signals') is None else 'from whose features a probe reads emotions best'}."
+        " Average linkage. Full circles: branches that come back in"
         f" {sure} or more of the resamples of the texts. n = {int(table['n'].max()):,} discover examples. Finer"
         " emotions have the colour of the one of Ekman's six that they are a shade of."
     )
@@ -350,8 +351,9 @@ def _tree_agreement(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     )
     grouped = table[(table["beside"] == "grouping") & (table["source"] == "answers")]
     grouping = (
-        f" With the grouping of {int(grouped['emotions'].iloc[0])} of these emotions under Ekman's six, the answers'"
-        f" distances correlate {grouped['correlation'].iloc[0]:.2f} (p = {grouped['p'].iloc[0]:.2g})."
+        f" Dashed: a layer's distances with the grouping of {int(grouped['emotions'].iloc[0])} of these emotions under"
+        f" Ekman's six; the answers' distances correlate with it {grouped['correlation'].iloc[0]:.2f}"
+        f" (p = {grouped['p'].iloc[0]:.2g})."
         if len(grouped)
         else ""
     )

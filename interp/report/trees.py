@@ -1,6 +1,7 @@
 """Figures of emotion trees: which emotions are near each other in the answers and in a layer, and how these agree."""
 
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,6 +14,8 @@ from interp.texts.emotions import TO_EKMAN, TOGETHER
 SURE = 0.7
 """Support from which a branch is marked."""
 SOURCES = {"residuals": "#0072B2", "features": "#009E73"}
+BESIDE = {"answers": ("solid", "with the answers"), "grouping": ("dash", "with Ekman's six")}
+"""What trees are compared with: the line, and its words."""
 UNITS = {"answers": "nats of log-odds between them"}
 ANGLE = "1 - cosine of their means"
 
@@ -56,16 +59,18 @@ def emotion_trees(trees: pd.DataFrame, layer: int, labels: Sequence[str]) -> go.
 def tree_agreement(table: pd.DataFrame) -> go.Figure:
     """How far the trees of every layer agree with that of the answers to other texts; filled: p < 0.05."""
     figure = go.Figure()
-    with_answers = table[(table["beside"] == "answers") & table["layer"].notna()]
-    for source, colour in SOURCES.items():
-        rows = with_answers[with_answers["source"] == source].sort_values("layer")
+    of_layers = table[table["layer"].notna()]
+    for (beside, (dash, words)), (source, colour) in product(BESIDE.items(), SOURCES.items()):
+        rows = of_layers[(of_layers["source"] == source) & (of_layers["beside"] == beside)].sort_values("layer")
+        if not len(rows):
+            continue
         sure = rows["p"] < 0.05
         figure.add_scatter(
             x=rows["layer"],
             y=rows["correlation"],
-            name=source,
+            name=f"{source}, {words}",
             mode="lines+markers",
-            line={"color": colour, "width": 1.4},
+            line={"color": colour, "width": 1.4, "dash": dash},
             marker={"size": 9, "color": [colour if x else "rgba(0,0,0,0)" for x in sure]}
             | {"line": {"color": colour, "width": 1.6}},
             customdata=rows[["p", "emotions", "n"]],
@@ -79,7 +84,7 @@ def tree_agreement(table: pd.DataFrame) -> go.Figure:
         )
     figure.add_hline(y=0, line=THIN)
     figure.update_xaxes(title_text="layer")
-    figure.update_yaxes(title_text="correlation of trees")
+    figure.update_yaxes(title_text="correlation")
     return styled(figure, 320)
 
 
