@@ -318,12 +318,14 @@ def _trees(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
         return []  # the names of branches cannot be told apart then
     layer = _best_layer(run, table)
     sure = f"{trees.SURE:.0%}"
+    which = (
+        "the last with an SAE" if run.table("signals") is None else "from whose features a probe reads emotions best"
+    )
     caption = (
         "Emotions that come together early are near each other. First: how far the log-odds of two labels move between"
         " texts of the one and of the other, however often each is answered; 0: the answers do not tell them apart."
         f" Second: the angle between what sets two emotions' mean features apart, in layer {layer},"
-        f" {'the last with an SAE' if run.table('signals') is None else 'from whose features a probe reads emotions best'}."
-        " Average linkage. Full circles: branches that come back in"
+        f" {which}. Average linkage. Full circles: branches that come back in"
         f" {sure} or more of the resamples of the texts. n = {int(table['n'].max()):,} discover examples. Finer"
         " emotions have the colour of the one of Ekman's six that they are a shade of."
     )
