@@ -16,7 +16,7 @@ from interp import __version__
 from interp.cli.console import errors
 from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
-from interp.cli.running import check, fetch, run, steer, trace
+from interp.cli.running import check, fetch, run, steer, trace, trees
 from interp.cli.steering import certify, export, generate
 from interp.errors import InterpWarning, UserError, printable, quoted
 from interp.reporting import reporting, terminal_reporter
@@ -31,20 +31,8 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 for command in (
-    run,
-    trace,
-    steer,
-    plot,
-    inspect,
-    compare,
-    findings,
-    models,
-    corpora,
-    check,
-    fetch,
-    generate,
-    export,
-    certify,
+    *(run, trace, trees, steer, plot, inspect, compare, findings),
+    *(models, corpora, check, fetch, generate, export, certify),
 ):
     app.command(command)
 app.command("interp.cli.express:app", name="express", help="Does a model name what people say they feel?")

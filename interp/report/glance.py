@@ -10,7 +10,12 @@ from interp.report.words import counted, layer_list, listed, share
 from interp.run.reading import PLAIN, RunFiles, score_of
 from interp.statistics import Estimate
 
-ROLES = {"discover": "to find features", "fit": "to choose a steering", "test": "to test"}
+ROLES = {
+    "discover": "to find features",
+    "fit": "to choose a steering",
+    "test": "to test",
+    "several": "with several emotions to test",
+}
 
 
 @dataclass(frozen=True)

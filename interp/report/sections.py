@@ -7,12 +7,13 @@ from typing import Any
 import pandas as pd
 
 from interp.analysis.effect_rows import effects_on
-from interp.report import baselines, causes, confusions, feature_sets, layers, steering
+from interp.report import baselines, causes, confusions, feature_sets, layers, steering, trees
 from interp.report.contents import PageFigure, Section
 from interp.report.tables import tables
 from interp.report.words import layer_list
 from interp.run.reading import RunFiles
 from interp.texts.corpus_names import corpus_names
+from interp.texts.emotions import TOGETHER
 
 Maker = Callable[[RunFiles], list[PageFigure]]
 
@@ -34,7 +35,9 @@ def sections(run: RunFiles) -> list[Section]:
         section("Features shared by emotions", "sets", "Shared", _upset),
         section("Compared with directions and modules", "baselines", "Modules", _baselines),
         section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
-        section("Which emotions are confused", "confusions", "Confusions", _confusions),
+        section(
+            "Which emotions are confused", "confusions", "Confusions", _confusions, "sets", _trees, _tree_agreement
+        ),
         section("How much steering, from how many examples", "dose", "Dose", _dose, _price, _learning),
         section("What steering costs", "cost", "Costs", "language", "side_effects"),
         section("Texts and all signals", "examples", "Data", "examples", "signals"),
@@ -313,3 +316,58 @@ def _confusions(run: RunFiles, predictions: pd.DataFrame) -> list[PageFigure]:
         most = 1040 if run.steering else 620
         found.append(PageFigure(f"confusion-{i}", str(corpus), figure, caption, group="corpora", most=most))
     return found
+
+
+@_from("trees")
+def _trees(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
+    if any(TOGETHER in label for label in run.labels):
+        return []  # the names of branches cannot be told apart then
+    layer = _best_layer(run, table)
+    sure = f"{trees.SURE:.0%}"
+    which = (
+        "the last with an SAE" if run.table("signals") is None else "from whose features a probe reads emotions best"
+    )
+    caption = (
+        "Emotions that come together early are near each other. First: how far the log-odds of two labels move between"
+        " texts of the one and of the other, however often each is answered; 0: the answers do not tell them apart."
+        f" Second: the angle between what sets two emotions' mean features apart, in layer {layer},"
+        f" {which}. Average linkage. Full circles: branches that come back in"
+        f" {sure} or more of the resamples of the texts. n = {int(table['n'].max()):,} discover examples. Finer"
+        " emotions have the colour of the one of Ekman's six that they are a shade of."
+    )
+    return [PageFigure("trees", "Emotion trees", trees.emotion_trees(table, layer, run.labels), caption)]
+
+
+def _best_layer(run: RunFiles, table: pd.DataFrame) -> int:
+    """The layer whose features tell emotions best; the last one where that was not measured."""
+    signals = run.table("signals")
+    known = sorted(int(k) for k in table["layer"].dropna().unique())
+    if signals is not None:
+        probes = signals[(signals["signal"] == "probe_features") & signals["layer"].isin(known)]
+        if len(probes):
+            return int(probes.loc[probes["value"].idxmax(), "layer"])
+    return known[-1] if known else 0
+
+
+@_from("tree_agreement")
+def _tree_agreement(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
+    if not (table["layer"].notna() & (table["beside"] == "answers")).any():
+        return []
+    own = table[(table["source"] == "answers") & (table["beside"] == "answers")]["correlation"]
+    ceiling = (
+        f" Dotted: the answers' tree with itself on the other half, {own.iloc[0]:.2f}: about as far as a layer could."
+    )
+    grouped = table[(table["beside"] == "grouping") & (table["source"] == "answers")]
+    grouping = (
+        f" Dashed: a layer's distances with the grouping of {int(grouped['emotions'].iloc[0])} of these emotions under"
+        f" Ekman's six; the answers' distances correlate with it {grouped['correlation'].iloc[0]:.2f}"
+        f" (p = {grouped['p'].iloc[0]:.2g})."
+        if len(grouped)
+        else ""
+    )
+    caption = (
+        "Correlation of the trees' cophenetic distances: the answers' tree from one half of the texts, the layer's from"
+        f" the other, mean of both ways round (n = {int(table['n'].max()):,}). Full: p < 0.05 by permuting the"
+        f" emotions, not corrected for the number of layers.{ceiling if len(own) else ''}{grouping}"
+    )
+    return [PageFigure("tree-agreement", "Answers' tree and layers' trees", trees.tree_agreement(table), caption)]

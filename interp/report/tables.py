@@ -1,5 +1,6 @@
 """Tables of a report: columns, rows and notes, as the page's script shows, sorts, filters and downloads them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,12 @@ from interp.report.contents import Columns, PageColumn, PageTable
 from interp.report.signal_names import SIGNALS, signal_name
 from interp.report.steered import steered
 from interp.run.reading import RunFiles
+from interp.texts.emotions import TOGETHER
 
 
 def tables(run: RunFiles) -> dict[str, PageTable]:
     """By name."""
-    makers = (_methods, _steered, _language, _side_effects, _why, _effects, _examples, _signals)
+    makers = (_methods, _sets, _steered, _language, _side_effects, _why, _effects, _examples, _signals)
     return {t.name: t for t in (make(run) for make in makers) if t is not None and t.rows}
 
 
@@ -81,6 +83,36 @@ def _methods(run: RunFiles) -> PageTable | None:
     columns = [PageColumn("method"), PageColumn("corpus"), PageColumn("n", "number", 0), *shown.values()]
     strong = [i for i, row in enumerate(rows) if row[0] == "steered"]
     return PageTable("methods", "Methods side by side", columns, rows, note, strong)
+
+
+SETS = {
+    "set_hit": PageColumn("first answer is one of them", "interval"),
+    "set_ranking": PageColumn("ranking precision", "interval"),
+    "set_ranking_gain": PageColumn("change", "interval", sign=True),
+    "set_micro_f1": PageColumn("micro-F1", "interval"),
+    "set_macro_f1": PageColumn("macro-F1", "interval"),
+    "set_macro_f1_gain": PageColumn("change", "interval", sign=True),
+}
+"""By metric of evaluation.parquet, where texts have several emotions."""
+
+
+def _sets(run: RunFiles) -> PageTable | None:
+    """One row per corpus with texts of several emotions, and method."""
+    table = run.table("evaluation")
+    if table is None or not table["metric"].isin(SETS).any():
+        return None
+    rows = [
+        [*names, int(cells["set_hit"].n), *(_cell(cells.get(metric), column) for metric, column in SETS.items())]
+        for names, cells in _by_method(run, table[table["metric"].isin(SETS)], ["corpus"])
+    ]
+    note = (
+        "All test texts of the corpus, those with one emotion and those with several. Ranking precision: of a text's"
+        " emotions, the mean share of those ranked as high that are its own (label-ranking average precision). F1: a"
+        " text with k emotions is given the k first answers. 95 % bootstrap intervals; changes are paired with the"
+        " unsteered model."
+    )
+    columns = [PageColumn("method"), PageColumn("corpus"), PageColumn("n", "number", 0), *SETS.values()]
+    return PageTable("sets", "Texts with several emotions", columns, rows, note)
 
 
 def _steered(run: RunFiles) -> PageTable | None:
@@ -278,17 +310,21 @@ def _examples(run: RunFiles) -> PageTable | None:
             corpus,
             split,
             len(part),
-            float((part["gold"] == part["predicted"]).mean()),
+            float(np.mean([p in _golds(g, role) for g, p in zip(part["gold"], part["predicted"], strict=True)])),
             int((part["cut"] > 0).sum()),
-            ", ".join(f"{k} {v}" for k, v in part["gold"].value_counts().sort_index().items()),
+            ", ".join(f"{k} {v}" for k, v in sorted(Counter(x for g in part["gold"] for x in _golds(g, role)).items())),
         ]
         for (role, corpus, split), part in table.groupby(["role", "corpus", "split"], sort=False)
     ]
     note = (
         "Features are found and traced on discover examples, steering is chosen on fit examples and scored once on test"
-        " examples."
+        " examples. Several: test examples with several emotions; right is an answer that is one of them."
     )
     return PageTable("examples", "Examples", columns, rows, note)
+
+
+def _golds(gold: str, role: str) -> list[str]:
+    return str(gold).split(TOGETHER) if role == "several" else [gold]
 
 
 def _signals(run: RunFiles) -> PageTable | None:

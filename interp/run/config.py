@@ -17,7 +17,7 @@ from interp.errors import CONTROL, DamagedError, UserError, nearest, quoted
 from interp.files.scalars import alternatives, dotted_keys, hints_of, load_words, typed
 from interp.files.stored import read_record
 from interp.texts.corpus_names import corpus_names
-from interp.texts.emotions import EKMAN
+from interp.texts.emotions import EKMAN, LABEL_SETS, TOGETHER
 
 _strict = ConfigDict(extra="forbid")
 MOST_LETTERS = 100
@@ -85,6 +85,17 @@ def _layers(value: list[int] | None) -> list[int] | None:
     return value
 
 
+def _label_set(value: Any) -> Any:
+    """A published set by its name."""
+    if not isinstance(value, str):
+        return value
+    if value not in LABEL_SETS:
+        raise ValueError(
+            f"must be a list of labels or a published set; got {quoted(value)}{nearest(value, LABEL_SETS)}"
+        )
+    return list(LABEL_SETS[value])
+
+
 Line = Annotated[str, AfterValidator(_line)]
 PathText = Annotated[str, AfterValidator(_expanded)]
 """A path, or a name that may be one: `~` is expanded."""
@@ -118,6 +129,10 @@ class CorpusConfig:
     label_column: Line = "label"
     mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
     """The corpus' own labels (words or numbers) to the run's labels."""
+    several: Flag = False
+    """Rows with several of the run's labels are kept, and scored as sets; for test corpora."""
+    balanced: Flag = False
+    """`limit` draws as many texts of every emotion, as far as there are, and not by their shares."""
 
 
 @dataclass(frozen=True, config=_strict)
@@ -216,7 +231,9 @@ class Config:
     """Bundled name, hub id, or folder in Hugging Face format."""
     saes: Annotated[SaesConfig, BeforeValidator(_named)] = field(default_factory=SaesConfig)
     """A name alone stands for `{name: ...}`."""
-    labels: list[Label] = field(default_factory=lambda: list(EKMAN))
+    labels: Annotated[list[Label], BeforeValidator(_label_set)] = field(default_factory=lambda: list(EKMAN))
+    """The emotions that the model chooses from: a list, or a published set (ekman6, plutchik8, goemotions27,
+    goemotions28, empathetic32)."""
     corpora: CorporaConfig = field(default_factory=CorporaConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)
@@ -247,6 +264,7 @@ class Config:
                 " --corpora.anchors.0.name goemotions (their labels are not used)"
             )
         corpus_names(asdict(self.corpora))
+        self._check_several()
         parts = [("discover", self.corpora.discover), ("fit", self.corpora.fit)]
         for part, corpus in [*parts, *((f"test.{i}", c) for i, c in enumerate(self.corpora.test))]:
             for own, label in (corpus.mapping or {}).items():
@@ -255,6 +273,18 @@ class Config:
                         f"corpora.{part}.mapping makes {quoted(own)} {quoted(label)}, which is none of the labels"
                         f"{nearest(label, self.labels)}"
                     )
+
+    def _check_several(self) -> None:
+        anchors = ((f"anchors.{i}", c) for i, c in enumerate(self.corpora.anchors))
+        for part, corpus in [("discover", self.corpora.discover), ("fit", self.corpora.fit), *anchors]:
+            if corpus.several:
+                raise ValueError(
+                    f"corpora.{part}.several: features are found and steerings chosen on texts with one emotion; give"
+                    " several to corpora under test"
+                )
+        joined = next((label for label in self.labels if TOGETHER in label), None)
+        if joined is not None and any(c.several for c in self.corpora.test):
+            raise ValueError(f"labels must not hold {TOGETHER!r} where texts may have several; got {quoted(joined)}")
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -280,6 +310,9 @@ def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = N
     for key, value in (overrides or {}).items():
         if key == "saes" and not value.lstrip().startswith("{"):
             key = "saes.name"
+        if key == "labels" and re.fullmatch(r"\w+", value):
+            tree["labels"] = value
+            continue
         steps = _steps(key)
         _set(tree, key, typed(value, _kind_at(Config, steps), key=key))
     try:

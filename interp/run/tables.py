@@ -102,8 +102,8 @@ def _columns(lines: str, shared: Mapping[str, ColumnSchema], was: Mapping[str, s
     return tuple(columns)
 
 
-def _read_schema() -> dict[str, FileSchema]:
-    entries = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+def _read_schema(name: str) -> dict[str, FileSchema]:
+    entries = tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     shared = {c.name: c for c in _columns(entries.pop("shared")["columns"], {}, {})}
     return {
         name: FileSchema(name=name, columns=_columns(entry.pop("columns"), shared, entry.pop("was", {})), **entry)
@@ -111,8 +111,10 @@ def _read_schema() -> dict[str, FileSchema]:
     }
 
 
-FILES: Mapping[str, FileSchema] = _read_schema()
+FILES: Mapping[str, FileSchema] = _read_schema("tables.toml")
 """By name, in the order in which they are made."""
+COMPARISON: Mapping[str, FileSchema] = _read_schema("comparison.toml")
+"""Files that lie in no run folder: what `interp compare` writes."""
 
 
 def schema_of(name: str) -> FileSchema:
@@ -121,7 +123,7 @@ def schema_of(name: str) -> FileSchema:
     Raises:
         SchemaError: no stage is known to make it.
     """
-    for file in FILES.values():
+    for file in (*FILES.values(), *COMPARISON.values()):
         if re.fullmatch(re.sub("[A-Z]+", "[^/]+", re.escape(file.name)), name):
             return file
     raise SchemaError(f"{name}: no stage is known to make it.")
