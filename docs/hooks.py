@@ -100,10 +100,10 @@ def _rows(kind: type, prefix: str) -> list[tuple[str, list[str], str, str]]:
             if f.name in ("discover", "fit"):
                 continue
             rows += _rows(types[f.name], f"{prefix}{f.name}.")
-        elif types[f.name] != list[config.CorpusConfig]:
+        elif types[f.name] not in (list[config.CorpusConfig], list[config.RatingsConfig]):
             rows.append((prefix + f.name, _words(types[f.name]), _default(f), means.get(f.name, "")))
     if kind is config.CorporaConfig:
-        rows += _rows(config.CorpusConfig, f"{prefix}PART.")
+        rows += _rows(config.CorpusConfig, f"{prefix}PART.") + _rows(config.RatingsConfig, f"{prefix}ratings.N.")
     return rows
 
 

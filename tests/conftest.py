@@ -107,6 +107,7 @@ LONG = {
     "test_inspecting.py",
     "test_pipeline.py",
     "test_planted.py",
+    "test_planted_ratings.py",
     "test_run_folders.py",
     "test_sae_card.py",
     "test_sae_training.py",

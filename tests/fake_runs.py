@@ -189,3 +189,37 @@ def make_run(
     ]
     store(folder, "predictions", answers)
     return folder
+
+
+def write_ratings(folder: Path, scales=("valence", "arousal", "goal_support"), corpus="rated", known=True) -> Path:
+    """What the stage `ratings` adds to a run that was made by hand."""
+    record = json.loads((folder / "run.json").read_text())
+    labels, layers = record["config"]["labels"], record["model"]["n_layers"]
+    mine = {"name": "mine", "split": "test"}
+    record["config"]["corpora"] = {"discover": mine, "fit": mine, "test": [mine], "ratings": [{**mine, "name": corpus}]}
+    (folder / "run.json").write_text(json.dumps(record))
+    spread = {"value": 0.3, "ci_low": 0.1, "ci_high": 0.5, "n": 80}
+    of = [{"corpus": corpus, "rating": scale} for scale in scales]
+    store(folder, "ratings", [r | spread | {"layer": 1, "known": known, "q": 0.01, "n_groups": 40} for r in of])
+    probes = [
+        r | spread | {"layer": k, "method": m} for r in of for k in range(layers) for m in ("residuals", "features")
+    ]
+    probes += [r | spread | {"layer": k, "method": "shuffled", "value": 0.0} for r in of for k in range(layers)]
+    probes += [r | spread | {"layer": None, "method": m} for r in of for m in ("length", "words", "lexicon", "emotion")]
+    store(folder, "rating_probes", probes)
+    pairs = [r | {"emotion": label} for r in of for label in labels]
+    effect = {"effect": 0.2, "ci_low": 0.1, "ci_high": 0.3, "n": 80}
+    human = {"human": 0.4, "human_low": 0.2, "human_high": 0.6, "human_n": 9}
+    methods = ("features", "control features", "direction", "random direction")
+    store(folder, "rating_effects", [p | {"method": m} | effect | human for p in pairs for m in methods])
+    share = {"n_pairs": 6, "agreement": 1.0, "ci_low": 0.8, "ci_high": 1.0, "expected": 0.5, "p": 0.01, "n": 80}
+    store(folder, "rating_agreement", [{"corpus": corpus, "method": m} | share for m in methods] if known else [])
+    doses = [
+        p | {"method": m, "dose": d} | effect for p in pairs for m in ("features", "direction") for d in (-1.0, 1.0)
+    ]
+    store(folder, "rating_doses", doses)
+    norms = {"difference": 0.5, "difference_low": 0.2, "difference_high": 0.8, "told_by": "word", "n": 9}
+    store(folder, "rating_norms", [p | norms | {"correlation": 0.4, "ci_low": 0.2, "ci_high": 0.6} for p in pairs])
+    placed = [p | spread | {"layer": 1, "feature": f} for p in pairs for f in (None, 7)]
+    store(folder, "rating_positions", placed)
+    return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_runs import make_run
+from fake_runs import make_run, write_ratings
 
 from interp.report import write_report
 
@@ -132,3 +132,34 @@ def test_a_large_run_stays_small(tmp_path):
     make_run(tmp_path, labels=labels, layers=26, examples=5000, traced=384, text="word " * 1000)
     assert write_report(tmp_path).stat().st_size < 15e6
     assert len(table_of(page_of(tmp_path), "effects")["rows"]) == 6 * 384
+
+
+RATED = {f"rating-{kind}-0" for kind in ("layers", "beside", "signs", "doses")}
+
+
+def test_ratings_have_their_section_with_n_and_no_gaps(tmp_path):
+    page = page_of(write_ratings(make_run(tmp_path)))
+    assert RATED | {"circumplex-0"} <= figures_of(page)
+    table = table_of(page, "ratings")
+    assert [row[1] for row in table["rows"]] == ["valence", "arousal", "goal_support"]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
+    assert len(captions) == len(figures_of(page)) == 13 + 5
+    assert all(re.search(r"n = \w* ?\d+", c) for c in captions)
+    assert "3 of 3 ratings are read beyond chance" in page
+    assert "direction: 100% [80%, 100%] of 6 pairs, p = 0.01" in page
+    assert 'class="missing">This' not in page
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+
+
+def test_without_valence_there_is_no_circumplex_and_without_known_ratings_no_doses(tmp_path):
+    page = page_of(write_ratings(make_run(tmp_path), scales=("urgency",), known=False))
+    assert figures_of(page) & {*RATED, "circumplex-0"} == {"rating-layers-0", "rating-beside-0"}
+    assert "0 of 1 ratings are read beyond chance" in page
+
+
+def test_a_run_without_ratings_misses_none(tmp_path):
+    page = page_of(make_run(tmp_path))
+    assert 'id="ratings"' not in page
+    assert "rating_" not in page
+    (write_ratings(tmp_path) / "rating_doses.parquet").unlink()
+    assert "rating_doses.parquet" in page_of(tmp_path)

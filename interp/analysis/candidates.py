@@ -91,7 +91,7 @@ def choose_candidates(
             ranked = active[np.argsort(-score[active, emotion], kind="stable")]
             proposed = ranked[:count][score[ranked[:count], emotion] > 0]
             traits = np.stack([np.log(np.maximum(power[:, emotion], 1e-12)), rate[:, emotion]], 1)
-            controls = _matched(traits, active, proposed, rng)
+            controls = matched(traits, active, proposed, rng)
             chosen += [
                 Candidate(
                     int(place[i, 0]), phase, int(place[i, 1]), emotion, float(score[i, emotion]), bool(is_control)
@@ -110,8 +110,8 @@ def candidate_table(candidates: Sequence[Candidate], labels: Sequence[str]) -> p
     return table.assign(emotion=np.asarray(labels, dtype=object)[table["emotion"]])
 
 
-def _matched(traits: Float[Array, "feature trait"], active: Array, proposed: Array, rng: np.random.Generator) -> Array:
-    """One unused active feature of about the same traits for each of `proposed`, strongest first."""
+def matched(traits: Float[Array, "feature trait"], active: Array, proposed: Array, rng: np.random.Generator) -> Array:
+    """One unused active feature of about the same traits for each of `proposed`, those of largest first trait first."""
     spread = traits[active].std(0) if len(active) else np.ones(traits.shape[1])
     scaled = traits / np.where(spread > 0, spread, 1.0)
     free = np.setdiff1d(active, proposed)

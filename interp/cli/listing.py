@@ -43,4 +43,5 @@ def corpora(*, json: Json = False) -> None:
     for one in listed:
         print(f"{one.name}: {one.description}")
         print(f"    {one.source}; licence: {one.licence}" + (f"; rows: {one.rows}" if one.rows else ""))
-        print(f"    labels: {', '.join(one.labels)}; splits: {', '.join(one.splits)}")
+        named = {"labels": one.labels, "ratings": one.ratings, "splits": one.splits}
+        print("    " + "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names))

@@ -9,6 +9,7 @@ import pandas as pd
 from interp.analysis.effect_rows import effects_on
 from interp.report import baselines, causes, confusions, feature_sets, layers, steering, trees
 from interp.report.contents import PageFigure, Section
+from interp.report.rating_captions import rating_makers
 from interp.report.tables import tables
 from interp.report.words import layer_list
 from interp.run.reading import RunFiles
@@ -34,6 +35,7 @@ def sections(run: RunFiles) -> list[Section]:
         section("Taken out and put in", "together", "Out and in", _together, "why"),
         section("Features shared by emotions", "sets", "Shared", _upset),
         section("Compared with directions and modules", "baselines", "Modules", _baselines),
+        section("What texts are rated for", "ratings", "Ratings", *rating_makers, "ratings"),
         section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
         section(
             "Which emotions are confused", "confusions", "Confusions", _confusions, "sets", _trees, _tree_agreement

@@ -17,7 +17,7 @@ from interp.texts.emotions import TOGETHER
 
 def tables(run: RunFiles) -> dict[str, PageTable]:
     """By name."""
-    makers = (_methods, _sets, _steered, _language, _side_effects, _why, _effects, _examples, _signals)
+    makers = (_methods, _sets, _steered, _language, _side_effects, _why, _effects, _ratings, _examples, _signals)
     return {t.name: t for t in (make(run) for make in makers) if t is not None and t.rows}
 
 
@@ -289,6 +289,47 @@ def _effects(run: RunFiles) -> PageTable | None:
         " the same on the fit examples, which had no part in finding it (causal features only)."
     )
     return PageTable.of(found, EFFECTS, name="effects", title="All traced features", note=note)
+
+
+RATINGS: Columns = {
+    "corpus": PageColumn("corpus"),
+    "rating": PageColumn("rating"),
+    "layer": PageColumn("best layer", "number", 0),
+    ("value", "ci_low", "ci_high"): PageColumn("R² there", "interval", 2),
+    "q": PageColumn("q", "number"),
+    "within emotions": PageColumn("within emotions", "number", 2),
+    "features": PageColumn("from features", "number", 2),
+    "words": PageColumn("from words", "number", 2),
+    "lexicon": PageColumn("from a lexicon", "number", 2),
+    "emotion": PageColumn("from the emotion", "number", 2),
+    "length": PageColumn("from length", "number", 2),
+    "n_features": PageColumn("features", "number", 0),
+    "n_features_shuffled": PageColumn("if shuffled", "number", 0),
+    "n": PageColumn("n", "number", 0),
+}
+
+
+def _ratings(run: RunFiles) -> PageTable | None:
+    """One row per rating, the best read first; R squared of the other methods at its best layer, or without one."""
+    table, probes = run.table("ratings"), run.table("rating_probes")
+    if table is None or probes is None:
+        return None
+    best = probes.merge(table[["corpus", "rating", "layer"]], on=["corpus", "rating"], suffixes=("", "_best"))
+    best = best[best["layer"].isna() | (best["layer"] == best["layer_best"])]
+    beside = best.pivot_table(index=["corpus", "rating"], columns="method", values="value", sort=False)
+    names = [
+        name for name in ("within emotions", "features", "words", "lexicon", "emotion", "length") if name in beside
+    ]
+    found = table.merge(beside[names].reset_index(), on=["corpus", "rating"], how="left")
+    found = found.sort_values(["corpus", "value"], ascending=[True, False], kind="stable")
+    columns = {key: column for key, column in RATINGS.items() if not isinstance(key, str) or key in found}
+    note = (
+        "What texts are rated for, from the layer that reads it best: R² of a ridge probe on texts it has not seen,"
+        " with 95 % intervals; q is corrected for the choice of the layer and the number of ratings. Features: those"
+        " of all layers whose activation goes with the rating (Spearman, q < 0.05 within the layer), and as many as"
+        " come out when the ratings are shuffled."
+    )
+    return PageTable.of(found, columns, name="ratings", title="Ratings, and what reads them", note=note)
 
 
 def _examples(run: RunFiles) -> PageTable | None:

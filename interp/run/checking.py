@@ -77,6 +77,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         **({} if labels is None else {"labels": labels}),
         "SAEs": f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(saes.layers[-1]):,} features",
         "examples": ", ".join(f"{n} {role}" for role, n in counts.items()),
+        **({"rated": ", ".join(f"{len(r.examples)} of {r.name}" for r in session.rated)} if session.rated else {}),
     }
     workload = Workload(config, speeds, layers=len(saes.layers), **counts)
     return Check(

@@ -96,6 +96,12 @@ def _label_set(value: Any) -> Any:
     return list(LABEL_SETS[value])
 
 
+def _columns(value: list[str] | None) -> list[str] | None:
+    if value is not None and (not value or len(set(value)) < len(value)):
+        raise ValueError(f"must name at least one column, each once; got {quoted(value)}")
+    return value
+
+
 Line = Annotated[str, AfterValidator(_line)]
 PathText = Annotated[str, AfterValidator(_expanded)]
 """A path, or a name that may be one: `~` is expanded."""
@@ -136,6 +142,26 @@ class CorpusConfig:
 
 
 @dataclass(frozen=True, config=_strict)
+class RatingsConfig:
+    """One split of one corpus with ratings, such as valence or appraisals."""
+
+    name: Line
+    """A known corpus with ratings (`interp corpora`), or `local` for a table of your own."""
+    split: Line = "all"
+    path: PathText | None = None
+    """Its released file or folder."""
+    columns: Annotated[list[Line] | None, AfterValidator(_columns)] = None
+    """Which ratings; None: all of them. Of `local`: the columns that hold them."""
+    limit: Count | None = None
+    """At most this many texts, stratified by emotion where there are emotions."""
+    text_column: Line = "text"
+    label_column: Line | None = None
+    """Of `local`: the column with emotions, if there is one."""
+    mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
+    """The corpus' own labels (words or numbers) to the run's labels."""
+
+
+@dataclass(frozen=True, config=_strict)
 class CorporaConfig:
     """What each part of a run sees: features are found on `discover`, steering is chosen on `fit`, scored on `test`."""
 
@@ -144,6 +170,8 @@ class CorporaConfig:
     test: list[CorpusConfig] = field(default_factory=lambda: [CorpusConfig("vignettes", "test")])
     anchors: list[CorpusConfig] = field(default_factory=list)
     """Texts whose answers steering should leave alone; their labels are not used. Gated steering needs some."""
+    ratings: list[RatingsConfig] = field(default_factory=list)
+    """Texts that were rated (valence, appraisals): which layer knows the ratings, and what they do to the answer."""
 
 
 @dataclass(frozen=True, config=_strict)
@@ -265,9 +293,11 @@ class Config:
             )
         corpus_names(asdict(self.corpora))
         self._check_several()
-        parts = [("discover", self.corpora.discover), ("fit", self.corpora.fit)]
-        for part, corpus in [*parts, *((f"test.{i}", c) for i, c in enumerate(self.corpora.test))]:
-            for own, label in (corpus.mapping or {}).items():
+        parts = [("discover", self.corpora.discover.mapping), ("fit", self.corpora.fit.mapping)]
+        parts += [(f"test.{i}", c.mapping) for i, c in enumerate(self.corpora.test)]
+        parts += [(f"ratings.{i}", c.mapping) for i, c in enumerate(self.corpora.ratings)]
+        for part, mapping in parts:
+            for own, label in (mapping or {}).items():
                 if label not in self.labels:
                     raise ValueError(
                         f"corpora.{part}.mapping makes {quoted(own)} {quoted(label)}, which is none of the labels"

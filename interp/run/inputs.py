@@ -17,6 +17,7 @@ from interp.texts.emotions import is_published
 from interp.texts.examples import Example, load_corpus
 from interp.texts.plain_documents import load_plain_text
 from interp.texts.prompts import choose_shots, resolve_template
+from interp.texts.rated import RatedTexts, load_rated
 
 FEWEST = 2
 """Discover examples without which no stage has anything to compare."""
@@ -61,6 +62,15 @@ class Inputs:
         """By corpus, texts whose answers steering should leave alone."""
         entries = zip(self.config.corpora.anchors, self.corpus_names.anchors, strict=True)
         return {f"{name}/{c.split}": self.load(c, name) for c, name in entries}
+
+    @cached_property
+    def rated(self) -> list[RatedTexts]:
+        """By corpus under `corpora.ratings`, texts with ratings."""
+        found = []
+        for entry, shown in zip(self.config.corpora.ratings, self.corpus_names.ratings, strict=True):
+            texts = load_rated(**asdict(entry), labels=self.labels, seed=self.config.seed)
+            found.append(texts if shown == entry.name else texts.named(shown))
+        return found
 
     def _check_labels(self, examples: Sequence[tuple[str, Example]]) -> None:
         """A label that no corpus has is a mistake; one that only some corpora lack is worth a word."""
@@ -114,7 +124,7 @@ class Inputs:
             UserError: an unknown template, no plain text, a corpus that cannot be read, or too few examples.
         """
         resolve_template(self.config.prompt.template)
-        _ = self.plain_documents
+        _ = self.plain_documents, self.rated
         if all(role != "test" for role, _ in self.examples):
             raise UserError(
                 "corpora.test holds only texts with several emotions, and some scores need texts with one; raise its"
@@ -175,3 +185,12 @@ class Inputs:
     @property
     def anchor_texts(self) -> list[list[object]]:
         return [[name, [e.text for e in examples]] for name, examples in self.anchors.items()]
+
+    @property
+    def rated_texts(self) -> list[list[object]]:
+        facts = ("id", "text", "gold", "group")
+        return [
+            [r.name, r.scales, [e.id for e in r.examples]]
+            + [[*(getattr(e, fact) for fact in facts), *e.ratings.values()] for e in r.whole]
+            for r in self.rated
+        ]

@@ -58,8 +58,16 @@ class RunFiles:
 
     @property
     def missing(self) -> list[str]:
-        """Files of which the report shows something and that are not there."""
-        return [f.name for f in tables.FILES.values() if f.reported and not (self.folder / f.name).exists()]
+        """Files of which the report shows something and that are not there, though the configuration asks for them."""
+        shown = [f.name for f in tables.FILES.values() if f.reported and (not f.asked or self.asks(f.asked))]
+        return [name for name in shown if not (self.folder / name).exists()]
+
+    def asks(self, name: str) -> bool:
+        """Whether a field of the configuration, by its dotted name, is there and not empty."""
+        part: Any = self.record["config"]
+        for step in name.split("."):
+            part = part.get(step) if isinstance(part, dict) else None
+        return bool(part)
 
     def table(self, name: str) -> pd.DataFrame | None:
         """`NAME.parquet`, where it is there, holds a row, and has all columns that are needed; to be left as it is."""

@@ -115,7 +115,8 @@ class Session(Inputs):
         """
         texts = [e.text for _, e in self.examples]
         shards = [texts[k : k + GROUP] for k in range(0, len(texts), GROUP)]
-        return [*shards, *([e.text for e in found] for found in self.anchors.values()), self.neutral]
+        anchors = ([e.text for e in found] for found in self.anchors.values())
+        return [*shards, *anchors, self.neutral, *([e.text for e in rated.examples] for rated in self.rated)]
 
     @cached_property
     def _place_of(self) -> dict[str, tuple[int, int]]:

@@ -64,6 +64,7 @@ class FileSchema:
         stage: what makes it; empty for what every stage adds to.
         rows: what a row of a table is.
         reported: whether the report shows something of it.
+        asked: the field of the configuration that asks for it; empty where every run has it.
     """
 
     name: str
@@ -72,6 +73,7 @@ class FileSchema:
     stage: str = ""
     rows: str = ""
     reported: bool = True
+    asked: str = ""
 
     @property
     def needed(self) -> list[str]:

@@ -17,7 +17,7 @@ class CorpusNames(NamedTuple):
 
     Attributes:
         discover, fit, anchors: the corpus each entry is read from: `goemotions`, or `local (a.csv)` beside another.
-        test: the same, and the split where one corpus is tested on several: `goemotions: validation`.
+        test, ratings: the same, and the split where several of one corpus are named: `goemotions: validation`.
         tested: for every name in `test`, the corpus it is read from.
     """
 
@@ -26,27 +26,40 @@ class CorpusNames(NamedTuple):
     test: list[str]
     anchors: list[str]
     tested: dict[str, str]
+    ratings: list[str]
 
 
 def corpus_names(corpora: Mapping[str, Any]) -> CorpusNames:
     """Names for the corpora of a configuration (as in run.json), different wherever the corpora are.
 
     Raises:
-        UserError: the same split of the same corpus twice under `test` or under `anchors`.
+        UserError: the same split of the same corpus twice under `test`, `anchors` or `ratings`.
     """
-    tests, anchors = list(corpora["test"]), list(corpora.get("anchors") or [])
+    tests, anchors, rated = (
+        list(corpora["test"]),
+        list(corpora.get("anchors") or []),
+        list(corpora.get("ratings") or []),
+    )
     entries = [corpora["discover"], corpora["fit"], *tests, *anchors]
     names = dict(zip(map(_source, entries), _named(entries), strict=True))
     bases = [names[_source(entry)] for entry in tests]
     _refuse_twins("test", tests, bases)
     kept = [names[_source(entry)] for entry in anchors]
     _refuse_twins("anchors", anchors, kept)
-    shown = [
-        base if bases.count(base) == 1 else f"{base}: {entry['split']}"
-        for base, entry in zip(bases, tests, strict=True)
-    ]
+    rating = _named(rated)  # among themselves: that a run gains ratings renames none of its corpora
+    _refuse_twins("ratings", rated, rating)
+    shown = _with_split(bases, tests)
     tested = dict(zip(shown, bases, strict=True))
-    return CorpusNames(names[_source(entries[0])], names[_source(entries[1])], shown, kept, tested)
+    first, second = names[_source(entries[0])], names[_source(entries[1])]
+    return CorpusNames(first, second, shown, kept, tested, _with_split(rating, rated))
+
+
+def _with_split(bases: Sequence[str], entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The name of each entry's corpus, and its split where several entries are of that corpus."""
+    return [
+        base if bases.count(base) == 1 else f"{base}: {entry['split']}"
+        for base, entry in zip(bases, entries, strict=True)
+    ]
 
 
 def _source(entry: Mapping[str, Any]) -> tuple[str, ...]:

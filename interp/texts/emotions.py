@@ -1,5 +1,6 @@
 """Label sets of emotions, and maps from the taxonomies of published corpora to Ekman's six."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 EKMAN = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
@@ -122,3 +123,24 @@ def is_published(labels: Sequence[str]) -> bool:
     """Whether labels are a published set, with or without neutral, or part of Ekman's six: a corpus may lack some."""
     own = {*labels} - {NEUTRAL}
     return own <= {*EKMAN} or any(own == {*known} - {NEUTRAL} for known in LABEL_SETS.values())
+
+
+EMOTION_WORDS: Mapping[str, frozenset[str]] = {
+    emotion: frozenset(forms.split())
+    for emotion, forms in {
+        "anger": "anger angered angry angrier angrily furious furiously fury rage raging enraged",
+        "disgust": "disgust disgusts disgusted disgusting revolting revolted repulsive loathing nauseating",
+        "fear": "fear fears feared fearing fearful afraid scared scary frightened frightening terrified terrifying",
+        "joy": "joy joys joyful joyfully joyous happy happier happily happiness delight delighted delightful glad",
+        "sadness": "sad sadder sadly sadness saddened sorrow sorrows sorrowful grief grieving mourn mourning",
+        "surprise": "surprise surprises surprised surprising surprisingly astonished astonishing amazed amazement",
+    }.items()
+}
+"""Words that name an emotion in running text, by which texts without emotion labels can be told apart."""
+
+
+def named_emotion(text: str, labels: Sequence[str]) -> str:
+    """The one of the labels that a text names, by `EMOTION_WORDS` or as it is written; empty for none or several."""
+    words = set(re.findall(r"[^\W\d_]+", text.casefold()))
+    found = [label for label in labels if words & EMOTION_WORDS.get(label, {label.casefold()})]
+    return found[0] if len(found) == 1 else ""

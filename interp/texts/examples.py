@@ -5,7 +5,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class Example:
     """True where the text is known to hold no emotion word, False where it holds one, None where unknown."""
     several: tuple[str, ...] = ()
     """Its emotions where it has more than one."""
+    ratings: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What it is rated for, by name of the scale, where the corpus has ratings."""
 
 
 def load_corpus(
@@ -89,11 +91,12 @@ def load_corpus(
         corpus = CORPORA[name]
     else:
         raise UserError(f"Unknown corpus {name!r}{nearest(name, [*CORPORA, 'local'])}")
-    problems = Problems()
-    rows = list(_from_files(name, corpus, Path(path), problems) if path is not None else _from_hub(name, corpus))
-    rows, odd_ids = _identified(rows)
-    names = _Names(labels, _beside(corpus.mapping, labels) if mapping is None else mapping)
-    wanted = _split_test(name, corpus, split, rows)
+    if corpus.scales and not corpus.labels:
+        rated = ", ".join(scale.name for scale in corpus.scales)
+        raise UserError(f"Corpus {name!r} holds ratings ({rated}) and no emotions; name it under corpora.ratings.")
+    rows, problems = read_rows(name, corpus, path)
+    names = LabelNames(labels, _beside(corpus.mapping, labels) if mapping is None else mapping)
+    wanted = split_test(name, corpus, split, rows)
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
     others: Counter[str] = Counter()
@@ -104,11 +107,11 @@ def load_corpus(
         elif not row.labels:
             left_out["without a label"] += 1
         elif several and len(own) > 1:
-            examples.append(_example(name, split, row, [label for label in labels if label in own]))
+            examples.append(example_of(name, split, row, [label for label in labels if label in own]))
         elif len(own) > 1 or (corpus.single and len(row.labels) > 1):
             left_out["with several labels"] += 1
         elif own:
-            examples.append(_example(name, split, row, [*own]))
+            examples.append(example_of(name, split, row, [*own]))
         else:
             others.update(row.labels)
             left_out["with other labels"] += 1
@@ -121,14 +124,11 @@ def load_corpus(
         )
     if name not in BUNDLED_TEXTS or problems or left_out["without text"]:
         _tell(name, split, left_out, others, problems)
-    if odd_ids:
-        text = f"Corpus {name!r}: {count(odd_ids)} with an id that is blank or repeated: rows go by their number."
-        warnings.warn(text, InterpWarning, stacklevel=2)
     if names.folded:
         forms = ", ".join(repr(printable(form)) for form in sorted(names.folded)[:SHOWN_LABELS])
         text = f"Corpus {name!r}: {count(names.folded.total())} with a label in other case or blanks ({forms}) kept."
         warnings.warn(text, InterpWarning, stacklevel=2)
-    return _draw(examples, limit, seed, balanced) if limit is not None else examples
+    return draw(examples, limit, seed, balanced) if limit is not None else examples
 
 
 def stable_share(key: str) -> float:
@@ -141,7 +141,7 @@ def _beside(published: Mapping[str, str], labels: Sequence[str]) -> Mapping[str,
     return {own: name for own, name in published.items() if own not in labels}
 
 
-class _Names:
+class LabelNames:
     """From a corpus' own labels to the run's, without regard to case and blanks where that is unambiguous."""
 
     def __init__(self, labels: Sequence[str], mapping: Mapping[Any, str]) -> None:
@@ -180,13 +180,23 @@ def _fold(label: str) -> str:
     return " ".join(label.split()).casefold()
 
 
-def _identified(rows: list[Row]) -> tuple[list[Row], int]:
-    """The rows, and how many had an id that does not identify them: then all go by their number, as without ids."""
+def read_rows(name: str, corpus: Corpus, path: str | Path | None) -> tuple[list[Row], Problems]:
+    """All rows of a corpus, and what is wrong with those that are left out.
+
+    Where an id does not identify its row, all go by their number, as without ids.
+
+    Raises:
+        UserError: missing or broken file, missing column, no network.
+    """
+    problems = Problems()
+    rows = list(_from_files(name, corpus, Path(path), problems) if path is not None else _from_hub(name, corpus))
     seen = Counter(row.id for row in rows)
     odd = sum(1 for row in rows if not row.id or seen[row.id] > 1)
     if odd:
         rows = [row._replace(id=str(i)) for i, row in enumerate(rows)]
-    return rows, odd
+        text = f"Corpus {name!r}: {count(odd)} with an id that is blank or repeated: rows go by their number."
+        warnings.warn(text, InterpWarning, stacklevel=3)
+    return rows, problems
 
 
 def _tell(name: str, split: str, left_out: Counter[str], others: Counter[str], problems: Problems) -> None:
@@ -204,7 +214,7 @@ def _tell(name: str, split: str, left_out: Counter[str], others: Counter[str], p
         warnings.warn(f"Corpus {name!r}: left out {'; '.join(problems.lines())}.", InterpWarning, stacklevel=3)
 
 
-def _example(name: str, split: str, row: Row, gold: Sequence[str]) -> Example:
+def example_of(name: str, split: str, row: Row, gold: Sequence[str]) -> Example:
     return Example(
         id=f"{name}/{row.id}",
         corpus=name,
@@ -214,6 +224,7 @@ def _example(name: str, split: str, row: Row, gold: Sequence[str]) -> Example:
         group=f"{name}/{row.group or row.id}",
         keyword_free=row.keyword_free,
         several=tuple(gold) if len(gold) > 1 else (),
+        ratings=row.ratings,
     )
 
 
@@ -221,7 +232,7 @@ def _official(split: str) -> str:
     return SPLIT_ALIASES.get(split.lower(), split.lower())
 
 
-def _split_test(name: str, corpus: Corpus, split: str, rows: list[Row]) -> Callable[[Row], bool]:
+def split_test(name: str, corpus: Corpus, split: str, rows: list[Row]) -> Callable[[Row], bool]:
     """The predicate that says whether a row belongs to `split`."""
     released = {row.split for row in rows if row.split}
     if split == "all":
@@ -249,7 +260,7 @@ def _split_test(name: str, corpus: Corpus, split: str, rows: list[Row]) -> Calla
     raise UserError(f"Corpus {name!r} has no split {split!r}{nearest(split, map(printable, known))}")
 
 
-def _draw(examples: list[Example], limit: int, seed: int, balanced: bool = False) -> list[Example]:
+def draw(examples: list[Example], limit: int, seed: int, balanced: bool = False) -> list[Example]:
     """At most `limit` examples, in file order, keeping each emotion's share as far as whole numbers allow.
 
     Balanced: as many of every emotion as of the others, or all that there are.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from interp.texts.corpora import (
     aipsy,
     crowd_envent,
+    emobank,
     emoevent,
     empathetic,
     express,
@@ -31,6 +32,7 @@ CORPORA: dict[str, Corpus] = {
     "aipsy-affect-words": aipsy.WITH_WORDS,
     "xed": xed.CORPUS,
     "emoevent": emoevent.CORPUS,
+    "emobank": emobank.CORPUS,
 }
 BUNDLED_TEXTS = {name: corpus.bundled for name, corpus in CORPORA.items() if corpus.bundled}
 """Corpora that ship with the package."""
@@ -41,6 +43,7 @@ class Known:
     """One known corpus, as `interp corpora` lists it.
 
     Attributes:
+        ratings: what its texts are rated for.
         splits: those it always has; others where the files that are given have them.
         source: bundled, the hub's repository, or what `path` is given.
         path: what `path` is given, also where the hub has it.
@@ -54,6 +57,7 @@ class Known:
     licence: str
     source: str
     path: str
+    ratings: tuple[str, ...] = ()
 
 
 def known_corpora() -> list[Known]:
@@ -63,7 +67,6 @@ def known_corpora() -> list[Known]:
         hub = f"hub: {corpus.hub.repository}" if corpus.hub else f"path: {corpus.files}"
         source = "bundled" if corpus.bundled else hub
         splits = (*corpus.shares, "all")
-        found.append(
-            Known(name, corpus.description, corpus.labels, splits, corpus.rows, corpus.licence, source, corpus.files)
-        )
+        facts = (corpus.labels, splits, corpus.rows, corpus.licence, source, corpus.files)
+        found.append(Known(name, corpus.description, *facts, tuple(scale.name for scale in corpus.scales)))
     return found

@@ -1,6 +1,7 @@
 """What a corpus is: how its released files are read, where it lives, and under which licence."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,31 @@ class Row(NamedTuple):
     keyword_free: bool | None = None
     key: str | None = None
     """The text as it was released, where it was mended: splits are drawn by it, so that mending moves no row."""
+    ratings: Mapping[str, float] = {}
+    """What its raters gave it, by name of the scale; without those that are missing."""
+
+
+class Scale(NamedTuple):
+    """Something that texts are rated for, from `low` to `high`, and the column of the released file that holds it."""
+
+    name: str
+    column: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def read(self, cell: str) -> float | None:
+        """The rating that a cell holds; None where it is no number of the scale."""
+        try:
+            value = float(cell)
+        except ValueError:
+            return None
+        return value if self.low <= value <= self.high and math.isfinite(value) else None
+
+
+def ratings_of(cells: Mapping[str, str], scales: Sequence[Scale]) -> dict[str, float]:
+    """By name, the ratings that a record holds."""
+    found = {scale.name: scale.read(cells[scale.column]) for scale in scales if scale.column in cells}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,8 @@ class Corpus:
     """How many rows its authors released, by split where there are some."""
     bundled: str | None = None
     """File in `interp/data`, where the corpus ships."""
+    scales: tuple[Scale, ...] = ()
+    """What its texts are rated for, where they are."""
     single: bool = False
     """Whether rows with several labels are left out, also where only one of them is asked for."""
 
