@@ -1,5 +1,7 @@
 """What heads move from words: against values taken out of the whole model by plain hooks."""
 
+import sys
+
 import pytest
 import torch
 from hooked import hooked_variant, named
@@ -44,7 +46,8 @@ def deafened(model, prompt: str, tokens: list[int], monkeypatch, layers: list[in
     """Whole passes whose last query gets nothing of some tokens' values; what it attends to stays as it was."""
     ids = torch.tensor([model.encode([prompt])[0].ids])
     usual = model.backbone.config._attn_implementation
-    eager = ALL_ATTENTION_FUNCTIONS.get_interface("eager", None) if usual == "eager" else ALL_ATTENTION_FUNCTIONS[usual]
+    family = sys.modules[type(model.part(("attention", 0))).__module__]
+    eager = family.eager_attention_forward if usual == "eager" else ALL_ATTENTION_FUNCTIONS[usual]
 
     def without(module, query, key, value, *arguments, **options):
         output, weights = eager(module, query, key, value, *arguments, **options)

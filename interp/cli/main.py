@@ -13,6 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
+from interp.cli.circuits import circuit
 from interp.cli.console import errors
 from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
@@ -30,7 +31,22 @@ app = cyclopts.App(
     help="Where a language model recognises emotions, through which sparse features, and how to steer them.",
     suppress_keyboard_interrupt=False,
 )
-for command in (run, trace, steer, plot, inspect, compare, findings, models, corpora, check, fetch, generate, export):
+for command in (
+    run,
+    trace,
+    steer,
+    plot,
+    inspect,
+    circuit,
+    compare,
+    findings,
+    models,
+    corpora,
+    check,
+    fetch,
+    generate,
+    export,
+):
     app.command(command)
 app.command("interp.cli.express:app", name="express", help="Does a model name what people say they feel?")
 app.command("interp.cli.reliability:app", name="reliability", help="Does the answer survive the way of asking?")

@@ -1,9 +1,9 @@
 """Single heads, neurons, modules and features at the answer position, set to other values: exactly, alone or together.
 
-A component's *value* is what it holds before it is written to the residual: of a head what it has gathered [d_head], of
-a neuron its activation [1], of an attention or MLP module its output [d_model], of a feature its activation [1]. Setting
-it to zero, or to its mean over many examples (a *reference*), is removing it; everything above is computed again, and in
-its own block too, with the norms behind attention and MLP where a family has them.
+A component's *value* is what it holds before it is written to the residual: of a head what it has gathered [d_head],
+of a neuron its activation [1], of an attention or MLP module its output [d_model], of a feature its activation [1].
+Setting it to zero, or to its mean over many examples (a *reference*), is removing it; everything above is computed
+again, and in its own block too, with the norms behind attention and MLP where a family has them.
 
 A variant costs one token through the layers from its lowest component on. Sources: zero and mean ablation of heads,
 Michel et al. 2019 (arXiv 1905.10650) and Wang et al. 2023 (2211.00593); of neurons, Vig et al. 2020 (2004.12265).

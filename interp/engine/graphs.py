@@ -2,8 +2,9 @@
 
 Every node and the answer read a residual of their own: the mean one (`Reference`), plus, of every source whose edge to
 them is kept, what it adds beyond its mean. Sources add what they make of what they themselves read. Parts of the model
-that are no nodes stay at their means; keys and values of earlier tokens are the example's own. With all components of a
-model as nodes and all edges kept this is the model itself, and with all edges cut the answer is that of the mean residual.
+that are no nodes stay at their means; what enters the first block, and keys and values of earlier tokens, are the
+example's own. With all components of a model as nodes and all edges kept this is the model itself; with all edges cut
+the answer is that of the mean residual, but for positions learned with the embedding (GPT-2).
 
 A feature stands in the stream: what it reads of the stream is taken out of every residual above it (its activation
 there, along its direction) and handed on along its own edges alone.
@@ -83,8 +84,8 @@ class _Views:
     ) -> None:
         self.suffix, self.model, self.saes, self.nodes = suffix, suffix.model, saes, nodes
         self.kept, self.reference = kept, reference
-        shape = (len(suffix.examples), len(kept), len(nodes) + 1, self.model.d_model)
-        self.views = torch.zeros(shape, device=self.model.device)
+        entered = suffix.clean(-1).float() - reference.before[0]
+        self.views = entered[:, None, None].repeat(1, len(kept), len(nodes) + 1, 1)
 
     def run(self) -> Float[Tensor, "prompt graph d_model"]:
         """What the answer reads."""

@@ -11,6 +11,7 @@ from interp.report.glance import facts, heading, recognised
 from interp.report.page import write_page
 from interp.report.sections import sections
 from interp.report.sentences import answer
+from interp.run.circuit_files import are_stale
 from interp.run.reading import RunFiles, earlier_layout
 
 
@@ -48,6 +49,8 @@ def _notices(run: RunFiles) -> list[str]:
         [f"This run stopped early, or was made by an older version. Not there: {missing}. {again}"] if missing else []
     )
     earlier = earlier_layout(run.record)
+    if are_stale(run.record):
+        said.append("The circuits were found before this run was changed; `interp circuit` finds them anew.")
     return said + [f"{line} {again}" for line in sorted(run.lacking.values())] + ([earlier] if earlier else [])
 
 

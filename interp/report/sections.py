@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from interp.analysis.effect_rows import effects_on
-from interp.report import baselines, causes, confusions, feature_sets, layers, steering
+from interp.report import baselines, causes, circuits, confusions, feature_sets, layers, steering
 from interp.report.contents import PageFigure, Section
 from interp.report.tables import tables
 from interp.report.words import layer_list
 from interp.run.reading import RunFiles
+from interp.run.tables import empty
 from interp.texts.corpus_names import corpus_names
 
 Maker = Callable[[RunFiles], list[PageFigure]]
@@ -31,6 +32,17 @@ def sections(run: RunFiles) -> list[Section]:
         section("Which features cause the answer", "which", "Features", _ladder, "effects"),
         section("Few features or many", "concentration", "Few or many", _concentration, _joint),
         section("Taken out and put in", "together", "Out and in", _together, "why"),
+        section(
+            "Circuits: by which heads, neurons and features",
+            "circuits",
+            "Circuits",
+            _circuits,
+            _kept,
+            "circuits",
+            _shared_circuits,
+            "circuit_nodes",
+            "circuit_edges",
+        ),
         section("Features shared by emotions", "sets", "Shared", _upset),
         section("Compared with directions and modules", "baselines", "Modules", _baselines),
         section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
@@ -168,6 +180,58 @@ def _together(run: RunFiles, moved: pd.DataFrame, inserted: pd.DataFrame) -> lis
         f" {control:.1%} on average. {_span(inserted['n'])} texts per cell."
     )
     return [PageFigure("together", "Removed and put in", causes.together(moved, inserted, run.labels), caption)]
+
+
+def _circuits(run: RunFiles) -> list[PageFigure]:
+    edges, nodes, words = (run.circuit_table(name) for name in ("circuit_edges", "circuit_nodes", "circuit_words"))
+    if edges is None or nodes is None:
+        return []
+    words = empty("circuit_words.parquet") if words is None else words
+    found = []
+    for label in run.labels:
+        own, of_nodes, of_words = (table[table["emotion"] == label] for table in (edges, nodes, words))
+        if not own["in_circuit"].any():
+            continue
+        drawn = circuits.Drawn(own, of_nodes, of_words, label, run.record["model"]["n_layers"])
+        more = int(own["in_circuit"].sum()) - len(drawn.edges)
+        caption = (
+            f"The circuit of {label} at the answer position: layers upward, words at the bottom, the answer on top."
+            " Lines: edges, by exact effect on the answer when cut alone (blue: supports it, red: works against it; the"
+            " wider, the more); from words, by what the answer loses without what that head moves from the word. Filled"
+            f" nodes are causal for {label}, hollow ones act in all texts alike; larger: larger effect when set to the"
+            f" mean. {_span(own['n'])} discover texts; click a node for its card."
+            + (f" {more} weaker edges of the circuit are not drawn." if more > 0 else "")
+        )
+        figure = circuits.graph(drawn, run.labels)
+        found.append(
+            PageFigure(f"circuit-{run.labels.index(label)}", label, figure, caption, group="circuit", cards=True)
+        )
+    return found
+
+
+def _kept(run: RunFiles) -> list[PageFigure]:
+    table = run.circuit_table("faithfulness")
+    if table is None or not table["value"].notna().any():
+        return []
+    caption = (
+        "Share of the answer's logit difference (to the mean of the other answers) that is left when only k edges"
+        " carry what differs from the mean text, all other parts of the model at their means: 0 is what the means alone"
+        " say, 1 (dotted) the model. Edges are kept in the order of their exact effects, of their attribution (one"
+        f" backward pass), or at random (mean of three orders). Bands: 95 % intervals, {_span(table['n'])} fit texts"
+        " per emotion, which had no part in the order."
+    )
+    return [PageFigure("kept", "What few edges keep", circuits.curves(table, run.labels), caption)]
+
+
+def _shared_circuits(run: RunFiles) -> list[PageFigure]:
+    table = run.circuit_table("circuit_overlap")
+    if table is None or not table["nodes"].notna().any():
+        return []
+    caption = (
+        "Nodes and edges that the circuits of two emotions share, as a share of those that either has. A row that is"
+        " dark everywhere uses what all emotions use; a pale one has ways of its own."
+    )
+    return [PageFigure("shared-circuits", "Shared by circuits", circuits.shared(table, run.labels), caption)]
 
 
 @_from("selectivity")

@@ -13,6 +13,7 @@ from interp.errors import DamagedError, InterpWarning
 from interp.files.folder import SCHEMA_VERSION
 from interp.files.stored import as_recorded, read_json, read_record
 from interp.run import tables
+from interp.run.circuit_files import are_stale
 from interp.statistics import Estimate
 
 
@@ -56,13 +57,18 @@ class RunFiles:
     @property
     def missing(self) -> list[str]:
         """Files of which the report shows something and that are not there."""
-        return [f.name for f in tables.FILES.values() if f.reported and not (self.folder / f.name).exists()]
+        known = [f.name for f in tables.FILES.values() if f.reported and not f.command]
+        return [name for name in known if not (self.folder / name).exists()]
 
     def table(self, name: str) -> pd.DataFrame | None:
         """`NAME.parquet`, where it is there, holds a row, and has all columns that are needed; to be left as it is."""
         if name not in self._tables:
             self._tables[name] = self._read(f"{name}.parquet")
         return self._tables[name]
+
+    def circuit_table(self, name: str) -> pd.DataFrame | None:
+        """One of the tables of `interp circuit`, where it is of the run as it is now."""
+        return None if are_stale(self.record) else self.table(name)
 
     def _read(self, name: str) -> pd.DataFrame | None:
         path = self.folder / name

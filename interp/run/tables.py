@@ -64,6 +64,7 @@ class FileSchema:
         stage: what makes it; empty for what every stage adds to.
         rows: what a row of a table is.
         reported: whether the report shows something of it.
+        command: the command of its own that makes it, where no stage does: a run without it lacks nothing.
     """
 
     name: str
@@ -72,6 +73,7 @@ class FileSchema:
     stage: str = ""
     rows: str = ""
     reported: bool = True
+    command: str = ""
 
     @property
     def needed(self) -> list[str]:
