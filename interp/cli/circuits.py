@@ -1,4 +1,4 @@
-"""The command that finds a run's circuits."""
+"""The commands that go on from a traced run to mechanisms: its circuits, and patching between its texts."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from rich.table import Table
 from rich.text import Text
 
 from interp.cli.console import Json, Quiet, errors, json_text
-from interp.cli.options import Count
-from interp.errors import UserError
+from interp.cli.options import LARGEST, Count
+from interp.errors import UserError, quoted
 from interp.reporting import bars, silent
 
 MOST_NODES = 128
@@ -76,6 +76,74 @@ def circuit(
             lines.add_row(*map(Text, [*cells, _share(row.follows), _share(row.follows_control)]))
         errors.print(lines)
     print(page)
+
+
+def patch(
+    run: Path,
+    *,
+    pairs: Count = 4,
+    span: Count = 1,
+    positions: str | None = None,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Activation patching between the texts of a run: from an emotion's texts into those of every other.
+
+    Residuals, attention and MLP outputs, layer by layer or over spans of layers, at the answer position and at the
+    text's last token, or at any position. Writes patching.parquet and the report with the curves in it. For example:
+    `interp patch runs/smollm2 --span 5 --positions "-1,-3"`.
+
+    Parameters
+    ----------
+    run
+        A run folder that has been traced.
+    pairs
+        Pairs of texts for every two emotions, and as many controls within each.
+    span
+        Layers whose outputs are patched together.
+    positions
+        Counted from the prompt's end and separated by commas, each patched alone; -1 is the answer position.
+    """
+    from interp.report import write_report
+    from interp.run.patching import PatchingOptions
+    from interp.run.patching import patch as run_patch
+
+    options = PatchingOptions(pairs, span, _positions(positions))
+    table = run_patch(run, options, progress=silent if quiet or json else bars)
+    page = write_report(run)
+    if json:
+        print(json_text({"page": page, "patching": table}))
+        return
+    if not quiet:
+        lines = Table(title="share of the way to the source's answer")
+        for column in ("position", "part", "best layers", "share", "95 % interval", "follow", "controls"):
+            lines.add_column(column, justify="left" if column == "part" else "right")
+        whole = table[table["emotion"] == "all"]
+        for (position, part), own in whole[~whole["control"]].groupby(["position", "part"], sort=False):
+            best = own.loc[own["recovered"].idxmax()]
+            same = whole[whole["control"] & (whole["position"] == position) & (whole["part"] == part)]
+            control = same[same["first"] == best["first"]]["recovered"]
+            layers = f"{best['first']}" if best["first"] == best["last"] else f"{best['first']} to {best['last']}"
+            cells = [f"{position}", str(part), layers, _share(best["recovered"])]
+            cells += [f"{_share(best['recovered_low'])} to {_share(best['recovered_high'])}", _share(best["follows"])]
+            lines.add_row(*map(Text, [*cells, _share(control.iloc[0]) if len(control) else "-"]))
+        errors.print(lines)
+    print(page)
+
+
+def _positions(said: str | None) -> tuple[int, ...]:
+    """What `--positions` names.
+
+    Raises:
+        UserError: anything but whole numbers below zero.
+    """
+    try:
+        found = tuple(dict.fromkeys(int(word) for word in said.split(","))) if said is not None else ()
+    except ValueError:
+        found = (0,)
+    if any(position >= 0 or position < -LARGEST for position in found):
+        raise UserError(f"--positions takes whole numbers below zero, such as -1,-2; got {quoted(said or '')}.")
+    return found
 
 
 def _share(value: float) -> str:

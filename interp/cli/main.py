@@ -13,7 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
-from interp.cli.circuits import circuit
+from interp.cli.circuits import circuit, patch
 from interp.cli.console import errors
 from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
@@ -38,6 +38,7 @@ for command in (
     plot,
     inspect,
     circuit,
+    patch,
     compare,
     findings,
     models,

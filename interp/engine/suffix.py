@@ -167,9 +167,7 @@ class Suffix:
         """
         answers, span = self.captured.answers, rows.shape[1]
         start, n_answers, last = self.cache.mask.shape[1] - span, len(answers.offsets), self.model.n_layers - 1
-        offsets = torch.cat([torch.arange(1 - span, 0, device=rows.device), answers.offsets])
-        seen = offsets[:, None] >= offsets
-        seen[span - 1 :, span - 1 :] = answers.seen
+        offsets, seen = self._from_span(span)
         tail = torch.cat([rows, self.cache.continued[after].expand(len(rows), -1, -1)], dim=1)
         positions = (self.cache.position + offsets).expand(len(rows), -1)
         for layer in range(after + 1, self.model.n_layers):
@@ -180,6 +178,20 @@ class Suffix:
                 tail, positions = tail[:, -n_answers:], positions[:, -n_answers:]
             tail = self._call_block(tail, layer, positions, prefix, past)
         return answers.score(self.model, tail[:, -n_answers:].to(self.model.device))
+
+    def span_block(self, tail: Float[Tensor, "row token d_model"], layer: int, span: int) -> Tensor:
+        """What a block makes of a single prompt's last `span` tokens and the continuation tokens behind them."""
+        offsets, seen = self._from_span(span)
+        prefix = self._prefix(layer, self.cache.mask.shape[1] - span, offsets, seen)
+        return self._call_block(tail, layer, (self.cache.position + offsets).expand(len(tail), -1), prefix)
+
+    def _from_span(self, span: int) -> tuple[Int[Tensor, " token"], Bool[Tensor, "token token"]]:
+        """Offsets of the last `span` tokens and the continuation tokens, and which of them each attends to."""
+        answers = self.captured.answers
+        offsets = torch.cat([torch.arange(1 - span, 0, device=answers.offsets.device), answers.offsets])
+        seen = offsets[:, None] >= offsets
+        seen[span - 1 :, span - 1 :] = answers.seen
+        return offsets, seen
 
     def _prefix(
         self,

@@ -1,7 +1,7 @@
 """Circuits as attribution-graph JSON, which circuit-tracer's and Neuronpedia's graph viewers load.
 
 The layout is that of circuit-tracer's graph files (metadata, qParams, nodes, links). A graph there is of one prompt;
-ours is a mean over texts, so its "prompt" is the circuit's words, each a column, and the answer position behind. Viewers
+ours is a mean over texts, so its "prompt" is the circuit's words, each a column, and the answer position. Viewers
 know few kinds of nodes: heads, MLPs and neurons go as features, and their labels say what they are. Weights are exact
 effects in nats, not attributions.
 """
@@ -25,7 +25,7 @@ APART = 10_000_000
 def write_graph_files(folder: Path) -> list[Path]:
     """Writes `circuits/EMOTION.json` for every emotion of a run that has a circuit, and returns their paths."""
     run = RunFiles(folder)
-    edges, nodes, words = (run.circuit_table(name) for name in ("circuit_edges", "circuit_nodes", "circuit_words"))
+    edges, nodes, words = (run.added(name) for name in ("circuit_edges", "circuit_nodes", "circuit_words"))
     if edges is None or nodes is None:
         return []
     words = empty("circuit_words.parquet") if words is None else words

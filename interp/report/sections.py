@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from interp.analysis.effect_rows import effects_on
-from interp.report import baselines, causes, circuits, confusions, feature_sets, layers, steering
+from interp.report import baselines, causes, circuits, confusions, feature_sets, layers, patching, steering
 from interp.report.contents import PageFigure, Section
 from interp.report.tables import tables
 from interp.report.words import layer_list
@@ -44,7 +44,7 @@ def sections(run: RunFiles) -> list[Section]:
             "circuit_edges",
         ),
         section("Features shared by emotions", "sets", "Shared", _upset),
-        section("Compared with directions and modules", "baselines", "Modules", _baselines),
+        section("Compared with directions and modules", "baselines", "Modules", _baselines, _patched),
         section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
         section("Which emotions are confused", "confusions", "Confusions", _confusions),
         section("How much steering, from how many examples", "dose", "Dose", _dose, _price, _learning),
@@ -183,7 +183,7 @@ def _together(run: RunFiles, moved: pd.DataFrame, inserted: pd.DataFrame) -> lis
 
 
 def _circuits(run: RunFiles) -> list[PageFigure]:
-    edges, nodes, words = (run.circuit_table(name) for name in ("circuit_edges", "circuit_nodes", "circuit_words"))
+    edges, nodes, words = (run.added(name) for name in ("circuit_edges", "circuit_nodes", "circuit_words"))
     if edges is None or nodes is None:
         return []
     words = empty("circuit_words.parquet") if words is None else words
@@ -210,7 +210,7 @@ def _circuits(run: RunFiles) -> list[PageFigure]:
 
 
 def _kept(run: RunFiles) -> list[PageFigure]:
-    table = run.circuit_table("faithfulness")
+    table = run.added("faithfulness")
     if table is None or not table["value"].notna().any():
         return []
     caption = (
@@ -224,7 +224,7 @@ def _kept(run: RunFiles) -> list[PageFigure]:
 
 
 def _shared_circuits(run: RunFiles) -> list[PageFigure]:
-    table = run.circuit_table("circuit_overlap")
+    table = run.added("circuit_overlap")
     if table is None or not table["nodes"].notna().any():
         return []
     caption = (
@@ -258,6 +258,28 @@ def _baselines(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
         " a name to it, not a cause."
     )
     return [PageFigure("baselines", "Directions and modules", baselines.baselines(table), caption)]
+
+
+def _patched(run: RunFiles) -> list[PageFigure]:
+    table = run.added("patching")
+    if table is None:
+        return []
+    found, whole = [], table[table["emotion"] == "all"]
+    for position, own in whole.groupby("position", sort=False):
+        end = int(own["text_end"].iloc[0])
+        place = "answer position" if position == -1 else "last token of the text" if position == end else str(position)
+        at = f"at the {place}" if position in (-1, end) else f"at position {place} from the end"
+        caption = (
+            f"Activation patching, {at}: what a residual, an attention or an MLP puts out in one text is put into"
+            " another text's pass, and all behind it computed again. Share of the way from the target's to the source's"
+            " logit difference between the two emotions (controls: between the two answers): 1 (dotted), the target"
+            " answers as its source does; 0, nothing moved. Pairs stand in the same frame and are of like length. Bands: 95 %"
+            f" intervals over targets, {_span(own.loc[~own['control'].astype(bool), 'n'])} pairs of two emotions; by"
+            " emotion of the source in patching.parquet."
+        )
+        figure = patching.patched(own)
+        found.append(PageFigure(f"patching{position}", place, figure, caption, group="position"))
+    return found
 
 
 @_from("evaluation")

@@ -281,7 +281,7 @@ def _signals(run: RunFiles) -> PageTable | None:
 
 def _of_circuits(name: str, make: Callable[[pd.DataFrame], PageTable]) -> Callable[[RunFiles], PageTable | None]:
     def made(run: RunFiles) -> PageTable | None:
-        table = run.circuit_table(name)
+        table = run.added(name)
         return None if table is None else make(table)
 
     return made

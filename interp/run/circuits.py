@@ -34,13 +34,15 @@ from interp.files.folder import RunFolder, claimed, fingerprint
 from interp.models.language_model import Site, token_pieces
 from interp.reporting import Progress, silent
 from interp.run import tables
-from interp.run.circuit_files import COMMAND, OUTPUTS, of_run
+from interp.run.afterwards import of_run, outputs_of
 from interp.run.config import config_of
 from interp.run.reading import RunFiles
 from interp.run.session import Session
 from interp.statistics import Estimate
 from interp.texts.word_spans import word_spans
 
+COMMAND = "circuit"
+OUTPUTS = outputs_of(COMMAND)
 WORDS_KEPT = 40
 """Words of an emotion and head that the table holds, those of largest effect."""
 HEADS_READ = 8

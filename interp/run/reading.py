@@ -13,7 +13,7 @@ from interp.errors import DamagedError, InterpWarning
 from interp.files.folder import SCHEMA_VERSION
 from interp.files.stored import as_recorded, read_json, read_record
 from interp.run import tables
-from interp.run.circuit_files import are_stale
+from interp.run.afterwards import stale
 from interp.statistics import Estimate
 
 
@@ -66,9 +66,9 @@ class RunFiles:
             self._tables[name] = self._read(f"{name}.parquet")
         return self._tables[name]
 
-    def circuit_table(self, name: str) -> pd.DataFrame | None:
-        """One of the tables of `interp circuit`, where it is of the run as it is now."""
-        return None if are_stale(self.record) else self.table(name)
+    def added(self, name: str) -> pd.DataFrame | None:
+        """A table that a command of its own added to the run, where it is of the run as it is now."""
+        return None if tables.FILES[f"{name}.parquet"].command in stale(self.record) else self.table(name)
 
     def _read(self, name: str) -> pd.DataFrame | None:
         path = self.folder / name
