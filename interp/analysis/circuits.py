@@ -2,8 +2,10 @@
 
 A component is *causal* for an emotion as a feature is: its exact effect on the gold answer's log-probability has an
 interval above zero, and it lowers that answer more where the emotion is than where it is not (`specificity`,
-Benjamini-Hochberg over all components of its kind). A *circuit* is the smallest graph of the strongest edges, by exact
-effect, that keeps `SHARE` of what all edges between an emotion's nodes keep of the answer's logit difference.
+Benjamini-Hochberg over all components of its kind). It must move that answer itself, and not only by moving another:
+set to its mean, what brings anger lowers fear in texts of fear too, where it had been silent (`OWN`). A *circuit* is the
+smallest graph of the strongest edges, by exact effect, that keeps `SHARE` of what all edges between an emotion's nodes
+keep of the answer's logit difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +24,8 @@ from interp.statistics import Estimate
 Array = np.ndarray
 SHARE = 0.8
 """Of what all edges between an emotion's nodes keep: so much its circuit keeps."""
+OWN = 0.75
+"""Of the largest mean move of any answer's centred logit in an emotion's texts: so much its own answer moves."""
 RANKINGS = ("exact", "attribution", "random")
 MOST_OF_A_KIND: Mapping[Kind, float] = {"head": 1.0, "mlp": 1.0, "neuron": 0.25, "feature": 0.25}
 """Largest share of the nodes that are of a kind: neurons and features lie within what MLPs and layers write."""
@@ -56,7 +60,8 @@ def component_effects(
 
     Returns:
         Columns emotion, layer, kind, unit, n, effect (nats) with its interval, flip_rate, logit_effect,
-        logit_effect_elsewhere (fall of the emotion's centred logit in its own and in other examples), p, q, causal.
+        logit_effect_elsewhere (fall of the emotion's centred logit in its own and in other examples), moves_most (the
+        answer whose centred logit moves most in its own), p, q, causal.
     """
     scores, edited = log_softmax(clean), log_softmax(without)
     falls = clean[:, None] - without
@@ -73,14 +78,17 @@ def component_effects(
         inside, elsewhere, p = specificity(falls[:, :, emotion], examples.gold == emotion, examples.groups)
         columns = {"n": len(members), "effect": mean, "ci_low": low, "ci_high": high, "flip_rate": flips.mean(0)}
         columns |= {"logit_effect": inside, "logit_effect_elsewhere": elsewhere, "p": p}
+        moves = np.abs(falls[members].mean(0))  # [component, answer]
+        columns["moves_most"] = np.asarray(examples.labels, dtype=object)[moves.argmax(1)]
+        columns["own"] = moves[:, emotion] >= OWN * moves.max(1)
         tables.append(pd.DataFrame(names).assign(emotion=label, **columns))
     table = pd.concat(tables, ignore_index=True)
     table["q"] = 1.0
     for kind, own in table.groupby("kind"):
         pool = pools.get(kind, 0) * len(examples.labels)  # type: ignore[call-overload]
         table.loc[own.index, "q"] = q_values(own["p"].to_numpy(), pool)
-    table["causal"] = (table["ci_low"] > 0) & (table["q"] < Q_LEVEL)
-    return table
+    table["causal"] = (table["ci_low"] > 0) & (table["q"] < Q_LEVEL) & table["own"]
+    return table.drop(columns="own")
 
 
 def one_row(component: Component) -> dict[str, object]:

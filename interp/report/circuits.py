@@ -118,6 +118,8 @@ class Drawn:
             lines.append(f"Set to its mean: {r.effect:+.3f} nats [{r.ci_low:.3f}, {r.ci_high:.3f}], n = {r.n}.")
             own = f"q = {r.q:.2g}"
             lines.append(f"Causal for {self.emotion} ({own})." if r.causal else f"Not the emotion's own ({own}).")
+            if r.moves_most != self.emotion:
+                lines.append(f"It moves the answer {r.moves_most} most.")
         for title, ends in (
             ("Reads", [(s, e) for s, t, e in self.edges if t == node]),
             ("Is read by", [(t, e) for s, t, e in self.edges if s == node]),
@@ -318,6 +320,7 @@ NODES: Columns = {
     ("effect", "ci_low", "ci_high"): PageColumn("effect (nats)", "interval"),
     "logit_effect_elsewhere": PageColumn("elsewhere (logits)", "number"),
     "q": PageColumn("q", "number", 4),
+    "moves_most": PageColumn("moves most"),
     "causes": PageColumn("causal"),
     "flip_rate": PageColumn("answer flips", "share", 0),
     "n": PageColumn("n", "number", 0),
@@ -334,7 +337,7 @@ def nodes_table(table: pd.DataFrame) -> PageTable:
         "Every head and MLP, neurons that attribution proposed and the run's causal features, each set to its mean over"
         f" the discover texts, everything above recomputed; the {MOST_NODES} strongest of each emotion. Causal:"
         " interval above zero, and the emotion's answer falls more in its own texts than in others (rank test, q < 0.05"
-        " over all components of the kind)."
+        " over all components of the kind), by itself and not because another answer rises."
     )
     return PageTable.of(shown, NODES, name="circuit_nodes", title="Heads, MLPs, neurons and features", note=note)
 

@@ -273,9 +273,9 @@ def _patched(run: RunFiles) -> list[PageFigure]:
             f"Activation patching, {at}: what a residual, an attention or an MLP puts out in one text is put into"
             " another text's pass, and all behind it computed again. Share of the way from the target's to the source's"
             " logit difference between the two emotions (controls: between the two answers): 1 (dotted), the target"
-            " answers as its source does; 0, nothing moved. Pairs stand in the same frame and are of like length. Bands: 95 %"
-            f" intervals over targets, {_span(own.loc[~own['control'].astype(bool), 'n'])} pairs of two emotions; by"
-            " emotion of the source in patching.parquet."
+            " answers as its source does; 0, nothing moved. Pairs stand in the same frame and are of like length."
+            f" Bands: 95 % intervals over targets, {_span(own.loc[~own['control'].astype(bool), 'n'])} pairs of two"
+            " emotions; by emotion of the source in patching.parquet."
         )
         figure = patching.patched(own)
         found.append(PageFigure(f"patching{position}", place, figure, caption, group="position"))

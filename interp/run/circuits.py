@@ -36,6 +36,7 @@ from interp.reporting import Progress, silent
 from interp.run import tables
 from interp.run.afterwards import of_run, outputs_of
 from interp.run.config import config_of
+from interp.run.inputs import Inputs
 from interp.run.reading import RunFiles
 from interp.run.session import Session
 from interp.statistics import Estimate
@@ -80,11 +81,12 @@ def circuit(folder: Path, options: CircuitOptions, *, progress: Progress = silen
     Raises:
         UserError: no run folder, one that has not been traced, or answers that first tokens do not tell apart.
     """
-    if RunFiles(folder).table("effects") is None:
+    files = RunFiles(folder)
+    if files.record and files.table("effects") is None:
         raise UserError(f"{folder} has not been traced (no effects.parquet); `interp trace` its config first.")
     with claimed(folder):
         run = RunFolder(folder)
-        session = Session.going_on(Session(config_of(folder), run), run, progress)
+        session = Session.going_on(Inputs(config_of(folder)), run, progress)
         print_ = fingerprint([asdict(options), of_run(run.record), run.record.get("model"), run.record.get("saes")])
         began = time.perf_counter()
         run.begin(COMMAND, print_, [*OUTPUTS, f"units/{COMMAND}"])

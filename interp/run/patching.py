@@ -18,6 +18,8 @@ from interp.reporting import Progress, silent
 from interp.run import tables
 from interp.run.afterwards import of_run, outputs_of
 from interp.run.config import config_of
+from interp.run.inputs import Inputs
+from interp.run.reading import RunFiles
 from interp.run.session import Session
 from interp.texts.word_spans import word_spans
 
@@ -48,11 +50,11 @@ def patch(folder: Path, options: PatchingOptions, *, progress: Progress = silent
     Raises:
         UserError: no run folder, one without captures, or positions and layers that are not there.
     """
-    if not (folder / "examples.parquet").is_file() and (folder / "run.json").is_file():
+    if RunFiles(folder).record and not (folder / "examples.parquet").is_file():
         raise UserError(f"{folder} holds no examples.parquet; `interp trace` its config first.")
     with claimed(folder):
         run = RunFolder(folder)
-        session = Session.going_on(Session(config_of(folder), run), run, progress)
+        session = Session.going_on(Inputs(config_of(folder)), run, progress)
         if not 1 <= options.span <= session.model.n_layers:
             raise UserError(f"--span must be 1 to {session.model.n_layers} layers; got {options.span}.")
         print_ = fingerprint([asdict(options), of_run(run.record), run.record.get("model")])
