@@ -99,6 +99,7 @@ LONG = {
     "test_browser.py",
     "test_bundled.py",
     "test_cards.py",
+    "test_circuits.py",
     "test_commands.py",
     "test_comparing.py",
     "test_findings.py",

@@ -57,7 +57,7 @@ def test_planted_heads_and_neurons_are_found_all_and_alone(found):
 
 
 def test_the_planted_chain_is_the_circuit(planted, found):
-    """Head, first cause, neuron, second cause, answer; whatever else carries more than a trace is a shortcut of these."""
+    """Head, first cause, neuron, second cause, answer; all else that carries much is a shortcut of these."""
     place = {(f.layer, f.name): f.index for f in planted.features}
     first, second = (Component(k, "feature", place[k, name]) for k, name in ((6, "anger_a"), (7, "anger_b")))
     edges = found["circuit_edges.parquet"]
@@ -69,7 +69,7 @@ def test_the_planted_chain_is_the_circuit(planted, found):
     others = {Component(7, "mlp")} | {c for pair in strong for c in pair if c and c.kind == "feature"}
     assert {c for pair in strong for c in pair if c} <= {BRINGS, CONVERTS} | others
     named = {(f.layer, f.index): f.name for f in planted.features}
-    assert all(named[c.layer, c.index] in ("anger_a", "anger_b") for c in others if c.kind == "feature")
+    assert all(named[c.layer, c.number] in ("anger_a", "anger_b") for c in others if c.kind == "feature")
 
 
 def test_few_edges_keep_what_all_keep_and_random_ones_do_not(found):
@@ -97,7 +97,7 @@ def test_circuits_knocked_out_and_put_in_do_what_random_ones_do_not(found):
 def test_words_behind_an_answer_are_its_cues(found):
     words = found["circuit_words.parquet"]
     for label in LABELS:
-        own = words[(words["emotion"] == label) & (words["layer"] == BRINGS.layer) & (words["unit"] == BRINGS.index)]
+        own = words[(words["emotion"] == label) & (words["layer"] == BRINGS.layer) & (words["number"] == BRINGS.number)]
         best = own.sort_values("effect", ascending=False).head(3)
         assert set(best["word"]) == {c.lower() for c in CUES[label]}
         assert (best["ci_low"] > 0).all()
@@ -248,7 +248,7 @@ def test_controls_are_others_of_the_same_kinds():
 
 
 def test_what_lowers_another_answer_alone_is_not_causal():
-    """A component that pushes `a` in texts of a: at its mean, b gains by a's fall, and a text of b loses by a's rise."""
+    """What pushes `a` in texts of a: at its mean, b gains by the fall of a, and texts of b lose by its rise."""
     rng = np.random.default_rng(0)
     gold = np.repeat([0, 1, 2], 30)
     examples = LabelledExamples(["a", "b", "c"], gold, np.arange(90), resamples=300)

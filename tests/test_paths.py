@@ -89,7 +89,7 @@ def contribution_by_hooks(model, stack, prompt: str, one: Component, neurons=())
     block = model.blocks[one.layer]
     if one.kind == "feature":
         residual = seen_by_hooks(model, prompt, ask=[(block, "out")])[block, "out"]
-        return stack.encode(one.layer, residual)[one.index] * stack.directions(one.layer)[one.index]
+        return stack.encode(one.layer, residual)[one.number] * stack.directions(one.layer)[one.number]
     kind = "attention" if one.kind == "head" else "mlp"
     module, projection = (
         named(model, kind, one.layer),
@@ -129,7 +129,7 @@ def path_patched(
             own += [f for f in features if f.layer == layer > source.layer and source.kind == "feature"]
             clean = residuals[layer]
             fall = stack.encode(layer, clean) - stack.encode(layer, clean - gone)
-            gone = gone - sum((fall[f.index] * stack.directions(layer)[f.index] for f in own), torch.zeros_like(gone))
+            gone = gone - sum((fall[f.number] * stack.directions(layer)[f.number] for f in own), torch.zeros_like(gone))
         return gone
 
     blocks = model.blocks
@@ -142,7 +142,7 @@ def path_patched(
         others_held = lacking(target.layer - 1, residuals)
         if source.layer == target.layer:
             others_held = lost
-        acts = stack.encode(target.layer, residuals[target.layer] - others_held)[target.index]
+        acts = stack.encode(target.layer, residuals[target.layer] - others_held)[target.number]
         return hooked_variant(model, stack, prompt, {target: acts[None]}, LABELS)
     block = blocks[target.layer]
     gone = lacking(target.layer - 1, residuals) if source.layer < target.layer else lost
@@ -229,7 +229,7 @@ def test_recomputed_what_arrives_is_what_the_whole_model_makes_of_the_removal(an
             finally:
                 hook.remove()
             if target.kind == "feature":
-                value = stack.encode(target.layer, handles["x"])[target.index, None]
+                value = stack.encode(target.layer, handles["x"])[target.number, None]
             else:
                 value = handles["x"][columns_of(any_model, target)]
             exact(found.logits[i, column], hooked_variant(any_model, stack, PROMPTS[i], {target: value}, LABELS))

@@ -3,9 +3,10 @@
 A component is *causal* for an emotion as a feature is: its exact effect on the gold answer's log-probability has an
 interval above zero, and it lowers that answer more where the emotion is than where it is not (`specificity`,
 Benjamini-Hochberg over all components of its kind). It must move that answer itself, and not only by moving another:
-set to its mean, what brings anger lowers fear in texts of fear too, where it had been silent (`OWN`). A *circuit* is the
-smallest graph of the strongest edges, by exact effect, that keeps `SHARE` of what all edges between an emotion's nodes
-keep of the answer's logit difference.
+set to its mean, what brings anger lowers fear in texts of fear, too, where it had been silent (`OWN`).
+
+A *circuit* is the smallest graph of the strongest edges, by exact effect, that keeps `SHARE` of what all edges between
+an emotion's nodes keep of the answer's logit difference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ OWN = 0.75
 RANKINGS = ("exact", "attribution", "random")
 MOST_OF_A_KIND: Mapping[Kind, float] = {"head": 1.0, "mlp": 1.0, "neuron": 0.25, "feature": 0.25}
 """Largest share of the nodes that are of a kind: neurons and features lie within what MLPs and layers write."""
-NODE = ("layer", "kind", "unit")
+NODE = ("layer", "kind", "number")
 KEY = ("emotion", *NODE)
 
 
@@ -59,7 +60,7 @@ def component_effects(
         pools: per kind, how many components there are that could have been looked at.
 
     Returns:
-        Columns emotion, layer, kind, unit, n, effect (nats) with its interval, flip_rate, logit_effect,
+        Columns emotion, layer, kind, number, n, effect (nats) with its interval, flip_rate, logit_effect,
         logit_effect_elsewhere (fall of the emotion's centred logit in its own and in other examples), moves_most (the
         answer whose centred logit moves most in its own), p, q, causal.
     """
@@ -93,12 +94,12 @@ def component_effects(
 
 def one_row(component: Component) -> dict[str, object]:
     """Columns that name a component."""
-    return {"layer": component.layer, "kind": component.kind, "unit": component.index}
+    return {"layer": component.layer, "kind": component.kind, "number": component.number}
 
 
 def component_of(row: pd.Series, prefix: str = "") -> Component:
     """The component that a row names."""
-    return Component(int(row[f"{prefix}layer"]), row[f"{prefix}kind"], int(row[f"{prefix}unit"]))
+    return Component(int(row[f"{prefix}layer"]), row[f"{prefix}kind"], int(row[f"{prefix}number"]))
 
 
 def chosen_nodes(effects: pd.DataFrame, emotion: str, most: int) -> list[Component]:

@@ -30,21 +30,21 @@ WITHIN: dict[Kind, int] = {"head": 0, "attention": 0, "neuron": 1, "mlp": 1, "fe
 
 
 class Component(NamedTuple):
-    """A part of a layer that reads and writes the residual; `index`: of the head, neuron or feature."""
+    """A part of a layer that reads and writes the residual; `number`: of the head, neuron or feature."""
 
     layer: int
     kind: Kind
-    index: int = 0
+    number: int = 0
 
     @property
     def order(self) -> tuple[int, int, int]:
         """Places it behind all that a pass computes before it."""
-        return self.layer, WITHIN[self.kind], self.index
+        return self.layer, WITHIN[self.kind], self.number
 
     @property
     def name(self) -> str:
         """`head 3.1`: layer, then index; `mlp 3` where a layer has one."""
-        return f"{self.kind} {self.layer}" + ("" if self.kind in ("attention", "mlp") else f".{self.index}")
+        return f"{self.kind} {self.layer}" + ("" if self.kind in ("attention", "mlp") else f".{self.number}")
 
 
 Value = Float[Tensor, "*example width"]
@@ -64,10 +64,10 @@ def check_components(model: LanguageModel, saes: SaeStack | None, components: It
         if one.kind == "feature":
             if saes is None:
                 raise UserError(f"{one.name} needs the SAEs that it belongs to.")
-            saes.check_features(one.layer, [one.index])
+            saes.check_features(one.layer, [one.number])
         elif not 0 <= one.layer < model.n_layers:
             raise UserError(f"{model.name} has layers 0 to {model.n_layers - 1}; got {one.name}.")
-        elif not 0 <= one.index < widths[one.kind]:
+        elif not 0 <= one.number < widths[one.kind]:
             raise UserError(f"{model.name} has {one.kind}s 0 to {widths[one.kind] - 1} a layer; got {one.name}.")
 
 
@@ -86,7 +86,7 @@ def site_of(component: Component) -> Site:
 def columns_of(model: LanguageModel, component: Component) -> slice:
     """Which columns of its site are its own."""
     width = {"head": model.d_head, "neuron": 1}.get(component.kind, model.d_model)
-    return slice(component.index * width, (component.index + 1) * width)
+    return slice(component.number * width, (component.number + 1) * width)
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def component_values(
     found = {c: seen[site_of(c)][:, columns_of(model, c)] for c in components if c.kind != "feature"}
     for layer, features in _by_layer(components, "feature").items():
         assert saes is not None
-        index = torch.tensor([c.index for c in features])
+        index = torch.tensor([c.number for c in features])
         acts = saes.encode_features(layer, captured.residuals[layer], index)
         found |= {c: acts[:, k : k + 1] for k, c in enumerate(features)}
     return {c: found[c] for c in components}
@@ -273,7 +273,7 @@ class _Rows:
             entering.setdefault(after, []).append(row)
             for component, value in variant.items():
                 if component.kind == "feature":
-                    change = _Change(row, slice(component.index, component.index + 1), value)
+                    change = _Change(row, slice(component.number, component.number + 1), value)
                     self.features.setdefault(component.layer, []).append(change)
                 else:
                     columns = columns_of(suffix.model, component)

@@ -76,7 +76,7 @@ def nodes_of(model: LanguageModel, saes: SaeStack | None, components: Iterable[C
             raise UserError(f"A graph's nodes are heads, MLPs, neurons and features; got {one.name}.")
         if one.kind == "feature":
             assert saes is not None
-            writes[k] = saes.directions(one.layer, [one.index]).to(model.device, torch.float32)
+            writes[k] = saes.directions(one.layer, [one.number]).to(model.device, torch.float32)
         elif one.kind != "mlp":
             writes[k] = _writes(model, one).float()
     return Nodes(ordered, writes, model.parallel)
@@ -161,7 +161,7 @@ def parts_of(model: LanguageModel, saes: SaeStack | None, captured: Captured, no
         values[k] = raw[:, k] = seen["mlp", layer] - raw[:, own].sum(1)
     for layer, own in nodes.of("feature").items():
         assert saes is not None
-        index = torch.tensor([nodes.components[k].index for k in own])
+        index = torch.tensor([nodes.components[k].number for k in own])
         acts = saes.encode_features(layer, captured.residuals[layer], index).to(model.device, torch.float32)
         for column, k in enumerate(own):
             values[k] = acts[:, column, None]

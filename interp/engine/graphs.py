@@ -143,7 +143,7 @@ class _Views:
     def _through_features(self, own: list[int], mean: Float[Tensor, " d_model"], layer: int) -> None:
         """Every view above loses what the features read in it, and gains along its edges what they are worth."""
         assert self.saes is not None
-        index = torch.tensor([self.nodes.components[k].index for k in own])
+        index = torch.tensor([self.nodes.components[k].number for k in own])
         above = max(own) + 1
         acts = self.saes.encode_features(layer, mean + self.views[:, :, own], index).float()
         held = torch.stack([acts[:, :, k, k] for k in range(len(own))], dim=2)  # each in its own view

@@ -54,7 +54,7 @@ def moved(
             group = model.n_heads // values.shape[1]
             for k, head in enumerate(heads):
                 if head.layer == layer:
-                    own = weights[:, 0, head.index, :, None].float() * values[:, head.index // group].float()
+                    own = weights[:, 0, head.number, :, None].float() * values[:, head.number // group].float()
                     found[suffix.examples, :, k] = member @ own.to(model.device)
     return found
 

@@ -154,7 +154,7 @@ class _Lost:
             return {}
         assert self.saes is not None
         sources = [u for u in range(len(self.nodes)) if self.nodes.feeds(u, features[0])]
-        index = torch.tensor([self.nodes.components[v].index for v in features])
+        index = torch.tensor([self.nodes.components[v].number for v in features])
         rows = torch.cat([self.before[layer + 1][:, None], self.without(self.before[layer + 1], sources)], dim=1)
         acts = self.saes.encode_features(layer, rows, index).to(self.now)  # [prompt, clean and sources, feature]
         directions = torch.cat([self.nodes.writes[v] for v in features])
@@ -248,7 +248,7 @@ def _recomputed(
         one, seen = nodes.components[v], passed[u].seen
         if one.kind == "feature":
             assert saes is not None
-            value = saes.encode_features(one.layer, seen[one.layer], torch.tensor([one.index]))
+            value = saes.encode_features(one.layer, seen[one.layer], torch.tensor([one.number]))
             found[u, v] = value.to(model.device, torch.float32)
         else:
             read: Read = {one.kind: seen[site_of(one)]}

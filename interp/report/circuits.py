@@ -28,13 +28,13 @@ RANKING_COLOURS = {"exact": "#0072B2", "attribution": "#E6A700", "random": "#8C8
 CURVES = 3
 
 Node = tuple[str, int, int]
-"""Kind, layer, unit; of a word, its place."""
+"""Kind, layer, number; of a word, its place."""
 
 
 def short(node: Node) -> str:
     """A node as its label says it."""
-    kind, layer, unit = node
-    return f"mlp {layer}" if kind == "mlp" else f"{kind} {layer}.{unit}"
+    kind, layer, number = node
+    return f"mlp {layer}" if kind == "mlp" else f"{kind} {layer}.{number}"
 
 
 class Drawn:
@@ -59,21 +59,22 @@ class Drawn:
         self.answer: Node = ("answer", n_layers, 0)
         self.edges: list[tuple[Node, Node, Any]] = []
         for row in shown.itertuples():
-            source = (str(row.source_kind), int(row.source_layer), int(row.source_unit))
-            target = (str(row.target_kind), int(row.target_layer), int(row.target_unit))
+            source = (str(row.source_kind), int(row.source_layer), int(row.source_number))
+            target = (str(row.target_kind), int(row.target_layer), int(row.target_number))
             self.edges.append((source, self.answer if target[0] == "answer" else target, row))
         inside = {node for source, target, _ in self.edges for node in (source, target)} - {self.answer}
-        self.effects = {(str(r.kind), int(r.layer), int(r.unit)): r for r in nodes.itertuples()}
+        self.effects = {(str(r.kind), int(r.layer), int(r.number)): r for r in nodes.itertuples()}
         heads = {node for node in inside if node[0] == "head"}
         of_heads = words[
-            [("head", int(k), int(u)) in heads for k, u in zip(words["layer"], words["unit"], strict=True)]
+            [("head", int(k), int(u)) in heads for k, u in zip(words["layer"], words["number"], strict=True)]
         ]
         strength = of_heads.assign(size=of_heads["effect"].abs()).groupby("word")["size"].sum()
         self.words = sorted(strength.sort_values(ascending=False, kind="stable").index[:WORDS_DRAWN])
         known = of_heads[of_heads["word"].isin(self.words)]
         known = known.reindex(known["effect"].abs().sort_values(ascending=False, kind="stable").index[:WORD_EDGES])
         self.word_edges = [
-            (("word", -1, self.words.index(r.word)), ("head", int(r.layer), int(r.unit)), r) for r in known.itertuples()
+            (("word", -1, self.words.index(r.word)), ("head", int(r.layer), int(r.number)), r)
+            for r in known.itertuples()
         ]
         self.all_heads = {str(r.word): r for r in words[words["layer"] == -1].itertuples()}
         self.nodes = sorted(inside, key=lambda n: (n[1], WITHIN[n[0]], n[2]))
@@ -97,9 +98,9 @@ class Drawn:
 
     def note(self, node: Node) -> str:
         """What a node's card says: a title, then a line each."""
-        kind, _, unit = node
+        kind, _, number = node
         if kind == "word":
-            word = self.words[unit]
+            word = self.words[number]
             lines = [f'"{word}"']
             if word in self.all_heads:
                 r = self.all_heads[word]
@@ -316,7 +317,7 @@ NODES: Columns = {
     "emotion": PageColumn("emotion"),
     "kind": PageColumn("kind"),
     "layer": PageColumn("layer", "number", 0),
-    "unit": PageColumn("unit", "number", 0),
+    "number": PageColumn("number", "number", 0),
     ("effect", "ci_low", "ci_high"): PageColumn("effect (nats)", "interval"),
     "logit_effect_elsewhere": PageColumn("elsewhere (logits)", "number"),
     "q": PageColumn("q", "number", 4),
@@ -360,8 +361,8 @@ def edges_table(table: pd.DataFrame) -> PageTable:
     own = table[table["in_circuit"].astype(bool)].sort_values(["emotion", "rank"], kind="stable")
 
     def named(side: str) -> list[str]:
-        columns = zip(own[f"{side}_kind"], own[f"{side}_layer"], own[f"{side}_unit"], strict=True)
-        return ["answer" if kind == "answer" else short((kind, layer, unit)) for kind, layer, unit in columns]
+        columns = zip(own[f"{side}_kind"], own[f"{side}_layer"], own[f"{side}_number"], strict=True)
+        return ["answer" if kind == "answer" else short((kind, layer, number)) for kind, layer, number in columns]
 
     note = (
         "Effect: fall of the gold answer's log-probability when the edge's target alone reads the residual without"

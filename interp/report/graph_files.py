@@ -72,26 +72,26 @@ def attribution_graph(drawn: Drawn, record: Mapping[str, Any]) -> dict[str, Any]
 
 def _id(node: Node, drawn: Drawn) -> str:
     """Layer, index and column, as in those files."""
-    kind, layer, unit = node
+    kind, layer, number = node
     if kind == "word":
-        return f"E_{unit}_{unit}"
+        return f"E_{number}_{number}"
     if kind == "answer":
         return f"{drawn.n_layers + 1}_0_{len(drawn.words)}"
     return f"{layer}_{_index(node)}_{len(drawn.words)}"
 
 
 def _index(node: Node) -> int:
-    kind, _, unit = node
-    return unit + APART * OF_KIND[kind]
+    kind, _, number = node
+    return number + APART * OF_KIND[kind]
 
 
 def _node(node: Node, name: str, drawn: Drawn) -> dict[str, Any]:
-    kind, layer, unit = node
-    column = unit if kind == "word" else len(drawn.words)
+    kind, layer, number = node
+    column = number if kind == "word" else len(drawn.words)
     shared = {"node_id": name, "ctx_idx": column, "token_prob": 0.0, "is_target_logit": False}
     shared |= {"run_idx": 0, "reverse_ctx_idx": 0, "jsNodeId": f"{name.rsplit('_', 1)[0]}-{column}"}
     if kind == "word":
-        own = {"feature": unit, "layer": "E", "feature_type": "embedding", "clerp": drawn.words[unit]}
+        own = {"feature": number, "layer": "E", "feature_type": "embedding", "clerp": drawn.words[number]}
     elif kind == "answer":
         own = {"feature": 0, "layer": str(drawn.n_layers + 1), "feature_type": "logit", "is_target_logit": True}
         own |= {"token_prob": 1.0, "clerp": f'Output "{drawn.emotion}" (p=1.000)'}

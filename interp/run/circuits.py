@@ -178,7 +178,7 @@ class _Search:
         session, found = self.session, dict[Component, torch.Tensor]()
         for one in components:
             if one.kind == "feature":
-                acts = session.features(one.layer).acts[examples.rows][:, [one.index]]
+                acts = session.features(one.layer).acts[examples.rows][:, [one.number]]
                 found[one] = torch.tensor([float(acts.mean())])
             else:
                 found[one] = self.sites[site_of(one)][columns_of(session.model, one)]
@@ -379,7 +379,7 @@ class _OfEmotion:
     def _names(self, edge: tuple[int, int]) -> dict[str, Any]:
         source = self.nodes.components[edge[0]]
         answer = edge[1] == len(self.nodes)
-        target = {"layer": self.session.model.n_layers, "kind": "answer", "unit": self.emotion}
+        target = {"layer": self.session.model.n_layers, "kind": "answer", "number": self.emotion}
         target = target if answer else analysis.one_row(self.nodes.components[edge[1]])
         named = {f"source_{k}": v for k, v in analysis.one_row(source).items()}
         return {"emotion": self.label, **named, **{f"target_{k}": v for k, v in target.items()}}
@@ -419,7 +419,7 @@ class _OfEmotion:
         return sorted(heads[:HEADS_READ], key=lambda c: c.order)
 
     def words(self, heads: list[Component]) -> pd.DataFrame:
-        """What the answer owes to each word, by all heads together (layer and unit -1) and by each of these."""
+        """What the answer owes to each word, by all heads together (layer and number -1) and by each of these."""
         session, model, members = self.session, self.session.model, self.found.members(self.emotion)
         rows = self.found.rows[members]
         texts = session.texts(rows)
@@ -452,7 +452,9 @@ class _OfEmotion:
             holds[i, [place[span.word] for span in own]] = 1
         for h, values in enumerate(worth):
             mean, low, high = bootstrap.means(values)
-            names = {"layer": -1, "unit": -1} if h == 0 else {"layer": heads[h - 1].layer, "unit": heads[h - 1].index}
+            names = (
+                {"layer": -1, "number": -1} if h == 0 else {"layer": heads[h - 1].layer, "number": heads[h - 1].number}
+            )
             columns: dict[str, Float[np.ndarray, " word"]] = {"effect": mean, "ci_low": low, "ci_high": high}
             table = pd.DataFrame(
                 {"emotion": self.label, "word": words, **names, "n": len(rows), "n_with": holds.sum(0)}
