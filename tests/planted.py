@@ -269,10 +269,10 @@ def _sae(basis: _Basis, layer: int) -> tuple[JumpReLUSAE, list[PlantedFeature]]:
 SPLITS = {"discover": (300, 1), "fit": (150, 2), "test": (200, 3)}
 
 
-def planted_run(planted: Planted, name: str, *, shuffled: bool = False, command: str = "run") -> Path:
-    """A run on texts of the planted world, as a user would start it."""
+def planted_run(planted: Planted, name: str, *, shuffled: bool = False, command: str = "run", splits=SPLITS) -> Path:
+    """A run on texts of the planted world, as a user would start it; `splits`: texts and seed of each."""
     texts = planted.folder / f"{name}.csv"
-    parts = [planted.texts(n, seed, shuffled=shuffled).assign(split=split) for split, (n, seed) in SPLITS.items()]
+    parts = [planted.texts(n, seed, shuffled=shuffled).assign(split=split) for split, (n, seed) in splits.items()]
     pd.concat(parts).to_csv(texts, index=False)
     (planted.folder / "plain.txt").write_text("\n<|endoftext|>\n".join(planted.texts(20, 4)["text"]))
     source = {"name": "local", "path": str(texts)}

@@ -1,6 +1,8 @@
 """Circuits: planted ones are found, all and alone; a world without any has none; sizes, shares, files and the page."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from interp.run import circuits as run_circuits
 from interp.run.circuits import CircuitOptions, circuit
 from interp.texts.word_spans import word_spans
 
+FEW = {"discover": (150, 1), "fit": (150, 2), "test": (20, 3)}
 OPTIONS = CircuitOptions(examples=24, nodes=12, neurons=4)
 BRINGS, CONVERTS = Component(6, "head", 0), Component(7, "neuron", 0)
 """The head that brings all causes from cue words, and the neuron that turns the first cause of anger into another."""
@@ -29,7 +32,7 @@ def planted(tmp_path_factory) -> Planted:
 
 @pytest.fixture(scope="module")
 def traced(planted):
-    return planted_run(planted, "circuits", command="trace")
+    return planted_run(planted, "circuits", command="trace", splits=FEW)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +110,7 @@ def test_words_behind_an_answer_are_its_cues(found):
 
 
 def test_a_world_without_emotions_has_no_circuit(planted):
-    folder = planted_run(planted, "circuits-null", shuffled=True, command="trace")
+    folder = planted_run(planted, "circuits-null", shuffled=True, command="trace", splits=FEW)
     nodes = circuit(folder, OPTIONS).tables["circuit_nodes.parquet"]
     assert not nodes["causal"].any()
 
@@ -115,23 +118,30 @@ def test_a_world_without_emotions_has_no_circuit(planted):
 # ------------------------------------------------------------------------------------------ going on, stale, pages
 
 
-def test_a_killed_search_goes_on_and_finds_the_same(traced, found, monkeypatch):
-    before = {name: table.copy() for name, table in found.items()}
+def test_a_killed_search_goes_on_and_finds_the_same(traced, tmp_path, monkeypatch):
+    """Killed at its first graph and again at its last step; and nothing is done twice once it is finished."""
+    few = CircuitOptions(examples=6, nodes=6, neurons=1)
+    whole = circuit(Path(shutil.copytree(traced, tmp_path / "whole")), few).tables
+    folder = Path(shutil.copytree(traced, tmp_path / "killed"))
 
     def killed(*_, **__):
         raise KeyboardInterrupt
 
+    for name in ("graph_answers", "without_words", "component_values"):
+        with monkeypatch.context() as patched:
+            patched.setattr(run_circuits, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                circuit(folder, few)
+        assert list((folder / "units" / "circuit").iterdir())
     with monkeypatch.context() as patched:
-        patched.setattr(run_circuits, "graph_answers", killed)
-        with pytest.raises(KeyboardInterrupt):
-            circuit(traced, OPTIONS)
-    units = list((traced / "units" / "circuit").iterdir())
-    assert units
-    times = {path: path.stat().st_mtime_ns for path in units}
-    for name, table in circuit(traced, OPTIONS).tables.items():
-        pd.testing.assert_frame_equal(table, before[name])
-    assert times
-    assert not (traced / "units").exists()
+        patched.setattr(run_circuits, "cut_edges", killed)  # done, and kept
+        again = circuit(folder, few).tables
+    for name, table in again.items():
+        pd.testing.assert_frame_equal(table, whole[name])
+    assert not (folder / "units").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(run_circuits, "_Search", killed)
+        assert circuit(folder, few).tables.keys() == whole.keys()
 
 
 def test_the_page_draws_the_circuits_and_says_when_they_are_stale(traced, found):

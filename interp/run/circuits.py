@@ -76,7 +76,7 @@ class Found:
 def circuit(folder: Path, options: CircuitOptions, *, progress: Progress = silent) -> Found:
     """Finds the circuits of a run's emotions and writes their tables into its folder.
 
-    Finished units of a killed attempt are gone on with.
+    Finished units of a killed attempt are gone on with; what is there and current is read.
 
     Raises:
         UserError: no run folder, one that has not been traced, or answers that first tokens do not tell apart.
@@ -88,6 +88,8 @@ def circuit(folder: Path, options: CircuitOptions, *, progress: Progress = silen
         run = RunFolder(folder)
         session = Session.going_on(Inputs(config_of(folder)), run, progress)
         print_ = fingerprint([asdict(options), of_run(run.record), run.record.get("model"), run.record.get("saes")])
+        if run.is_current(COMMAND, print_) and not run.broken(COMMAND, OUTPUTS):
+            return Found(folder, {name: tables.read(run / name) for name in OUTPUTS})
         began = time.perf_counter()
         run.begin(COMMAND, print_, [*OUTPUTS, f"units/{COMMAND}"])
         try:
@@ -134,7 +136,7 @@ class _Search:
             pairs = [(_end(row, "source_"), _end(row, "target_")) for _, row in own.iterrows()]
             inside = {c for pair in pairs for c in pair if c is not None}
             graphs[label], chosen[label] = (inside, set(pairs)), sorted(inside, key=lambda c: c.order)
-            parts["circuit_edges.parquet"].append(edges)
+            parts["circuit_edges.parquet"].append(edges.drop(columns="edge"))
             parts["faithfulness.parquet"].append(curve)
             heads = of_emotion.strongest_heads(effects, inside)
             parts["circuit_words.parquet"].append(of_emotion.words(heads))
@@ -385,7 +387,7 @@ class _OfEmotion:
         return {"emotion": self.label, **named, **{f"target_{k}": v for k, v in target.items()}}
 
     def curve(self, edges: pd.DataFrame) -> pd.DataFrame:
-        """What the largest edges keep; `edges` loses the column that numbers them."""
+        """What the largest edges keep."""
         session, nodes, members = self.session, self.nodes, self.measured.members(self.emotion)
         by_place = edges.sort_values("edge")
         seed = session.seed(f"random edges {self.label}")
@@ -394,7 +396,6 @@ class _OfEmotion:
         asked = [(ranking, k) for ranking in orders for k in sizes if k < len(edges) or ranking.by == "exact"]
         graphs = [kept_edges(nodes, [])]
         graphs += [kept_edges(nodes, [nodes.edges[i] for i in ranking.order[:k]]) for ranking, k in asked]
-        edges.drop(columns="edge", inplace=True)
 
         def answers(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
             kept = graph_answers(session.model, session.saes, captured, nodes, torch.stack(graphs), self.reference)
