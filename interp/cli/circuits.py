@@ -1,7 +1,9 @@
 """The commands that go on from a traced run to mechanisms: its circuits, and patching between its texts."""
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +12,7 @@ from interp.cli.options import LARGEST, Count
 from interp.errors import UserError, quoted
 from interp.reporting import bars, silent
 
+Positions = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 MOST_NODES = 128
 LEAST_EXAMPLES = 4
 
@@ -83,7 +86,7 @@ def patch(
     *,
     pairs: Count = 4,
     span: Count = 1,
-    positions: str | None = None,
+    positions: Positions = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:

@@ -1,6 +1,6 @@
 """Figures and tables of circuits: graphs, what few edges keep, what circuits share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def short(node: Node) -> str:
     return f"mlp {layer}" if kind == "mlp" else f"{kind} {layer}.{number}"
 
 
-class Drawn:
+class DrawnCircuit:
     """A circuit as it is drawn: where its nodes stand, and its edges with their effects.
 
     Args:
@@ -65,9 +65,8 @@ class Drawn:
         inside = {node for source, target, _ in self.edges for node in (source, target)} - {self.answer}
         self.effects = {(str(r.kind), int(r.layer), int(r.number)): r for r in nodes.itertuples()}
         heads = {node for node in inside if node[0] == "head"}
-        of_heads = words[
-            [("head", int(k), int(u)) in heads for k, u in zip(words["layer"], words["number"], strict=True)]
-        ]
+        of_circuit = [("head", int(k), int(u)) in heads for k, u in zip(words["layer"], words["number"], strict=True)]
+        of_heads = words[np.array(of_circuit, bool)]
         strength = of_heads.assign(size=of_heads["effect"].abs()).groupby("word")["size"].sum()
         self.words = sorted(strength.sort_values(ascending=False, kind="stable").index[:WORDS_DRAWN])
         known = of_heads[of_heads["word"].isin(self.words)]
@@ -133,10 +132,13 @@ class Drawn:
         return "\n".join([*lines, *(f'Brings from "{w}": {e.effect:+.3f} nats' for w, e in words)])
 
 
-def graph(drawn: Drawn, labels: Sequence[str]) -> go.Figure:
+def graph(drawn: DrawnCircuit, labels: Sequence[str], cards: Collection[tuple[int, int]] = frozenset()) -> go.Figure:
     """Layers upward, words at the bottom, the answer on top.
 
-    A feature's `customdata` is its layer and index, that of another node its note.
+    The `customdata` of a feature with a card is its layer and index, that of any other node its note.
+
+    Args:
+        cards: layer and index of the features that have one.
     """
     figure = go.Figure()
     every = [*drawn.word_edges, *drawn.edges]
@@ -197,7 +199,7 @@ def graph(drawn: Drawn, labels: Sequence[str]) -> go.Figure:
                 "size": sizes,
                 "color": KIND_COLOURS[kind],
             },
-            customdata=[[n[1], n[2]] if kind == "feature" else drawn.note(n) for n in own],
+            customdata=[[n[1], n[2]] if kind == "feature" and n[1:] in cards else drawn.note(n) for n in own],
             hovertext=[drawn.note(n).replace("\n", "<br>") for n in own],
             hovertemplate="%{hovertext}<extra></extra>",
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.files.folder import write_json
-from interp.report.circuits import Drawn, Node, short
+from interp.report.circuits import DrawnCircuit, Node, short
 from interp.run.reading import RunFiles
 from interp.run.tables import empty
 
@@ -34,14 +34,14 @@ def write_graph_files(folder: Path) -> list[Path]:
         own, of_nodes, of_words = (table[table["emotion"] == label] for table in (edges, nodes, words))
         if not own["in_circuit"].any():
             continue
-        drawn = Drawn(own, of_nodes, of_words, label, run.record["model"]["n_layers"], most=len(own))
+        drawn = DrawnCircuit(own, of_nodes, of_words, label, run.record["model"]["n_layers"], most=len(own))
         path = folder / FOLDER / f"{label}.json"
         write_json(path, attribution_graph(drawn, run.record))
         written.append(path)
     return written
 
 
-def attribution_graph(drawn: Drawn, record: Mapping[str, Any]) -> dict[str, Any]:
+def attribution_graph(drawn: DrawnCircuit, record: Mapping[str, Any]) -> dict[str, Any]:
     """A circuit as such a file holds it."""
     columns = [*drawn.words, ANSWER]
     words: list[Node] = [("word", -1, k) for k in range(len(drawn.words))]
@@ -70,7 +70,7 @@ def attribution_graph(drawn: Drawn, record: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-def _id(node: Node, drawn: Drawn) -> str:
+def _id(node: Node, drawn: DrawnCircuit) -> str:
     """Layer, index and column, as in those files."""
     kind, layer, number = node
     if kind == "word":
@@ -85,7 +85,7 @@ def _index(node: Node) -> int:
     return number + APART * OF_KIND[kind]
 
 
-def _node(node: Node, name: str, drawn: Drawn) -> dict[str, Any]:
+def _node(node: Node, name: str, drawn: DrawnCircuit) -> dict[str, Any]:
     kind, layer, number = node
     column = number if kind == "word" else len(drawn.words)
     shared = {"node_id": name, "ctx_idx": column, "token_prob": 0.0, "is_target_logit": False}

@@ -187,12 +187,13 @@ def _circuits(run: RunFiles) -> list[PageFigure]:
     if edges is None or nodes is None:
         return []
     words = empty("circuit_words.parquet") if words is None else words
+    cards = {(card["layer"], card["feature"]) for card in run.json("cards") or []}
     found = []
     for label in run.labels:
         own, of_nodes, of_words = (table[table["emotion"] == label] for table in (edges, nodes, words))
         if not own["in_circuit"].any():
             continue
-        drawn = circuits.Drawn(own, of_nodes, of_words, label, run.record["model"]["n_layers"])
+        drawn = circuits.DrawnCircuit(own, of_nodes, of_words, label, run.record["model"]["n_layers"])
         more = int(own["in_circuit"].sum()) - len(drawn.edges)
         caption = (
             f"The circuit of {label} at the answer position: layers upward, words at the bottom, the answer on top."
@@ -202,7 +203,7 @@ def _circuits(run: RunFiles) -> list[PageFigure]:
             f" mean. {_span(own['n'])} discover texts; click a node for its card."
             + (f" {more} weaker edges of the circuit are not drawn." if more > 0 else "")
         )
-        figure = circuits.graph(drawn, run.labels)
+        figure = circuits.graph(drawn, run.labels, cards)
         found.append(
             PageFigure(f"circuit-{run.labels.index(label)}", label, figure, caption, group="circuit", cards=True)
         )
