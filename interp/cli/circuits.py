@@ -43,15 +43,15 @@ def circuit(
     neurons
         Neurons of each emotion that attribution proposes; exact effects decide.
     """
+    if not 2 <= nodes <= MOST_NODES:
+        raise UserError(f"--nodes must be 2 to {MOST_NODES}; got {nodes}.")
+    if examples < LEAST_EXAMPLES:
+        raise UserError(f"--examples must be at least {LEAST_EXAMPLES}, for intervals; got {examples}.")
     from interp.report import write_report
     from interp.report.graph_files import write_graph_files
     from interp.run.circuits import CircuitOptions
     from interp.run.circuits import circuit as find
 
-    if not 2 <= nodes <= MOST_NODES:
-        raise UserError(f"--nodes must be 2 to {MOST_NODES}; got {nodes}.")
-    if examples < LEAST_EXAMPLES:
-        raise UserError(f"--examples must be at least {LEAST_EXAMPLES}, for intervals; got {examples}.")
     options = CircuitOptions(examples=examples, nodes=nodes, neurons=neurons)
     found = find(run, options, progress=silent if quiet or json else bars)
     graphs, page = write_graph_files(run), write_report(run)
@@ -107,11 +107,12 @@ def patch(
     positions
         Counted from the prompt's end and separated by commas, each patched alone; -1 is the answer position.
     """
+    places = _positions(positions)
     from interp.report import write_report
     from interp.run.patching import PatchingOptions
     from interp.run.patching import patch as run_patch
 
-    options = PatchingOptions(pairs, span, _positions(positions))
+    options = PatchingOptions(pairs, span, places)
     table = run_patch(run, options, progress=silent if quiet or json else bars)
     page = write_report(run)
     if json:
