@@ -100,6 +100,7 @@ LONG = {
     "test_bundled.py",
     "test_cards.py",
     "test_certifying.py",
+    "test_circuits.py",
     "test_commands.py",
     "test_comparing.py",
     "test_coupled.py",

@@ -13,6 +13,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
+from interp.cli.circuits import circuit, patch
 from interp.cli.console import errors
 from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
@@ -31,7 +32,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 for command in (
-    *(run, trace, trees, steer, plot, inspect, compare, findings),
+    *(run, trace, trees, steer, plot, inspect, circuit, patch, compare, findings),
     *(models, corpora, check, fetch, generate, export, certify),
 ):
     app.command(command)

@@ -1,13 +1,14 @@
 """Tables of a report: columns, rows and notes, as the page's script shows, sorts, filters and downloads them."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from interp.analysis.effect_rows import effects_on
+from interp.report import circuits
 from interp.report.contents import Columns, PageColumn, PageTable
 from interp.report.signal_names import SIGNALS, signal_name
 from interp.report.steered import steered
@@ -18,6 +19,7 @@ from interp.texts.emotions import TOGETHER
 def tables(run: RunFiles) -> dict[str, PageTable]:
     """By name."""
     makers = (_methods, _sets, _steered, _language, _side_effects, _why, _effects, _ratings, _examples, _signals)
+    makers = (*makers, *_CIRCUITS)
     return {t.name: t for t in (make(run) for make in makers) if t is not None and t.rows}
 
 
@@ -386,3 +388,18 @@ def _signals(run: RunFiles) -> PageTable | None:
         signal, spread = signal_name(str(r.signal)), [r.value, r.ci_low, r.ci_high]
         rows.append([signal.name, r.layer, [*spread, 0] if signal.counts else spread, signal.unit, r.n])
     return PageTable("signals", "All layer signals", columns, rows, "95 % intervals over examples.")
+
+
+def _of_circuits(name: str, make: Callable[[pd.DataFrame], PageTable]) -> Callable[[RunFiles], PageTable | None]:
+    def made(run: RunFiles) -> PageTable | None:
+        table = run.added(name)
+        return None if table is None else make(table)
+
+    return made
+
+
+_CIRCUITS = (
+    _of_circuits("circuits", circuits.circuits_table),
+    _of_circuits("circuit_nodes", circuits.nodes_table),
+    _of_circuits("circuit_edges", circuits.edges_table),
+)

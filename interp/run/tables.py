@@ -65,6 +65,7 @@ class FileSchema:
         rows: what a row of a table is.
         reported: whether the report shows something of it.
         asked: the field of the configuration that asks for it; empty where every run has it.
+        command: the command of its own that makes it, where no stage does: a run without it lacks nothing.
     """
 
     name: str
@@ -74,6 +75,7 @@ class FileSchema:
     rows: str = ""
     reported: bool = True
     asked: str = ""
+    command: str = ""
 
     @property
     def needed(self) -> list[str]:
