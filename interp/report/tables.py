@@ -18,8 +18,8 @@ from interp.texts.emotions import TOGETHER
 
 def tables(run: RunFiles) -> dict[str, PageTable]:
     """By name."""
-    makers = (_methods, _sets, _steered, _language, _side_effects, _why, _effects, _ratings, _examples, _signals)
-    makers = (*makers, *_CIRCUITS)
+    steering = (_methods, _sets, _steered, _language, _side_effects)
+    makers = [*steering, _why, _effects, _ratings, _examples, _signals, *_CIRCUITS]
     return {t.name: t for t in (make(run) for make in makers) if t is not None and t.rows}
 
 
