@@ -88,6 +88,7 @@ def test_changes_are_paired_and_of_a_method_that_changes_nothing_zero():
     assert scores["better"]["set_ranking_gain"].value == pytest.approx(gain, rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")
 def test_a_run_whose_test_texts_all_have_several_emotions_is_refused(world, tmp_path):
     pd.DataFrame({"words": ["the dog", "a letter"], "feeling": ["['joy', 'fear']"] * 2, "split": "test"}).to_csv(
         tmp_path / "several.csv", index=False

@@ -50,4 +50,4 @@ def _centred(residuals: Float[Array, "text d_model"]) -> Float[Array, "text text
     means = gram.sum(1) / (n - 2)
     gram -= means[:, None] + means[None] - gram.sum() / ((n - 1) * (n - 2))
     np.fill_diagonal(gram, 0)
-    return gram
+    return np.asarray(gram)

@@ -84,7 +84,8 @@ class Inputs:
                 " take it out of the labels, give the corpus a mapping, or raise its limit."
             )
         for role in ("discover", "fit", "test"):
-            present = {e.gold for r, e in examples if r == role}
+            its = (role, "several") if role == "test" else (role,)
+            present = {label for r, e in examples if r in its for label in e.several or (e.gold,)}
             lacking = [label for label in self.labels if label not in present]
             if lacking:
                 text = f"The {role} examples hold no {', '.join(lacking)}: nothing can be said of it there."
