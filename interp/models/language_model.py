@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -152,6 +153,17 @@ class LanguageModel:
         """Token ids of one prompt, however long it is."""
         chats = self.chat if chat is None else chat
         return self.tokenization.ids(self.framed(prompt, chat=chats, as_is=as_is), chat=chats)
+
+    def pieces(self, prompt: Prompt | str, ids: Sequence[int]) -> list[str]:
+        """What each token adds to a prompt as the model sees it, blanks included; of a prompt that was cut, decoded."""
+        shown = str(self.framed(prompt))
+        found = self.tokenizer(shown, add_special_tokens=not self.chat, return_offsets_mapping=True)
+        if list(found["input_ids"])[: len(ids)] != list(ids):
+            return token_pieces(self.tokenizer, ids)
+        ends = [0]
+        for _, end in found["offset_mapping"][: len(ids)]:
+            ends.append(max(end, ends[-1]))  # a special token has no place in the text
+        return [shown[a:b] for a, b in pairwise(ends)]
 
     @property
     def frame(self) -> str | None:
