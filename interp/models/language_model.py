@@ -326,6 +326,7 @@ class LanguageModel:
         tokens = self.pad(self.encode(texts, chat=False))
         layers, last = range(self.n_layers), partial(torch.select, dim=1, index=-1)
         parts = [(part, layer) for part in get_args(BlockPart) for layer in layers]
+        writers: tuple[tuple[BlockPart, BlockPart], ...] = (("heads", "attention"), ("neurons", "mlp"))
         with self.recorded([-1, *layers], last) as residuals, self.recorded(parts, last) as outputs:
             theirs = self.hf(
                 input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions
@@ -338,7 +339,7 @@ class LanguageModel:
                 or self._apart(self.part(norm)(residuals[layer - 1].to(outputs[norm].device)), outputs[norm])
                 or any(
                     self._apart(self.part((inner, layer))(outputs[inner, layer]), outputs[outer, layer])
-                    for inner, outer in (("heads", "attention"), ("neurons", "mlp"))
+                    for inner, outer in writers
                 )
                 or outputs["heads", layer].shape[-1] != self.n_heads * self.d_head
             ):

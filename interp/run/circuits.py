@@ -408,8 +408,8 @@ class _OfEmotion:
         for column, (ranking, k) in enumerate(asked, start=1):
             by_size.setdefault((ranking.by, k), []).append(kept[:, column])
         stacked = {key: np.stack(draws) for key, draws in by_size.items()}
-        for ranking in ("attribution", "random"):  # all edges are the same graph, whatever their order
-            stacked[ranking, len(edges)] = stacked["exact", len(edges)]
+        for by in ("attribution", "random"):  # all edges are the same graph, whatever their order
+            stacked[by, len(edges)] = stacked["exact", len(edges)]
         return analysis.faithfulness(stacked, kept[:, 0], clean, members, self.label, self.measured)
 
     def strongest_heads(self, effects: pd.DataFrame, inside: set[Component]) -> list[Component]:

@@ -103,12 +103,12 @@ def _logits(session: Session, texts: Sequence[str], pairs: Sequence[TextPair], p
 
         def read(chunk: list[int] = chunk) -> dict[str, np.ndarray]:
             room = int(session.answers.offsets.max())
-            ends = [
-                prompt_ends(model, model.encode(session.prompts([own[i] for i in chunk]), room=room), span)
-                for own in (targets, sources)
-            ]
+            own, theirs = (
+                prompt_ends(model, model.encode(session.prompts([texts[i] for i in chunk]), room=room), span)
+                for texts in (targets, sources)
+            )
             captured = session.captured([targets[i] for i in chunk])
-            return {"logits": patched_answers(model, captured, *ends, patches).float().cpu().numpy()}
+            return {"logits": patched_answers(model, captured, own, theirs, patches).float().cpu().numpy()}
 
         found[chunk] = session.units(COMMAND).arrays(f"patches {k:05d}", read)["logits"]
     return found
