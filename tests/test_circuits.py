@@ -19,8 +19,8 @@ from interp.run import circuits as run_circuits
 from interp.run.circuits import CircuitOptions, circuit
 from interp.texts.word_spans import word_spans
 
-FEW = {"discover": (150, 1), "fit": (150, 2), "test": (20, 3)}
-OPTIONS = CircuitOptions(examples=24, nodes=12, neurons=4)
+FEW = {"discover": (250, 1), "fit": (150, 2), "test": (20, 3)}
+OPTIONS = CircuitOptions(examples=50, nodes=12, neurons=4)
 BRINGS, CONVERTS = Component(6, "head", 0), Component(7, "neuron", 0)
 """The head that brings all causes from cue words, and the neuron that turns the first cause of anger into another."""
 

@@ -86,7 +86,7 @@ def component_effects(
     table = pd.concat(tables, ignore_index=True)
     table["q"] = 1.0
     for kind, own in table.groupby("kind"):
-        pool = pools.get(kind, 0) * len(examples.labels)  # type: ignore[call-overload]
+        pool = pools.get(kind, 0) * len(examples.labels)
         table.loc[own.index, "q"] = q_values(own["p"].to_numpy(), pool)
     table["causal"] = (table["ci_low"] > 0) & (table["q"] < Q_LEVEL) & table["own"]
     return table.drop(columns="own")

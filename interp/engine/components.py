@@ -336,7 +336,8 @@ class _Rows:
             start = torch.tensor([[c.columns.start] for c in alike], device=by_row.device)
             columns = start + torch.arange(width, device=by_row.device)
             by_row[:, rows, 0, columns] = self._values(alike, width).to(by_row)
-        return by_row.flatten(0, 1)
+        whole: Tensor = by_row.flatten(0, 1)
+        return whole
 
     def _values(self, changes: Sequence[_Change], width: int) -> Float[Tensor, "prompt change width"]:
         examples, device = self.suffix.examples, self.suffix.examples.device
@@ -376,5 +377,6 @@ def _clean_values(suffix: Suffix, sites: Sequence[Site]) -> dict[Site, Float[Ten
     if inside:
         with suffix.model.recorded(inside, lambda x: x[:, 0].to(suffix.model.device)) as seen:
             suffix.tails({-1: suffix.clean(-1)[:, None]})
-        found |= dict(seen)
+        for site in inside:
+            found[site] = seen[site]
     return found

@@ -111,7 +111,8 @@ class Scale:
         if self.norm is None:
             return 1.0
         rms = (total.float().pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
-        return self.weight.to(total.device) / rms
+        scale: Tensor = self.weight.to(total.device) / rms
+        return scale
 
 
 @dataclass(frozen=True)

@@ -201,18 +201,20 @@ NEURONS: tuple[Kind, ...] = ("mlp", "neuron")
 
 def heads_reading(suffix: Suffix, rows: Float[Tensor, "prompt row d_model"], layer: int) -> Read:
     """What a layer's heads gather when the answer position reads these residuals."""
-    with suffix.model.recorded([("heads", layer)]) as seen:
+    site: Site = ("heads", layer)
+    with suffix.model.recorded([site]) as seen:
         suffix.attend(rows, layer)
-    return {"head": rearrange(seen["heads", layer], "(prompt row) 1 d -> prompt row d", row=rows.shape[1])}
+    return {"head": rearrange(seen[site], "(prompt row) 1 d -> prompt row d", row=rows.shape[1])}
 
 
 def neurons_reading(model: LanguageModel, rows: Float[Tensor, "prompt row d_model"], layer: int) -> Read:
     """What a layer's MLP makes of these residuals: its neurons and its output."""
     norm = model.norm(layer, "mlp_norm")
     assert norm is not None
-    with model.recorded([("neurons", layer)]) as seen:
+    site: Site = ("neurons", layer)
+    with model.recorded([site]) as seen:
         output = model.part(("mlp", layer))(norm(rows.to(model.device_of(layer))))
-    return {"neuron": seen["neurons", layer], "mlp": output}
+    return {"neuron": seen[site], "mlp": output}
 
 
 def value_read(model: LanguageModel, nodes: Nodes, node: int, read: Read) -> Float[Tensor, "prompt row width"]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -152,6 +153,17 @@ class LanguageModel:
         """Token ids of one prompt, however long it is."""
         chats = self.chat if chat is None else chat
         return self.tokenization.ids(self.framed(prompt, chat=chats, as_is=as_is), chat=chats)
+
+    def pieces(self, prompt: Prompt | str, ids: Sequence[int]) -> list[str]:
+        """What each token adds to a prompt as the model sees it, blanks included; of a prompt that was cut, decoded."""
+        shown = str(self.framed(prompt))
+        found = self.tokenizer(shown, add_special_tokens=not self.chat, return_offsets_mapping=True)
+        if list(found["input_ids"])[: len(ids)] != list(ids):
+            return token_pieces(self.tokenizer, ids)
+        ends = [0]
+        for _, end in found["offset_mapping"][: len(ids)]:
+            ends.append(max(end, ends[-1]))  # a special token has no place in the text
+        return [shown[a:b] for a, b in pairwise(ends)]
 
     @property
     def frame(self) -> str | None:
@@ -314,6 +326,7 @@ class LanguageModel:
         tokens = self.pad(self.encode(texts, chat=False))
         layers, last = range(self.n_layers), partial(torch.select, dim=1, index=-1)
         parts = [(part, layer) for part in get_args(BlockPart) for layer in layers]
+        writers: tuple[tuple[BlockPart, BlockPart], ...] = (("heads", "attention"), ("neurons", "mlp"))
         with self.recorded([-1, *layers], last) as residuals, self.recorded(parts, last) as outputs:
             theirs = self.hf(
                 input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions
@@ -326,7 +339,7 @@ class LanguageModel:
                 or self._apart(self.part(norm)(residuals[layer - 1].to(outputs[norm].device)), outputs[norm])
                 or any(
                     self._apart(self.part((inner, layer))(outputs[inner, layer]), outputs[outer, layer])
-                    for inner, outer in (("heads", "attention"), ("neurons", "mlp"))
+                    for inner, outer in writers
                 )
                 or outputs["heads", layer].shape[-1] != self.n_heads * self.d_head
             ):

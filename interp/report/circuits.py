@@ -116,8 +116,8 @@ class DrawnCircuit:
         if node in self.effects:
             r = self.effects[node]
             lines.append(f"Set to its mean: {r.effect:+.3f} nats [{r.ci_low:.3f}, {r.ci_high:.3f}], n = {r.n}.")
-            own = f"q = {r.q:.2g}"
-            lines.append(f"Causal for {self.emotion} ({own})." if r.causal else f"Not the emotion's own ({own}).")
+            told = f"q = {r.q:.2g}"
+            lines.append(f"Causal for {self.emotion} ({told})." if r.causal else f"Not the emotion's own ({told}).")
             if r.moves_most != self.emotion:
                 lines.append(f"It moves the answer {r.moves_most} most.")
         for title, ends in (
@@ -218,10 +218,10 @@ def graph(drawn: DrawnCircuit, labels: Sequence[str], cards: Collection[tuple[in
             hovertemplate="%{hovertext}<extra></extra>",
             showlegend=False,
         )
-    x, y = drawn.places[drawn.answer]
+    top = drawn.places[drawn.answer]
     figure.add_scatter(
-        x=[x],
-        y=[y],
+        x=[top[0]],
+        y=[top[1]],
         mode="markers+text",
         name="answer",
         text=[drawn.emotion],

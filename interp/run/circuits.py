@@ -31,7 +31,7 @@ from interp.engine.moved import without_words, without_words_in
 from interp.engine.paths import check_first_tokens, cut_edges, edge_attribution
 from interp.errors import UserError
 from interp.files.folder import RunFolder, claimed, fingerprint
-from interp.models.language_model import Site, token_pieces
+from interp.models.language_model import Site
 from interp.reporting import Progress, silent
 from interp.run import tables
 from interp.run.afterwards import of_run, outputs_of
@@ -40,7 +40,6 @@ from interp.run.inputs import Inputs
 from interp.run.reading import RunFiles
 from interp.run.session import Session
 from interp.statistics import Estimate
-from interp.texts.word_spans import word_spans
 
 COMMAND = "circuit"
 OUTPUTS = outputs_of(COMMAND)
@@ -409,8 +408,8 @@ class _OfEmotion:
         for column, (ranking, k) in enumerate(asked, start=1):
             by_size.setdefault((ranking.by, k), []).append(kept[:, column])
         stacked = {key: np.stack(draws) for key, draws in by_size.items()}
-        for ranking in ("attribution", "random"):  # all edges are the same graph, whatever their order
-            stacked[ranking, len(edges)] = stacked["exact", len(edges)]
+        for by in ("attribution", "random"):  # all edges are the same graph, whatever their order
+            stacked[by, len(edges)] = stacked["exact", len(edges)]
         return analysis.faithfulness(stacked, kept[:, 0], clean, members, self.label, self.measured)
 
     def strongest_heads(self, effects: pd.DataFrame, inside: set[Component]) -> list[Component]:
@@ -424,11 +423,11 @@ class _OfEmotion:
         session, model, members = self.session, self.session.model, self.found.members(self.emotion)
         rows = self.found.rows[members]
         texts = session.texts(rows)
-        spans = []
-        for prompt, text in zip(session.prompts(texts), texts, strict=True):
-            ids = model.encode([prompt], room=int(session.answers.offsets.max()))[0].ids
-            known = word_spans(token_pieces(model.tokenizer, ids), text)
-            spans.append([span for span in known if len(ids) - 1 not in span.tokens])
+        last = [length - 1 for length in session.n_tokens(texts)]
+        spans = [
+            [span for span in own if end not in span.tokens]
+            for own, end in zip(session.word_spans(texts), last, strict=True)
+        ]
         words = sorted({span.word for own in spans for span in own})
         place = {word: i for i, word in enumerate(words)}
         worth = np.zeros((len(heads) + 1, len(rows), len(words)))

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from interp.analysis.patching import TextPair, patching_effects, text_pairs
 from interp.engine.patching import Part, Patch, patched_answers, prompt_ends
 from interp.errors import UserError
 from interp.files.folder import RunFolder, claimed, fingerprint
-from interp.models.language_model import token_pieces
 from interp.reporting import Progress, silent
 from interp.run import tables
 from interp.run.afterwards import of_run, outputs_of
@@ -21,7 +19,6 @@ from interp.run.config import config_of
 from interp.run.inputs import Inputs
 from interp.run.reading import RunFiles
 from interp.run.session import Session
-from interp.texts.word_spans import word_spans
 
 COMMAND = "patch"
 OUTPUTS = outputs_of(COMMAND)
@@ -75,14 +72,13 @@ def patch(folder: Path, options: PatchingOptions, *, progress: Progress = silent
 
 def _patched(session: Session, options: PatchingOptions) -> pd.DataFrame:
     model, examples = session.model, session.labelled(session.traced_rows())
-    lengths = session.table["n_tokens"].to_numpy()[examples.rows] if "n_tokens" in session.table else None
-    n_tokens = lengths if lengths is not None else np.array([len(t) for t in session.texts(examples.rows)])
+    n_tokens = np.array(session.n_tokens(session.texts(examples.rows)))
     pairs = text_pairs(examples, n_tokens, options.pairs, session.seed("patching"))
     if not pairs:
         raise UserError("There are no two discover texts of this run to patch between.")
     used = sorted({place for pair in pairs for place in (pair.target, pair.source)})
     texts = session.texts(examples.rows)
-    behind = _behind_text(session, [texts[i] for i in used])
+    behind = _behind_text(session, [texts[i] for i in used], n_tokens[used].tolist())
     positions = options.positions or tuple(dict.fromkeys((-1, -1 - behind) if behind else (-1,)))
     last = model.n_layers - options.span
     patches = [
@@ -107,23 +103,21 @@ def _logits(session: Session, texts: Sequence[str], pairs: Sequence[TextPair], p
 
         def read(chunk: list[int] = chunk) -> dict[str, np.ndarray]:
             room = int(session.answers.offsets.max())
-            ends = [
-                prompt_ends(model, model.encode(session.prompts([own[i] for i in chunk]), room=room), span)
-                for own in (targets, sources)
-            ]
+            own, theirs = (
+                prompt_ends(model, model.encode(session.prompts([texts[i] for i in chunk]), room=room), span)
+                for texts in (targets, sources)
+            )
             captured = session.captured([targets[i] for i in chunk])
-            return {"logits": patched_answers(model, captured, *ends, patches).float().cpu().numpy()}
+            return {"logits": patched_answers(model, captured, own, theirs, patches).float().cpu().numpy()}
 
         found[chunk] = session.units(COMMAND).arrays(f"patches {k:05d}", read)["logits"]
     return found
 
 
-@torch.no_grad()
-def _behind_text(session: Session, texts: Sequence[str]) -> int:
+def _behind_text(session: Session, texts: Sequence[str], n_tokens: Sequence[int]) -> int:
     """Tokens that stand behind the text in every prompt; 0 where prompts differ in that."""
-    model, found = session.model, set[int]()
-    for prompt, text in zip(session.prompts(texts), texts, strict=True):
-        ids = model.encode([prompt], room=int(session.answers.offsets.max()))[0].ids
-        spans = word_spans(token_pieces(model.tokenizer, ids), text)
-        found.add(len(ids) - 1 - max((t for s in spans for t in s.tokens), default=len(ids) - 1))
+    found = {
+        n - 1 - max((t for span in spans for t in span.tokens), default=n - 1)
+        for spans, n in zip(session.word_spans(texts), n_tokens, strict=True)
+    }
     return found.pop() if len(found) == 1 else 0
