@@ -21,7 +21,7 @@ Pair = tuple[str, str]
 
 def layer_figures(found: Mapping[Pair, RunMatches]) -> list[PageFigure]:
     """Heat maps of layer by layer, one figure for every two runs."""
-    figures = []
+    figures: list[PageFigure] = []
     for (run, beside), matches in found.items():
         caption = (
             f"Rows: layers of {run}; columns: layers of {beside} ({matches.kind}). First: the best correlation of a"

@@ -72,7 +72,8 @@ def match_runs(one: RunFiles, other: RunFiles, *, permutations: int = PERMUTATIO
         [_residuals(run, layer, own) for layer in layers]
         for run, own, layers in zip((one, other), rows, covered, strict=True)
     ]
-    cka = similarity_table(*covered, similarity(*residuals))
+    ours, theirs = covered
+    cka = similarity_table(ours, theirs, similarity(*residuals))
     return RunMatches(
         _kind(one, other),
         len(rows.one),
