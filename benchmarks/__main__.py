@@ -5,7 +5,7 @@ from importlib import import_module
 
 import torch
 
-NAMES = ("speed", "real", "attribution", "memory")
+NAMES = ("speed", "real", "attribution", "circuits", "memory")
 
 
 def main() -> None:

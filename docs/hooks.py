@@ -47,8 +47,12 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 def files_table() -> str:
     """One row per file of a run folder, in the order in which they are made."""
     lines = ["| file | holds | stage |", "|---|---|---|"]
-    lines += [f"| `{f.name}` | {f.holds} | {f.stage or 'from the start'} |" for f in tables.FILES.values()]
+    lines += [f"| `{f.name}` | {f.holds} | {_maker(f)} |" for f in tables.FILES.values()]
     return "\n".join([*lines, "| `report.html` | the report; opens offline | at the end |"])
+
+
+def _maker(file: tables.FileSchema) -> str:
+    return f"`interp {file.command}`" if file.command else file.stage or "from the start"
 
 
 def columns_table(file: tables.FileSchema) -> str:

@@ -47,6 +47,26 @@ def write_causes(folder: Path, causal: tuple[str, ...], labels: tuple[str, ...])
     store(folder, "why", [{"emotion": a, **counts, **shares} for a in labels])
 
 
+def write_trees(folder: Path, labels: tuple[str, ...], layers: int) -> None:
+    """The trees of the answers and of every layer: each emotion joins those before it."""
+    sources = [("answers", None), *((source, k) for k in range(layers) for source in ("residuals", "features"))]
+    merges = [(i, " + ".join(labels[:i]), labels[i]) for i in range(1, len(labels))]
+    lines = [
+        {"source": source, "layer": layer, "merge": i - 1, "left": left, "right": right}
+        | {"height": 0.2 * i, "support": 0.5 + 0.4 * (i % 2), "n": 20}
+        for source, layer in sources
+        for i, left, right in merges
+    ]
+    store(folder, "trees", lines)
+    about = {"correlation": 0.4, "p": 0.04, "emotions": len(labels), "n": 20}
+    lines = [
+        {"source": source, "layer": layer, "beside": beside, **about}
+        for source, layer in sources
+        for beside in ("answers", "grouping")
+    ]
+    store(folder, "tree_agreement", lines)
+
+
 def write_features(folder: Path, labels: tuple[str, ...], layers: int, traced: int, text: str) -> None:
     """Selective features, and a card for each of the first two traced features."""
     lines = [
@@ -138,6 +158,7 @@ def make_run(
     tables.write(folder / "concentration.parquet", whole)
     write_causes(folder, labels if causal else (), labels)
     write_features(folder, labels, layers, traced, text)
+    write_trees(folder, labels, layers)
     facts = {"method": "amplify" if causal else "none", "setting": "gain 2", "reason": "Nothing to steer."}
     (folder / "steering.json").write_text(json.dumps(facts))
     metrics = ["accuracy", "macro_f1", "macro_f1_gain", *(f"recall_{x}" for x in labels)]
@@ -159,6 +180,9 @@ def make_run(
     store(folder, "dose", dose)
     side = [{"method": m, "metric": "cloze_accuracy", **values} for m in ("unsteered", "steered")]
     store(folder, "side_effects", side)
+    part = {"layer": 0, "feature": 0, "role": "multiplied", "emotion": labels[0], "nats": np.nan, "n": examples}
+    part |= {f"{what}{end}": v for what in ("alone", "lost") for end, v in (("", 0.1), ("_low", 0.0), ("_high", 0.2))}
+    store(folder, "parts", [part])
     tables.write(folder / "learning.parquet", pd.DataFrame())
     answers = [
         {"corpus": corpus, "method": m, "gold": g, "predicted": g} for m in ("unsteered", "steered") for g in gold

@@ -29,6 +29,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from interp import load_model, load_saes
 from interp.models.language_model import LanguageModel
+from interp.run import pipeline
+from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig, SaesConfig
 from interp.saes.stack import SaeStack
 
 LABELS = ("anger", "disgust", "fear", "joy", "sadness")
@@ -262,3 +264,30 @@ def _sae(basis: _Basis, layer: int) -> tuple[JumpReLUSAE, list[PlantedFeature]]:
     sae.b_dec.copy_(CONSTANT * basis["constant"])
     named = zip(place, meanings, strict=False)
     return sae, [PlantedFeature(layer, i, name, kind, emotions) for i, (name, kind, emotions) in named]
+
+
+SPLITS = {"discover": (300, 1), "fit": (150, 2), "test": (200, 3)}
+
+
+def planted_run(planted: Planted, name: str, *, shuffled: bool = False, command: str = "run", splits=SPLITS) -> Path:
+    """A run on texts of the planted world, as a user would start it; `splits`: texts and seed of each."""
+    texts = planted.folder / f"{name}.csv"
+    parts = [planted.texts(n, seed, shuffled=shuffled).assign(split=split) for split, (n, seed) in splits.items()]
+    pd.concat(parts).to_csv(texts, index=False)
+    (planted.folder / "plain.txt").write_text("\n<|endoftext|>\n".join(planted.texts(20, 4)["text"]))
+    source = {"name": "local", "path": str(texts)}
+    config = Config(
+        name=name,
+        model=str(planted.folder / "model"),
+        saes=SaesConfig(str(planted.folder / "saes"), force=True),
+        labels=list(LABELS),
+        corpora=CorporaConfig(
+            CorpusConfig(split="discover", **source),
+            CorpusConfig(split="fit", **source),
+            [CorpusConfig(split="test", **source)],
+        ),
+        fluency=FluencyConfig(str(planted.folder / "plain.txt")),
+        resamples=500,
+        out=str(planted.folder / "runs"),
+    )
+    return pipeline.run(config, command=command).folder

@@ -11,9 +11,9 @@ import torch
 from interp import Captured, LanguageModel, SaeStack
 from interp.statistics import Bootstrap
 from interp.steering import Steering
-from interp.steering.choosing import Budget, choose
+from interp.steering.choosing import Budget, Price, choose
 from interp.steering.fit import FitData
-from interp.steering.trials import Trial, possible_methods, score, strongest_features, weakest
+from interp.steering.trials import Ground, Trial, possible_methods, score, strongest_features, weakest
 
 LABELS = ["joy", "fear", "anger"]
 GOLD = np.arange(150) % 3
@@ -32,13 +32,13 @@ def trial(method: str, wrong: int, changed: float = 0.0) -> Trial:
     return Trial(method, f"{wrong} wrong", answers, score(DATA, answers), changed, Steering(method))
 
 
-def chosen(trials: list[Trial], ratios: dict[str, float] | None = None):
-    def perplexity_ratio(trial: Trial, steering: Steering) -> float:
+def chosen(trials: list[Trial], ratios: dict[str, float] | None = None, answered: dict[str, float] | None = None):
+    def price(trial: Trial, steering: Steering) -> Price:
         assert steering is trial.steering
-        return (ratios or {}).get(trial.setting, 1.0)
+        return Price((ratios or {}).get(trial.setting, 1.0), (answered or {}).get(trial.setting, 0.0))
 
     boot = Bootstrap(DATA.groups, 300)
-    return choose(DATA, trials, BUDGET, boot, 0, make=lambda t: t.steering, perplexity_ratio=perplexity_ratio)
+    return choose(DATA, trials, BUDGET, boot, 0, make=lambda t: t.steering, price=price)
 
 
 PLAIN = trial("none", 60)
@@ -61,9 +61,9 @@ def test_a_trial_that_costs_too_much_language_is_passed_over_and_said():
     choice = chosen(trials, {"10 wrong": 1.5, "20 wrong": 1.1})
     assert choice.chosen is trials[1]
     assert choice.refused == 1
-    assert choice.perplexity_ratio == 1.1
+    assert choice.price == Price(1.1)
     assert choice.kept == {"amplify": trials[1]}
-    assert "1 better settings exceeded the perplexity budget" in choice.reason(True)
+    assert "1 better settings cost more language or answers than allowed" in choice.reason(True)
 
 
 @pytest.mark.parametrize("others", [[], [("amplify", 60)], [("amplify", 59)], [("amplify", 90)]])
@@ -71,7 +71,7 @@ def test_none_is_chosen_where_nothing_helps_beyond_doubt(others):
     trials = [PLAIN, *(trial(*other) for other in others)]
     choice = chosen(trials)
     assert choice.chosen is PLAIN
-    assert choice.perplexity_ratio == 1
+    assert choice.price == Price()
     assert choice.reference is (trials[1] if others else None)
     said = choice.reason(False)
     assert ("Nothing beat" in said) if others else said.endswith("no causal feature was found.")
@@ -94,5 +94,12 @@ def test_the_weakest_emotion_is_that_of_lowest_recall_among_those_asked():
     assert weakest(DATA, answers, {"shame"}) is None
 
 
+def test_a_steering_after_which_no_label_is_answered_any_more_is_refused():
+    trials = [PLAIN, trial("global", 10), trial("amplify", 20)]
+    choice = chosen(trials, answered={"10 wrong": -0.13})
+    assert choice.chosen is trials[2]
+    assert "1 better settings cost more language or answers than allowed" in choice.reason(True)
+
+
 def test_methods_need_features_and_anchors():
-    assert possible_methods([], DATA) == []
+    assert possible_methods(Ground(DATA, [])) == []

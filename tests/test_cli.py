@@ -33,7 +33,7 @@ WRONG: dict[Any, list[str]] = {
     "part": ["[a]", "{nonsense: 1}", "{a", "{name: x, name: y}", "&a {name: *a}"],
 }
 SEVERAL_LINES = "prompt.template"
-PLAIN = ("plot", "inspect", "generate", "export", "compare", "models", "corpora", "findings")
+PLAIN = ("plot", "inspect", "circuit", "patch", "generate", "export", "compare", "models", "corpora", "findings")
 COMMANDS = {
     **{(name,): getattr(cli, name) for name in PLAIN},
     **{("express", name): getattr(express, name) for name in ("score", "run", "compare", "build")},
@@ -160,7 +160,7 @@ def test_every_wrong_use_of_every_command_is_one_line(capsys, monkeypatch):
 
 def test_the_battery_sees_every_command():
     known = {(name,) for name in cli.app if not name.startswith("-")}
-    listed = {words[:1] for words in COMMANDS} | {("run",), ("trace",), ("steer",), ("check",), ("fetch",)}
+    listed = {words[:1] for words in COMMANDS} | {("run",), ("trace",), ("trees",), ("steer",), ("check",), ("fetch",)}
     assert known <= listed
     for group, app in (("express", express.app), ("reliability", reliability.app), ("saes", saes_cli.app)):
         assert {(group, name) for name in app if not name.startswith("-")} <= {*COMMANDS, ("saes", "train")}

@@ -12,7 +12,7 @@ from interp.cli import main as cli
 from interp.run import pipeline
 
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
-COMMANDS += ["findings"]
+COMMANDS += ["findings", "trees", "circuit", "patch", "certify"]
 
 
 def test_the_command_prints_the_report_last(world, tmp_path):

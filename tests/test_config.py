@@ -5,6 +5,7 @@ import pytest
 from interp import UserError
 from interp.files.folder import write_json
 from interp.run.config import config_of, load_config, local_paths
+from interp.texts.emotions import LABEL_SETS
 
 
 def test_f15_a_tilde_is_the_home_folder_in_every_path_field(monkeypatch, tmp_path):
@@ -60,3 +61,27 @@ def test_21_a_moved_run_finds_its_files_where_they_lie(tmp_path, monkeypatch):
     assert config_of(here / "run").corpora.discover.path == "mine.csv"
     (there / "mine.csv").unlink()
     assert config_of(here / "run").corpora.discover.path == str(here / "mine.csv")
+
+
+def test_a_published_label_set_goes_by_its_name_in_yaml_and_as_a_flag(tmp_path):
+    (tmp_path / "c.yaml").write_text("labels: goemotions27\n")
+    for config in (load_config(tmp_path / "c.yaml"), load_config(None, {"labels": "goemotions27"})):
+        assert config.labels == list(LABEL_SETS["goemotions27"])
+    assert load_config(None, {"labels": "[calm, tense]"}).labels == ["calm", "tense"]
+    for wrong, said in (("goemotions", "goemotions2[78]"), ("none", "known: ekman6"), ("27", "known: ekman6")):
+        with pytest.raises(UserError, match=f"^--labels: must be a list of labels or a published set; got.*{said}"):
+            load_config(None, {"labels": wrong})
+    (tmp_path / "c.yaml").write_text("labels: empathic32\n")
+    with pytest.raises(UserError, match=r"c\.yaml: labels: must be a list.*did you mean 'empathetic32'\?$"):
+        load_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("part", ["discover", "fit", "anchors.0"])
+def test_texts_with_several_emotions_are_for_tests_alone(part):
+    flags = {f"corpora.{part}.name": "goemotions", f"corpora.{part}.several": "true"}
+    with pytest.raises(UserError, match="several: features are found and steerings chosen on texts with one emotion"):
+        load_config(None, flags)
+    assert load_config(None, {"corpora.test.0.name": "goemotions", "corpora.test.0.several": "yes"})
+    flags = {"labels": "[joy, love + hate]", "corpora.test.0.name": "xed", "corpora.test.0.several": "true"}
+    with pytest.raises(UserError, match=r"labels must not hold ' \+ ' where texts may have several"):
+        load_config(None, flags)

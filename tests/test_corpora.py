@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from interp import UserError, load_corpus
 from interp.errors import InterpWarning
 from interp.texts.corpora import CORPORA, known_corpora
-from interp.texts.emotions import EKMAN, GOEMOTIONS_TO_EKMAN
+from interp.texts.emotions import EKMAN, EMPATHETIC_TO_EKMAN, GOEMOTIONS_TO_EKMAN, LABEL_SETS
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 pytestmark = pytest.mark.filterwarnings("ignore::interp.errors.InterpWarning")  # rows that are left out
@@ -65,6 +65,61 @@ def test_goemotions_original_rows_agree_once_mapped_to_ekman(tmp_path):
     assert found == {"love joy": "joy", "relief neutral": "joy", "grief remorse": "sadness"}
     with_neutral = read("goemotions", tmp_path, mapping=GOEMOTIONS_TO_EKMAN, labels=(*EKMAN, "neutral"))
     assert set(with_neutral) == {"love joy", "grief remorse"}
+
+
+def test_fine_labels_are_kept_where_they_are_asked_for_by_their_own_names(tmp_path):
+    path = write(tmp_path / "valid.csv", "text,emotion\nI shouted,angry\nI hid,afraid\nI had it,trusting\n")
+    assert read("empatheticdialogues", path) == {"I shouted": "anger", "I hid": "fear"}
+    own = {"I shouted": "angry", "I hid": "afraid", "I had it": "trusting"}
+    assert read("empatheticdialogues", path, labels=LABEL_SETS["empathetic32"]) == own
+    assert read("empatheticdialogues", path, labels=("angry", "fear")) == {"I shouted": "angry", "I hid": "fear"}
+
+
+def test_published_label_sets_are_those_of_the_releases():
+    assert {name: len(labels) for name, labels in LABEL_SETS.items()} == {
+        "ekman6": 6,
+        "plutchik8": 8,
+        "goemotions27": 27,
+        "goemotions28": 28,
+        "empathetic32": 32,
+    }
+    assert all(len(set(labels)) == len(labels) for labels in LABEL_SETS.values())
+    assert set(LABEL_SETS["goemotions28"]) - set(LABEL_SETS["goemotions27"]) == {"neutral"}
+    assert set(LABEL_SETS["empathetic32"]) >= set(EMPATHETIC_TO_EKMAN)
+
+
+@pytest.mark.shared
+def test_the_released_files_have_the_labels_of_the_published_sets():
+    def found(name: str, folder: str, labels: str, **options) -> list:
+        return load_corpus(name, split="all", path=SHARED / folder, labels=LABEL_SETS[labels], **options)
+
+    fine = found("goemotions", "goemotions/original", "goemotions28", several=True)
+    assert {e.gold for e in fine if not e.several} == set(LABEL_SETS["goemotions28"])
+    assert len(fine) == 43_410 + 5_426 + 5_427
+    assert {label for e in fine for label in e.several} == set(LABEL_SETS["goemotions28"])
+    assert 8_000 < sum(bool(e.several) for e in fine) < 10_000
+    situations = found("empatheticdialogues", "empatheticdialogues", "empathetic32")
+    assert {e.gold for e in situations} == set(LABEL_SETS["empathetic32"])
+    assert len(situations) == 2_761
+
+
+def test_rows_with_several_labels_are_kept_where_they_are_asked_for(tmp_path):
+    write(tmp_path / "labels.txt", "love\njoy\nfear\n")
+    write(tmp_path / "test.tsv", "both\t1,0\tx\none\t2\ty\nall\t0,1,2\tz\n")
+    options = {"labels": ("joy", "love", "fear")}
+    assert read("goemotions", tmp_path, **options) == {"one": "fear"}
+    found = load_corpus("goemotions", split="all", path=tmp_path, several=True, **options)
+    assert {e.text: (e.gold, e.several) for e in found} == {
+        "both": ("joy + love", ("joy", "love")),
+        "one": ("fear", ()),
+        "all": ("joy + love + fear", ("joy", "love", "fear")),
+    }
+    # Of a text whose other labels are none of the run's, one is left.
+    (only,) = load_corpus("goemotions", split="all", path=tmp_path, several=True, labels=("love", "hope"))[:1]
+    assert (only.gold, only.several) == ("love", ())
+    lines = write(tmp_path / "en-annotated.tsv", "It is you!\t5, 8\nGo.\t1\n")
+    many = load_corpus("xed", split="all", path=lines, several=True, labels=LABEL_SETS["plutchik8"])
+    assert {e.text: e.gold for e in many} == {"It is you!": "joy + trust", "Go.": "anger"}
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
@@ -357,6 +412,23 @@ def test_limits_are_stratified_and_seeded(table):
     assert drawn[0] == drawn[1] != drawn[2]
     for label, n in Counter(e.gold for e in drawn[0]).items():
         assert abs(n - 50 * whole[label] / 300) <= 1
+
+
+def test_a_balanced_draw_has_as_many_of_every_emotion_or_all_there_are(tmp_path):
+    rows = [{"text": f"{label} {i}", "label": label} for label, n in SIZES.items() for i in range(n)]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    drawn = load_corpus("local", path=tmp_path / "t.csv", limit=33, balanced=True)
+    counts = Counter(e.gold for e in drawn)
+    assert counts["fear"] == SIZES["fear"]
+    assert sorted(counts.values()) == [3, 15, 15]
+    share = Counter(e.gold for e in load_corpus("local", path=tmp_path / "t.csv", limit=33))
+    assert share["anger"] > 20
+    assert {e.id for e in load_corpus("local", path=tmp_path / "t.csv", limit=12, balanced=True)} <= {
+        e.id for e in drawn
+    }
+
+
+SIZES = {"anger": 90, "joy": 30, "fear": 3}
 
 
 def test_a_draw_depends_on_seed_and_text_alone(table, tmp_path):

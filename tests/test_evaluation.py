@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from interp.evaluation.curves import Dose, LearntFrom, dose_rows, learning_rows
+from interp.evaluation.curves import BIAS, Dose, LearntFrom, dose_rows, learning_rows
 from interp.evaluation.recognition import (
     method_scores,
     paired_improvements,
@@ -78,11 +78,17 @@ def test_doses_and_learning_curves():
         0.5,
         0.5,
     )
-    answers = {LearntFrom("vector", 8, 0): HALF, LearntFrom("vector", 8, 1): GOLD, LearntFrom("vector", 16, 0): GOLD}
-    few, many = learning_rows("made", GOLD, HALF, answers, 3)
-    assert (few["examples"], few["value"], few["draws"], few["n"]) == (8, 0.25, 2, 60)
-    assert (few["ci_low"], few["ci_high"]) == pytest.approx((0.0125, 0.4875))
-    assert many["value"] == 0.5
+    answers = {LearntFrom("coupled", 5, 0): HALF, LearntFrom("coupled", 5, 1): GOLD, LearntFrom("coupled", 9, 0): GOLD}
+    answers[LearntFrom(BIAS, 5, 0)] = HALF
+    few, many, bias = learning_rows("made", GOLD, HALF, answers, 3, BOOTSTRAP, seed=0)
+    assert (few["labels"], few["value"], few["draws"], few["n"]) == (5, 0.25, 2, 60)
+    assert (few["draw_low"], few["draw_high"]) == pytest.approx((0.0125, 0.4875))  # of the two draws
+    assert few["ci_low"] == pytest.approx(0.0, abs=1e-9)  # both draws the one without a gain: one resample in four
+    assert few["ci_high"] > 0.45
+    assert (few["over_bias"], many["value"], bias["value"]) == (0.25, 0.5, 0.0)
+    assert many["ci_high"] - many["ci_low"] < few["ci_high"] - few["ci_low"]  # a single draw has no spread but texts'
+    assert "over_bias" not in many
+    assert "over_bias" not in bias
 
 
 def test_side_effects_are_paired_with_the_unsteered_model():

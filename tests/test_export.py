@@ -92,8 +92,8 @@ def test_gguf_missing_is_one_line(llama, stack, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("steering", "to", "words"),
     [
-        (mixed_steering(), "lm-eval", "depend on the input"),
-        (mixed_steering(), "gguf", "depend on the input"),
+        (mixed_steering(), "lm-eval", "depends on the input"),
+        (mixed_steering(), "gguf", "depends on the input"),
         (Steering("none"), "hf", "leaves the model alone"),
         (additive_steering(), "onnx", "Unknown format"),
         (Steering("additive", vectors={0: torch.ones(32)}), "gguf", "layer 0"),

@@ -23,6 +23,7 @@ from interp.findings.concentration import concentrated
 from interp.findings.layers import read_entropy
 from interp.findings.page import as_json, markdown
 from interp.findings.reading import Run
+from interp.run import tables
 from interp.statistics import Bootstrap, Estimate
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "sadness", "surprise")
@@ -468,3 +469,50 @@ def test_mistakes_of_the_command_line_are_said_in_one_line(weak, tmp_path, capsy
         assert code == 2
         assert said in err
         assert len(err.strip().splitlines()) == 1
+
+
+# ------------------------------------------------------------------------------------- steering side by side
+
+
+def with_curve(folder: Path, corpora: tuple[str, ...]) -> Path:
+    """A made run in which a coupling has a curve, and was scored on several corpora."""
+    run = planted_run(folder, equal_emotions())
+    scores = tables.read(run / "evaluation.parquet")
+    (own,) = {c for c in scores["corpus"] if c != "plain text"}
+    names = (own, *corpora)
+    parts = [scores[scores["corpus"] == own].assign(corpus=c) for c in names]
+    steered = [p[p["method"] == "steered"].assign(method="coupled") for p in parts]
+    plain = scores[scores["corpus"] == "plain text"]
+    tables.write(run / "evaluation.parquet", pd.concat([*parts, *steered, plain], ignore_index=True))
+    line = {"corpus": own, "ci_low": 0.1, "ci_high": 0.3, "draw_low": 0.0, "draw_high": 0.4, "draws": 20, "n": 40}
+    over = {"over_bias": 0.05, "over_bias_low": -0.01, "over_bias_high": 0.11}
+    lines = [
+        {**line, "method": m, "labels": n, "macro_f1": f1, "value": gain, **(over if m == "coupled" and n else {})}
+        for m, n, f1, gain in [
+            ("coupled", 0, 0.5, 0.1),
+            ("coupled", 5, 0.6, 0.2),
+            ("random_features", 5, 0.45, 0.05),
+            ("answer_prior", 0, 0.42, 0.02),
+            ("answer_bias", 5, 0.55, 0.15),
+        ]
+    ]
+    tables.write(run / "learning.parquet", pd.DataFrame(lines))
+    return run
+
+
+def test_five_labels_and_what_carries_over_stand_side_by_side(tmp_path):
+    found = measure([with_curve(tmp_path / "a", ("other", "third"))])
+    page = markdown(found, tmp_path, {})
+    row = next(line for line in page.splitlines() if "| 20 |" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:8] == ["50.0", "42.0", "55.0", "60.0", "45.0", "-"]
+    assert cells[8:] == ["+20.0 [+10.0, +30.0]", "+5.0 [-1.0, +11.0]", "25%"]
+    carried = page.split("## What carries over")[1].split("##")[0]
+    assert "| other | third |" in carried
+    assert carried.count("+50.0 [+40.0, +60.0]") == 3
+
+
+def test_runs_without_a_curve_or_other_corpora_have_neither(tmp_path):
+    page = markdown(measure([planted_run(tmp_path / "r", equal_emotions())]), tmp_path, {})
+    assert "labels an emotion\n" not in page
+    assert "What carries over" not in page

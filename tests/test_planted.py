@@ -7,15 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted import BOUNDARIES, LABELS, Planted, build_planted
+from planted import BOUNDARIES, LABELS, Planted, build_planted, planted_run
 
 from interp import capture
 from interp.models.answers import Answers
-from interp.run import pipeline
-from interp.run.config import Config, CorporaConfig, CorpusConfig, FluencyConfig, SaesConfig
 from interp.texts.prompts import build_prompts
-
-SPLITS = {"discover": (300, 1), "fit": (150, 2), "test": (200, 3)}
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +19,9 @@ def planted(tmp_path_factory) -> Planted:
     return build_planted(tmp_path_factory.mktemp("planted"))
 
 
-def run(planted: Planted, name: str, *, shuffled: bool = False, command: str = "run") -> Path:
-    """A run on texts of the planted world, as a user would start it."""
-    texts = planted.folder / f"{name}.csv"
-    parts = [planted.texts(n, seed, shuffled=shuffled).assign(split=split) for split, (n, seed) in SPLITS.items()]
-    pd.concat(parts).to_csv(texts, index=False)
-    (planted.folder / "plain.txt").write_text("\n<|endoftext|>\n".join(planted.texts(20, 4)["text"]))
-    source = {"name": "local", "path": str(texts)}
-    config = Config(
-        name=name,
-        model=str(planted.folder / "model"),
-        saes=SaesConfig(str(planted.folder / "saes"), force=True),
-        labels=list(LABELS),
-        corpora=CorporaConfig(
-            CorpusConfig(split="discover", **source),
-            CorpusConfig(split="fit", **source),
-            [CorpusConfig(split="test", **source)],
-        ),
-        fluency=FluencyConfig(str(planted.folder / "plain.txt")),
-        resamples=500,
-        out=str(planted.folder / "runs"),
-    )
-    return pipeline.run(config, command=command).folder
-
-
 @pytest.fixture(scope="module")
 def finished(planted) -> Path:
-    return run(planted, "planted")
+    return planted_run(planted, "planted")
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +181,7 @@ def test_the_diffuse_emotion_is_the_most_diffuse(finished):
 
 def test_no_cause_and_no_phase_is_found_where_labels_are_shuffled(planted):
     """The model still has causes for its answers, but none of them goes with a label."""
-    found = run(planted, "shuffled", shuffled=True, command="trace")
+    found = planted_run(planted, "shuffled", shuffled=True, command="trace")
     assert not pd.read_parquet(found / "effects.parquet")["causal"].any()
     assert json.loads((found / "phases.json").read_text())["n_phases"] == 1
 

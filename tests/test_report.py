@@ -33,7 +33,7 @@ def cards_of(page: str) -> list[dict]:
 def test_the_page_is_whole_and_needs_no_network(tmp_path):
     page = page_of(make_run(tmp_path))
     expected = "layers-representational layers-causal map ladder concentration joint together sets baselines"
-    assert figures_of(page) == {*expected.split(), "gains", "recalls", "dose", "confusion-0"}
+    assert figures_of(page) == {*expected.split(), "gains", "recalls", "dose", "confusion-0", "trees", "tree-agreement"}
     for table in ("effects", "why", "methods", "language", "side_effects", "examples", "signals"):
         assert table_of(page, table)["rows"]
     assert "(by emotion: anger 2 and fear 2)" in page
@@ -46,7 +46,7 @@ def test_the_page_is_whole_and_needs_no_network(tmp_path):
 def test_every_figure_says_its_n(tmp_path):
     page = page_of(make_run(tmp_path))
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
-    assert len(captions) == len(figures_of(page)) == 13
+    assert len(captions) == len(figures_of(page)) == 15
     assert all(re.search(r"n = \d+", c) for c in captions)
 
 

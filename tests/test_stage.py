@@ -79,7 +79,7 @@ def test_a_change_makes_stale_what_depends_on_it_and_nothing_else():
     assert changed(Config()) == set()
     assert changed(replace(Config(), batch_size=7, out="elsewhere", name="other")) == set()
     steering = replace(Config().steering, low_rank=2)
-    assert changed(replace(Config(), steering=steering)) == {"evaluate"}
+    assert changed(replace(Config(), steering=steering)) == {"evaluate", "certificate"}
     assert changed(replace(Config(), tracing=replace(Config().tracing, candidates=3))) == with_what_follows(
         STAGES, "trace"
     )

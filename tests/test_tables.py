@@ -189,7 +189,7 @@ def test_runs_of_both_layouts_are_compared_and_measured(earlier, tmp_path):
     other = in_layout_2(make_run(tmp_path / "other"))
     effects = pd.read_parquet(other / "effects.parquet").rename(columns={"split": "role"})
     effects.to_parquet(other / "effects.parquet", index=False)
-    tidy, page = compare([earlier, other], tmp_path / "out")
+    tidy, page, *_ = compare([earlier, other], tmp_path / "out")
     assert set(tidy["run"]) == {"earlier", "other"}
     assert "causal beside" in page.read_text(encoding="utf-8")
     shutil.rmtree(other / "features", ignore_errors=True)

@@ -123,15 +123,23 @@ def firing(
 
 
 def logit_weights(
-    model: LanguageModel, direction: Float[Tensor, " d_model"], at: Float[Tensor, " d_model"]
-) -> Float[Tensor, " vocabulary"]:
-    """What a unit of a direction adds to every token's logit on the direct path: final norm linearised at `at`."""
+    model: LanguageModel,
+    directions: Float[Tensor, "*row d_model"],
+    at: Float[Tensor, " d_model"],
+    tokens: Int[Tensor, " token"] | None = None,
+) -> Float[Tensor, "*row vocabulary"]:
+    """What a unit of a direction adds to tokens' logits on the direct path: final norm linearised at `at`.
+
+    Args:
+        tokens: the only ones that are looked at; None: the whole vocabulary.
+    """
     norm = model.final_norm
     weight = next(norm.parameters())
-    x, d = at.to(weight.device, weight.dtype), direction.to(weight.device, weight.dtype)
-    _, change, *_ = torch.func.jvp(norm, (x[None],), (d[None],))
-    head = model.head_weight
-    logits: Tensor = change[0].to(head.device, head.dtype) @ head.T
+    along = directions.to(weight.device, weight.dtype)
+    x = at.to(weight.device, weight.dtype).expand_as(along).clone()
+    _, change, *_ = torch.func.jvp(norm, (x,), (along,))
+    head = model.head_weight if tokens is None else model.head_weight[tokens.to(model.head_weight.device)]
+    logits: Tensor = change.to(head.device, head.dtype) @ head.T
     return logits.float().cpu()
 
 

@@ -1,13 +1,18 @@
 """The commands that look at runs: their pages, one text, side by side, beside a paper's claims."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from interp.cli.console import Json, errors, json_text
 from interp.cli.options import folder_path, page_path
 from interp.errors import UserError
+
+if TYPE_CHECKING:
+    from interp.run.alike import RunMatches
 
 
 def plot(folder: Path, *, text: bool = True) -> None:
@@ -56,8 +61,10 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: Json = False
     print(path)
 
 
-def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) -> None:
+def compare(*folders: Path, out: Path = Path("comparison"), match: bool = True, json: Json = False) -> None:
     """Put runs side by side: models, corpora, templates, seeds; layers aligned by relative depth.
+
+    Features of runs that read the same discover texts are matched: which are found again in the other model.
 
     For example: `interp compare runs/crowd runs/isear --out runs/both`.
 
@@ -66,14 +73,18 @@ def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) 
     folders
         Run folders that have been traced.
     out
-        Where compare.html and compare.parquet go.
+        Where compare.html, compare.parquet and the tables of matched features go.
+    match
+        Whether features are matched, which takes some seconds for every two runs.
     """
     from interp.report.comparing import compare as run_compare
 
-    tidy, page = run_compare(folders, folder_path(out))
+    tidy, page, matched, unmatched = run_compare(folders, folder_path(out), match=match)
     if json:
-        print(json_text({"page": page, "measures": tidy}))
+        print(json_text({"page": page, "measures": tidy, "matched": _matched(matched), "unmatched": unmatched}))
         return
+    for sentence in unmatched:
+        errors.print(f"note: {sentence}")
     wide = tidy[tidy["measure"] == "effective_number"].pivot(index="emotion", columns="run", values="value")
     table = Table(title="effective number of causal features")
     for column in ("emotion", *wide.columns):
@@ -82,6 +93,23 @@ def compare(*folders: Path, out: Path = Path("comparison"), json: Json = False) 
         table.add_row(str(emotion), *("-" if v != v else f"{v:.1f}" for v in row))
     errors.print(table)
     print(page)
+
+
+def _matched(matched: "Mapping[tuple[str, str], RunMatches]") -> list[dict[str, Any]]:
+    """For every two runs, how many features of the first are found again, and of which emotions."""
+    return [
+        {
+            "run": run,
+            "beside": beside,
+            "kind": found.kind,
+            "texts": found.n,
+            "features": len(found.features),
+            "universal": int(found.features["universal"].sum()),
+            **found.features[["correlation", "floor", "held_out"]].mean().to_dict(),
+            "emotions": found.emotions,
+        }
+        for (run, beside), found in matched.items()
+    ]
 
 
 def findings(*folders: Path, out: Path = Path("findings.md"), figures: Path | None = None, json: Json = False) -> None:

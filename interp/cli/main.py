@@ -13,11 +13,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
+from interp.cli.circuits import circuit, patch
 from interp.cli.console import errors
 from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
-from interp.cli.running import check, fetch, run, steer, trace
-from interp.cli.steering import export, generate
+from interp.cli.running import check, fetch, run, steer, trace, trees
+from interp.cli.steering import certify, export, generate
 from interp.errors import InterpWarning, UserError, printable, quoted
 from interp.reporting import reporting, terminal_reporter
 
@@ -30,7 +31,10 @@ app = cyclopts.App(
     help="Where a language model recognises emotions, through which sparse features, and how to steer them.",
     suppress_keyboard_interrupt=False,
 )
-for command in (run, trace, steer, plot, inspect, compare, findings, models, corpora, check, fetch, generate, export):
+for command in (
+    *(run, trace, trees, steer, plot, inspect, circuit, patch, compare, findings),
+    *(models, corpora, check, fetch, generate, export, certify),
+):
     app.command(command)
 app.command("interp.cli.express:app", name="express", help="Does a model name what people say they feel?")
 app.command("interp.cli.reliability:app", name="reliability", help="Does the answer survive the way of asking?")

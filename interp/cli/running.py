@@ -37,6 +37,18 @@ def trace(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> No
     _run("trace", arguments, quiet, json)
 
 
+def trees(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
+    """Run up to the emotion trees: which emotions are taken for each other, and which features prefer which.
+
+    Usage: interp trees [CONFIG.yaml] [--any.field VALUE ...]
+
+    Nothing is traced, so that many emotions take minutes; `interp trace` and `interp run` go on in the same folder.
+
+    For example: `interp trees experiments/labels/smollm2-goemotions.yaml --corpora.discover.limit 270`.
+    """
+    _run("trees", arguments, quiet, json)
+
+
 def steer(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
     """Run up to steering and its evaluation.
 
@@ -167,7 +179,7 @@ def _summary(config: Config, folder: Path) -> None:
     table = Table(title=f"{config.name}: {config.model}", caption="95 % intervals in brackets")
     for column in ("corpus", "n", "accuracy", "steered", "macro-F1", "steered", "change"):
         table.add_column(column)
-    for corpus in dict.fromkeys(k[0] for k in scores.index if k[1] == "unsteered"):
+    for corpus in dict.fromkeys(k[0] for k in scores.index if k[1:] == ("unsteered", "accuracy")):
 
         def cell(method: str, metric: str, corpus: str = corpus, sign: str = "") -> str:
             r = scores.loc[(corpus, method, metric)]

@@ -3,11 +3,12 @@
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.table import Table
 
-from interp.cli.console import errors
+from interp.cli.console import Json, errors, json_text
 from interp.cli.options import Count, Finite, Positive, Seed, folder_path
 from interp.errors import InterpWarning, UserError
 from interp.run.config import config_of
@@ -88,7 +89,13 @@ def generate(
 
 
 def export(
-    run: Path, *, to: str, out: Path | None = None, emotion: str | None = None, strength: Finite | None = None
+    run: Path,
+    *,
+    to: str,
+    out: Path | None = None,
+    emotion: str | None = None,
+    strength: Finite | None = None,
+    constant: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
 
@@ -101,19 +108,52 @@ def export(
     to
         hf or transformer_lens: a folder with tensors and a short loader that needs torch and safetensors alone.
         lm-eval: the .pt file of lm-evaluation-harness' `--model steered`. gguf: a control vector of llama.cpp. The last
-        two hold constant vectors only: give `--emotion`.
+        two hold constant vectors only: give `--emotion` or `--constant`.
     out
         Folder to write; RUN/export/TO if left out.
     emotion
         A constant push towards this emotion instead of the run's own steering.
     strength
         See `interp generate`.
+    constant
+        Of the run's own steering, only what it adds whatever it reads, at every position.
     """
     from interp.steering.export import export as run_export
 
     folder_path(out or run / "export" / to)
     model, saes, steering = _steering_of(run, emotion, strength)
+    if constant:
+        steering = steering.constant(saes)
     print(run_export(steering, model, saes, to, out or run / "export" / to))
+
+
+def certify(run: Path, *, json: Json = False) -> None:
+    """Measure what a run's certificate claims again, from its texts and its model; fails where anything differs.
+
+    For example: `interp certify runs/smollm2`.
+
+    Parameters
+    ----------
+    run
+        A run folder that holds a certificate.json.
+    """
+    from interp.files.stored import read_json
+    from interp.run.certifying import NAME
+    from interp.run.certifying import certify as run_certify
+
+    figures = run_certify(run)
+    other = [figure for figure in figures if not figure.same]
+    if json:
+        print(json_text({"certified": not other, "figures": {f.name: [f.certified, f.measured] for f in figures}}))
+    else:
+        print(read_json(run / NAME)["claim"])
+    for figure in other[:1]:
+        raise UserError(
+            f"{figure.name} is certified as {figure.certified:.6g} and was measured as {figure.measured:.6g}"
+            f" ({len(other)} of {len(figures)} figures differ): the certificate does not hold here."
+        )
+    if not json:
+        errors.print(f"Certified: every file is as it was, and {len(figures)} figures came out the same.")
 
 
 def _strength(emotion: str | None, strength: float | None) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from einops import rearrange
@@ -12,7 +13,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from interp.models.language_model import LanguageModel
 
-TO_PREFIX, KEYS_ONLY = "interp_prefix", "interp_keys_only"
+TO_PREFIX, KEYS_ONLY, WITH_WEIGHTS = "interp_prefix", "interp_keys_only", "interp_weights"
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def attend_to_prefix(
     scaling: float | None = None,
     softcap: float | None = None,
     sliding_window: int | None = None,
+    with_weights: bool = False,
     **_: object,
-) -> tuple[Float[Tensor, "prompt_row query head d_head"], None]:
+) -> tuple[Float[Tensor, "prompt_row query head d_head"], Float[Tensor, "prompt_row head query key"] | None]:
     """Attention over the prompt's keys and values, which are never copied, and over the row's recomputed ones.
 
     All rows, queries and query heads of one prompt and key-value head share a single matrix product. transformers
@@ -107,7 +109,10 @@ def attend_to_prefix(
     mixed = rearrange(mixed, "prompt kv (row gq) d -> prompt kv row gq d", row=n_rows)
     mixed = mixed + (to_row * v if n_recomputed == 1 else to_row @ v)
     sizes = {"row": n_rows, "query": n_queries}
-    return rearrange(mixed, "prompt kv row (group query) d -> (prompt row) query (kv group) d", **sizes), None
+    attended = rearrange(mixed, "prompt kv row (group query) d -> (prompt row) query (kv group) d", **sizes)
+    if not with_weights:
+        return attended, None
+    return attended, rearrange(weights, "prompt kv row (group query) key -> (prompt row) (kv group) query key", **sizes)
 
 
 def attend_to_nothing(
@@ -118,4 +123,5 @@ def attend_to_nothing(
 
 
 ALL_ATTENTION_FUNCTIONS.register(TO_PREFIX, attend_to_prefix)
+ALL_ATTENTION_FUNCTIONS.register(WITH_WEIGHTS, partial(attend_to_prefix, with_weights=True))
 ALL_ATTENTION_FUNCTIONS.register(KEYS_ONLY, attend_to_nothing)

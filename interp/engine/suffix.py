@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -64,6 +64,13 @@ class EngineError(RuntimeError):
     """The recomputation does not reproduce the unedited model. Never the user's fault."""
 
 
+class Attended(NamedTuple):
+    """What attention puts out, and, where it was asked for, how much each head attends to every token of the prompt."""
+
+    output: Float[Tensor, "prompt row d_model"]
+    weights: Float[Tensor, "prompt row head token"] | None
+
+
 @dataclass(frozen=True)
 class Suffix:
     """Some prompts from the answer position on, ready to be computed again above edits.
@@ -87,8 +94,8 @@ class Suffix:
         return self.captured.answer_logits[self.examples]
 
     def clean(self, layer: int) -> Float[Tensor, "prompt d_model"]:
-        """The unedited residual after a layer, at the answer position."""
-        return self.captured.residuals[layer, self.examples]
+        """The unedited residual after a layer (-1: what enters the first), at the answer position."""
+        return self.cache.embedded[:, 0] if layer == -1 else self.captured.residuals[layer, self.examples]
 
     def select(self, prompts: Sequence[int], *, above: int = -1) -> "Suffix":
         """Some of these prompts (see `PromptCache.select`)."""
@@ -104,7 +111,8 @@ class Suffix:
         """Residuals after the last layer (step 3).
 
         Args:
-            entering: by layer, the residuals of rows that enter after it; the result has them in the order of layers.
+            entering: by layer, the residuals of rows that enter after it (-1: before the first); the result has them in
+                the order of layers.
             edits: by layer above the lowest one entered at, what replaces the answer position's residual
                 [prompt, row, d_model] of the rows that have entered.
         """
@@ -121,8 +129,8 @@ class Suffix:
 
     def with_continuation(self, rows: Rows, layer: int) -> Tail:
         """The rows' answer position, then the unedited continuation tokens."""
-        unedited = self.cache.continued[layer][:, None].expand(-1, rows.shape[1], -1, -1)
-        return torch.cat([rows[:, :, None], unedited], dim=2)
+        continued = self.cache.embedded[:, 1:] if layer == -1 else self.cache.continued[layer]
+        return torch.cat([rows[:, :, None], continued[:, None].expand(-1, rows.shape[1], -1, -1)], dim=2)
 
     def block(self, tail: Tail, layer: int) -> Tail:
         """What a block makes of the tokens from the answer position on."""
@@ -133,6 +141,24 @@ class Suffix:
         flat = self._call_block(flat, layer, positions, prefix)
         return rearrange(flat, "(prompt row) token d -> prompt row token d", row=n_rows)
 
+    def attend(self, rows: Rows, layer: int, function: str = TO_PREFIX) -> Attended:
+        """A layer's attention alone, of rows that enter the layer, at the answer position.
+
+        Args:
+            function: `WITH_WEIGHTS` where it is asked what they attend to as well.
+        """
+        answers, n_rows = self.captured.answers, rows.shape[1]
+        prefix = self._prefix(layer, self.cache.mask.shape[1] - 1, answers.offsets[:1], answers.seen[:1, :1])
+        positions = self.cache.position.repeat_interleave(n_rows)[:, None]
+        hidden = rearrange(rows, "prompt row d -> (prompt row) 1 d").to(prefix.mask.device)
+        normed = self.model.part(("input_norm", layer))(hidden)
+        with attending(self.model, function):
+            attention = self.model.part(("attention", layer))
+            output, weights, *_ = attention(normed, **self._arguments(normed, layer, positions, prefix, None))
+        if weights is not None:
+            weights = rearrange(weights, "(prompt row) head 1 key -> prompt row head key", row=n_rows)
+        return Attended(rearrange(output, "(prompt row) 1 d -> prompt row d", row=n_rows), weights)
+
     def scores_from(self, rows: Float[Tensor, "row span d_model"], after: int) -> Float[Tensor, "row answer"]:
         """Scores of the answers, given residuals of a single prompt's last tokens after a layer.
 
@@ -141,9 +167,7 @@ class Suffix:
         """
         answers, span = self.captured.answers, rows.shape[1]
         start, n_answers, last = self.cache.mask.shape[1] - span, len(answers.offsets), self.model.n_layers - 1
-        offsets = torch.cat([torch.arange(1 - span, 0, device=rows.device), answers.offsets])
-        seen = offsets[:, None] >= offsets
-        seen[span - 1 :, span - 1 :] = answers.seen
+        offsets, seen = self._from_span(span)
         tail = torch.cat([rows, self.cache.continued[after].expand(len(rows), -1, -1)], dim=1)
         positions = (self.cache.position + offsets).expand(len(rows), -1)
         for layer in range(after + 1, self.model.n_layers):
@@ -154,6 +178,20 @@ class Suffix:
                 tail, positions = tail[:, -n_answers:], positions[:, -n_answers:]
             tail = self._call_block(tail, layer, positions, prefix, past)
         return answers.score(self.model, tail[:, -n_answers:].to(self.model.device))
+
+    def span_block(self, tail: Float[Tensor, "row token d_model"], layer: int, span: int) -> Tensor:
+        """What a block makes of a single prompt's last `span` tokens and the continuation tokens behind them."""
+        offsets, seen = self._from_span(span)
+        prefix = self._prefix(layer, self.cache.mask.shape[1] - span, offsets, seen)
+        return self._call_block(tail, layer, (self.cache.position + offsets).expand(len(tail), -1), prefix)
+
+    def _from_span(self, span: int) -> tuple[Int[Tensor, " token"], Bool[Tensor, "token token"]]:
+        """Offsets of the last `span` tokens and the continuation tokens, and which of them each attends to."""
+        answers = self.captured.answers
+        offsets = torch.cat([torch.arange(1 - span, 0, device=answers.offsets.device), answers.offsets])
+        seen = offsets[:, None] >= offsets
+        seen[span - 1 :, span - 1 :] = answers.seen
+        return offsets, seen
 
     def _prefix(
         self,

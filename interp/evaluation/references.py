@@ -18,7 +18,7 @@ from interp.models.language_model import LanguageModel
 from interp.texts.examples import Example
 from interp.texts.prompts import Prompt, build_prompts, choose_shots
 
-SHOTS = (1, 3)
+SHOTS = (1, 5)
 """Solved examples per label in the few-shot prompts."""
 PROMPTS = ("unsteered", *(f"few_shot_{n}" for n in SHOTS))
 """Methods that change nothing but the prompt; a steering that is worth its trouble beats the best of them."""
@@ -27,6 +27,7 @@ SHOT_FRAME = 16
 FRAME_SHARE = 0.8
 """How much of the context solved examples may take; the rest is for the text."""
 BIAS_PENALTY = 0.01
+FEW_PENALTY = 0.01
 LEAST = 5
 """Examples of each emotion without which no probe is trained."""
 NEVER = -30.0
@@ -45,20 +46,40 @@ def without_prior(
 def with_bias(
     log_probs: Float[Array, "example label"], fit_log_probs: Float[Array, "fit label"], fit_gold: Int[Array, " fit"]
 ) -> Float[Array, "example label"]:
-    """A constant per answer, fitted on labelled examples by gradient, with a light pull towards none."""
-    before, gold = torch.tensor(fit_log_probs), torch.tensor(fit_gold)
+    """Log-probabilities plus a constant per answer, fitted on labelled examples."""
+    return np.asarray(log_probs + answer_bias(fit_log_probs, fit_gold))
+
+
+def answer_bias(log_probs: Float[Array, "example label"], gold: Int[Array, " example"]) -> Float[Array, " label"]:
+    """The constant per answer that makes labelled examples most likely, with a light pull towards none."""
+    before, target = torch.tensor(log_probs), torch.tensor(gold)
     bias = torch.zeros(before.shape[1], dtype=before.dtype, requires_grad=True)
     optimiser = torch.optim.LBFGS([bias], max_iter=100, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         optimiser.zero_grad()
-        value = torch.nn.functional.cross_entropy(before + bias, gold) + BIAS_PENALTY * bias.square().mean()
+        value = torch.nn.functional.cross_entropy(before + bias, target) + BIAS_PENALTY * bias.square().mean()
         value.backward()
         return value.item()
 
     with torch.enable_grad():
         optimiser.step(loss)
-    return np.asarray(log_probs + bias.detach().numpy())
+    return bias.detach().numpy()
+
+
+def residual_probe(
+    states: Float[Array, "text d_model"],
+    places: Int[Array, " example"],
+    gold: Int[Array, " example"],
+    asked: Float[Array, "row d_model"],
+    n_labels: int,
+) -> Float[Array, "row label"]:
+    """Log-probabilities of a logistic regression on few labelled residuals, standardised by all texts."""
+    scaler = StandardScaler().fit(states)
+    trained = LogisticRegression(C=FEW_PENALTY, max_iter=300).fit(scaler.transform(states[places]), gold)
+    logits = np.full((len(asked), n_labels), NEVER)
+    logits[:, trained.classes_] = trained.predict_log_proba(scaler.transform(asked))
+    return logits
 
 
 def few_shot(

@@ -14,6 +14,7 @@ from interp.findings.claims import CLAIM, CLAIMS, Claim, Finding, Verdict
 from interp.findings.concentration import TOP
 from interp.findings.emotions import EmotionFindings
 from interp.findings.measuring import RunFindings
+from interp.findings.steering import few_labels, transfer
 from interp.report.markdown import escaped, table_of_words
 from interp.statistics import Estimate
 
@@ -40,7 +41,7 @@ def markdown(found: Sequence[RunFindings], beside: Path, figures: Mapping[str, P
     Args:
         beside: the folder that links are relative to.
     """
-    parts = [_head(found), _glance(found)]
+    parts = [_head(found), _glance(found), *(part for part in (few_labels(found), transfer(found)) if part)]
     for one in found:
         parts += [f"## {escaped(one.title)}", _facts(one), _words(one)]
         if one.title in figures:

@@ -8,15 +8,16 @@ import pandas as pd
 from interp.findings.claims import KEPT, Finding, Verdict, above
 from interp.findings.concentration import NOTHING
 from interp.findings.reading import Run
-from interp.report.glance import PLAIN
-from interp.run.reading import score_of
+from interp.run.reading import PLAIN, score_of
 from interp.statistics import Estimate, confusion_draws, from_draws, macro_f1
 
 Array = np.ndarray
 CHOSEN = "steered"
-WAYS = (CHOSEN, "targeted", "global")
-"""What was chosen, and the paper's two ways of steering at their best setting."""
+WAYS = (CHOSEN, "coupled", "targeted", "global")
+"""What was chosen, readers coupled to writers, and the paper's two ways of steering at their best setting."""
 RANDOM = "random_features"
+PROMISED = 5
+"""Labelled examples of each emotion with which the paper steers."""
 SOURCE = "evaluation.parquet"
 
 
@@ -97,17 +98,18 @@ def _beyond_random(run: Run, corpus: str) -> Finding | None:
 def _few_labels(run: Run, corpus: str) -> Finding | None:
     """The steering method that needs fewest labelled examples."""
     learning = run.table("learning")
-    if learning is None:
+    if learning is None or "labels" not in learning:
         return None
-    own = learning[(learning["corpus"] == corpus) & learning["method"].isin([*WAYS, "gated"])].sort_values("examples")
-    if not len(own):
+    own = learning[(learning["corpus"] == corpus) & (learning["method"] == "coupled")].set_index("labels")
+    if PROMISED not in own.index:
         return None
-    fewest, sure = int(own["examples"].min()), own[own["ci_low"] > 0]
-    row = sure.iloc[0] if len(sure) else own.iloc[-1]
-    verdict: Verdict = "no" if not len(sure) else "yes" if int(row["examples"]) == fewest else "undecided"
-    e = Estimate.of(row, n="examples")
-    shown = f"{row['method']}, {e.n} labelled texts: {100 * e.value:+.1f} points"
-    return Finding("few_labels", corpus, shown, *e, "labelled texts", verdict, "learning.parquet")
+    row = own.loc[PROMISED]
+    e = Estimate.of(row)
+    shown = f"coupled, {PROMISED} labels an emotion, {int(row['draws'])} draws: {100 * e.value:+.1f} points"
+    if pd.notna(row["over_bias"]):
+        low, high = 100 * row["over_bias_low"], 100 * row["over_bias_high"]
+        shown += f"; over a bias on the answers {100 * row['over_bias']:+.1f} [{low:.1f}, {high:.1f}]"
+    return Finding("few_labels", corpus, shown, *e, "texts", above(e, 0.0), "learning.parquet")
 
 
 def _language(run: Run, scores: pd.DataFrame) -> list[Finding]:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import pairwise
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
-from interp.models.architectures import BlockPart, architecture_of
+from interp.models.architectures import WRITERS, BlockPart, architecture_of
 from interp.models.placing import Placing
 from interp.models.tokenization import Tokenization
 from interp.texts.prompts import Prompt
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 Site = int | tuple[BlockPart, int]
 """Where a pass can be seen and changed: the residual after a layer (-1: what enters the first), or, by name and layer,
-what one of its parts puts out: `("attention", 3)`."""
+what one of its parts puts out: `("attention", 3)`; `("heads", 3)` and `("neurons", 3)`: what its heads, side by side,
+and its neurons hold before they are projected."""
 S = TypeVar("S", bound=Site)
 
 Edit = Callable[[Float[Tensor, "example token d_model"]], Tensor | None]
@@ -62,6 +64,9 @@ class LanguageModel:
         architecture: where its parts hang.
         blocks: its decoder blocks; "the residual of layer i" is what `blocks[i]` returns (`resid_post`).
         d_hidden: width of the MLPs' hidden layer, the widest that a pass holds.
+        n_heads, d_head: attention heads of a layer, and the width of what each of them gathers.
+        n_neurons: width of what the MLPs' last projection takes.
+        parallel: whether attention and MLP of a block both read what enters it (most GPT-NeoX models).
         device: where token ids go in and answers come out; blocks may be elsewhere (`device_of`).
         chat: whether prompts are put into the tokenizer's chat template; decided once, when the model is loaded.
         chat_reason: why, in words, where `load_model` decided.
@@ -90,6 +95,11 @@ class LanguageModel:
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.n_layers, self.d_model = len(self.blocks), config.hidden_size
         self.d_hidden: int = max(getattr(config, "intermediate_size", None) or 4 * self.d_model, self.d_model)
+        self.n_heads: int = config.num_attention_heads
+        self.d_head: int = getattr(config, "head_dim", None) or self.d_model // self.n_heads
+        projection: Any = self.part(("neurons", 0))
+        self.n_neurons: int = getattr(projection, "in_features", None) or projection.weight.shape[0]
+        self.parallel: bool = bool(getattr(config, "use_parallel_residual", False))
         self.context: int = config.max_position_embeddings
         embedding: Any = hf.get_input_embeddings()
         self.device: torch.device = embedding.weight.device
@@ -144,6 +154,17 @@ class LanguageModel:
         chats = self.chat if chat is None else chat
         return self.tokenization.ids(self.framed(prompt, chat=chats, as_is=as_is), chat=chats)
 
+    def pieces(self, prompt: Prompt | str, ids: Sequence[int]) -> list[str]:
+        """What each token adds to a prompt as the model sees it, blanks included; of a prompt that was cut, decoded."""
+        shown = str(self.framed(prompt))
+        found = self.tokenizer(shown, add_special_tokens=not self.chat, return_offsets_mapping=True)
+        if list(found["input_ids"])[: len(ids)] != list(ids):
+            return token_pieces(self.tokenizer, ids)
+        ends = [0]
+        for _, end in found["offset_mapping"][: len(ids)]:
+            ends.append(max(end, ends[-1]))  # a special token has no place in the text
+        return [shown[a:b] for a, b in pairwise(ends)]
+
     @property
     def frame(self) -> str | None:
         """What the chat template puts around every prompt; None where there is none. A date in it is today's."""
@@ -185,6 +206,8 @@ class LanguageModel:
             for site, edit in edits.items():
                 if site == -1:
                     handles.append(self.blocks[0].register_forward_pre_hook(_as_pre_hook(edit)))
+                elif not isinstance(site, int) and site[0] in WRITERS:
+                    handles.append(self.part(site).register_forward_pre_hook(_as_pre_hook(edit)))
                 else:
                     handles.append(self.part(site).register_forward_hook(_as_hook(edit)))
             with self.placing.noted():
@@ -212,7 +235,7 @@ class LanguageModel:
             yield seen
 
     def part(self, site: Site) -> nn.Module:
-        """The module whose output a site is.
+        """The module whose output a site is; of heads and neurons, the projection that they enter.
 
         Raises:
             UserError: a layer the model does not have.
@@ -220,8 +243,16 @@ class LanguageModel:
         name, layer = (None, site) if isinstance(site, int) else site
         if not 0 <= layer < self.n_layers:
             raise UserError(f"{self.name} has layers 0 to {self.n_layers - 1}; got layer {layer}.")
-        block = self.blocks[layer]
-        return block if name is None else getattr(block, getattr(self.architecture, name))
+        module = self.blocks[layer]
+        if name in WRITERS:
+            module = getattr(module, getattr(self.architecture, "attention" if name == "heads" else "mlp"))
+        part: nn.Module = module if name is None else getattr(module, getattr(self.architecture, name))
+        return part
+
+    def norm(self, layer: int, name: Literal["mlp_norm", "attention_after", "mlp_after"]) -> nn.Module | None:
+        """A norm of a block by what `Architecture` calls it; None where the family has none there."""
+        own: str = getattr(self.architecture, name)
+        return getattr(self.blocks[layer], own) if own else None
 
     def prompted(self, width: int | None) -> AbstractContextManager[None]:
         """Passes inside belong to prompts of `width` columns (padding included); what follows them was generated.
@@ -295,6 +326,7 @@ class LanguageModel:
         tokens = self.pad(self.encode(texts, chat=False))
         layers, last = range(self.n_layers), partial(torch.select, dim=1, index=-1)
         parts = [(part, layer) for part in get_args(BlockPart) for layer in layers]
+        writers: tuple[tuple[BlockPart, BlockPart], ...] = (("heads", "attention"), ("neurons", "mlp"))
         with self.recorded([-1, *layers], last) as residuals, self.recorded(parts, last) as outputs:
             theirs = self.hf(
                 input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions
@@ -302,7 +334,15 @@ class LanguageModel:
         for layer in layers:
             fired = layer in residuals and all((part, layer) in outputs for part in get_args(BlockPart))
             norm: tuple[BlockPart, int] = ("input_norm", layer)
-            if not fired or self._apart(self.part(norm)(residuals[layer - 1].to(outputs[norm].device)), outputs[norm]):
+            if (
+                not fired
+                or self._apart(self.part(norm)(residuals[layer - 1].to(outputs[norm].device)), outputs[norm])
+                or any(
+                    self._apart(self.part((inner, layer))(outputs[inner, layer]), outputs[outer, layer])
+                    for inner, outer in writers
+                )
+                or outputs["heads", layer].shape[-1] != self.n_heads * self.d_head
+            ):
                 raise UserError(f"{self.name}: layer {layer} is not built as those of other {type(self.hf).__name__}.")
         if self._apart(self.unembed(residuals[self.n_layers - 1]), theirs):
             raise UserError(f"{self.name}: the residual of the last layer does not lead to the model's own logits.")

@@ -1,16 +1,17 @@
 """Several runs side by side: other models, corpora, templates, seeds."""
 
-from collections.abc import Sequence
-from itertools import combinations
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.errors import UserError
-from interp.files.folder import write_table
+from interp.errors import DamagedError, UserError
 from interp.files.stored import as_recorded, read_json, read_table
+from interp.report import matching
 from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTable, Section
 from interp.report.glance import short_name
 from interp.report.looks import RUNS, add_curve, styled
@@ -18,6 +19,8 @@ from interp.report.page import write_page
 from interp.report.sentences import Sentence, where
 from interp.report.signal_names import signal_name
 from interp.report.tables import emotions_compared
+from interp.run import tables
+from interp.run.alike import RunMatches, match_runs
 from interp.run.reading import RunFiles
 
 SHOWN = ("probe_residuals", "probe_features", "joint_ablation", "direct_evidence")
@@ -34,17 +37,38 @@ class TracedRun(NamedTuple):
     files: RunFiles
 
 
-def compare(folders: Sequence[Path], out: Path) -> tuple[pd.DataFrame, Path]:
-    """Writes `compare.parquet` and `compare.html` into `out`; layers are aligned by relative depth.
+class Compared(NamedTuple):
+    """What `compare` wrote.
 
-    Returns:
-        The tidy table (run, emotion, measure, value) and the page.
+    Attributes:
+        measures: the tidy table (run, emotion, measure, value).
+        page: where the page is.
+        matched: how the features of every run are found again in every other, where two read the same texts.
+        unmatched: why those of the others are not, a sentence for every two runs.
+    """
+
+    measures: pd.DataFrame
+    page: Path
+    matched: Mapping[matching.Pair, RunMatches]
+    unmatched: Sequence[str]
+
+
+def compare(folders: Sequence[Path], out: Path, *, match: bool = True) -> Compared:
+    """Writes `compare.html` and the tables of `interp/run/comparison.toml` into `out`; layers are aligned by relative
+    depth, features matched on the texts that two runs have in common.
+
+    Args:
+        match: whether features are matched, which takes some seconds for every two runs.
 
     Raises:
-        UserError: fewer than two runs, or one that has not been traced.
+        UserError: fewer than two runs, the same one twice, or one that has not been traced.
     """
     if len(folders) < 2:
         raise UserError("interp compare needs at least two run folders.")
+    given = Counter(folder.resolve() for folder in folders)
+    twice = next((folder for folder in folders if given[folder.resolve()] > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice} is given twice; a run beside itself shows nothing: name each run once.")
     runs = [TracedRun(name, folder, RunFiles(folder)) for name, folder in _names(folders).items()]
     for run in runs:
         for file in ("run.json", *READ):
@@ -53,9 +77,51 @@ def compare(folders: Sequence[Path], out: Path) -> tuple[pd.DataFrame, Path]:
         as_recorded(run.folder, READ, run.files.record)
     why = pd.concat([read_table(r.folder / "why.parquet").assign(run=r.name) for r in runs], ignore_index=True)
     tidy = why.melt(["run", "emotion"], [m for m in MEASURES if m in why], "measure", "value")
+    matched, unmatched = _matched(runs) if match else ({}, ["Features were not matched: it was not asked for."])
     out.mkdir(parents=True, exist_ok=True)
-    write_table(out / "compare.parquet", tidy)
-    return tidy, write_page(out / "compare.html", _page(runs, why))
+    tables.write(out / "compare.parquet", tidy)
+    for name in ("features", "layers", "emotions"):
+        _write_matches(out / MATCH_FILES[name], matched, name)
+    page = write_page(out / "compare.html", _page(runs, why, matched, unmatched))
+    return Compared(tidy, page, matched, unmatched)
+
+
+MATCH_FILES = {
+    "features": "matches.parquet",
+    "layers": "match_layers.parquet",
+    "emotions": "match_emotions.parquet",
+}
+"""By what of `RunMatches` they hold."""
+
+
+def _matched(runs: Sequence[TracedRun]) -> tuple[dict[matching.Pair, RunMatches], list[str]]:
+    """Each run's features in each other run, and a sentence for every two that cannot be matched."""
+    matched: dict[matching.Pair, RunMatches] = {}
+    unmatched: list[str] = []
+    for one, other in permutations(runs, 2):
+        try:
+            matched[one.name, other.name] = match_runs(one.files, other.files)
+        except DamagedError:
+            raise
+        except UserError as error:
+            unmatched.append(str(error))
+    return matched, _once(unmatched)
+
+
+def _once(sentences: Sequence[str]) -> list[str]:
+    """Two runs that cannot be matched say so both ways round: the words are the same but for their order."""
+    seen: dict[frozenset[str], str] = {}
+    for sentence in sentences:
+        seen.setdefault(frozenset(sentence.split()), sentence)
+    return list(seen.values())
+
+
+def _write_matches(path: Path, matched: Mapping[matching.Pair, RunMatches], part: str) -> None:
+    found = []
+    for (run, beside), matches in matched.items():
+        own = getattr(matches, part).assign(run=run, beside=beside, n=matches.n)
+        found.append(own.assign(kind=matches.kind) if part == "features" else own)
+    tables.write(path, pd.concat(found, ignore_index=True) if found else pd.DataFrame())
 
 
 def causal_overlap(runs: Sequence[TracedRun]) -> pd.DataFrame:
@@ -79,15 +145,23 @@ def causal_overlap(runs: Sequence[TracedRun]) -> pd.DataFrame:
 
 
 def _names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Folder names, with their parents where names recur."""
-    short = [f.resolve().name for f in folders]
-    return {
-        name if short.count(name) == 1 else f"{f.resolve().parent.name}/{name}": f
-        for name, f in zip(short, folders, strict=True)
-    }
+    """Folder names, with as many of their parents as tell them from their namesakes."""
+    parts = [folder.resolve().parts for folder in folders]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(own[-length:]) for own in parts]
+        short = [own[-1] for own in parts]
+        names = [name if short.count(own[-1]) > 1 else own[-1] for name, own in zip(names, parts, strict=True)]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, folders, strict=True))
 
 
-def _page(runs: Sequence[TracedRun], why: pd.DataFrame) -> Page:
+def _page(
+    runs: Sequence[TracedRun],
+    why: pd.DataFrame,
+    matched: Mapping[matching.Pair, RunMatches],
+    unmatched: Sequence[str],
+) -> Page:
     order = {run.name: i for i, run in enumerate(runs)}
     emotions = list(dict.fromkeys(why["emotion"]))
     ordered = why.sort_values(
@@ -99,6 +173,7 @@ def _page(runs: Sequence[TracedRun], why: pd.DataFrame) -> Page:
         lead=" · ".join(order),
         labels=emotions,
         answer=[Sentence(run.name, where(run.files)) for run in runs],
+        notices=unmatched,
         sections=[
             Section("What was run", "runs", tables=[_runs(runs)], short="Runs"),
             Section(
@@ -113,8 +188,25 @@ def _page(runs: Sequence[TracedRun], why: pd.DataFrame) -> Page:
                 tables=[_overlap(overlap)] if len(overlap) else [],
                 short="Overlap",
             ),
+            *_alike(runs, matched, emotions),
         ],
     )
+
+
+def _alike(
+    runs: Sequence[TracedRun], matched: Mapping[matching.Pair, RunMatches], emotions: list[str]
+) -> list[Section]:
+    """What one model's features are in another; nothing where no two runs read the same texts."""
+    if not matched:
+        return []
+    depths = {run.name: int(run.files.record["model"]["n_layers"]) for run in runs}
+    figures = [*matching.layer_figures(matched), matching.depth_figure(matched, depths)]
+    listed = [
+        matching.pairs_table(matched),
+        matching.emotions_table(matched),
+        matching.features_table(matched, emotions),
+    ]
+    return [Section("What is universal", "universal", figures, [t for t in listed if t is not None], "Universal")]
 
 
 RUNS_TABLE = [

@@ -7,11 +7,15 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from interp.report.words import counted, layer_list, listed, share
-from interp.run.reading import RunFiles, score_of
+from interp.run.reading import PLAIN, RunFiles, score_of
 from interp.statistics import Estimate
 
-ROLES = {"discover": "to find features", "fit": "to choose a steering", "test": "to test"}
-PLAIN = "plain text"
+ROLES = {
+    "discover": "to find features",
+    "fit": "to choose a steering",
+    "test": "to test",
+    "several": "with several emotions to test",
+}
 
 
 @dataclass(frozen=True)

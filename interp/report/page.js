@@ -43,7 +43,8 @@ function draw(plot) {
   if ("cards" in plot.dataset) {
     plot.on("plotly_click", e => {
       const place = e.points[0].customdata;
-      if (place) openCard(place[0], place[1]);
+      if (typeof place === "string") openNote(place);
+      else if (place) openCard(place[0], place[1]);
     });
   }
 }
@@ -195,6 +196,12 @@ function tokens(text) {
     }));
   fill(from);
   return box;
+}
+function openNote(text) {
+  const [title, ...lines] = text.split("\n");
+  $("div", dialog).replaceChildren(make("h2", { textContent: title }), ...lines.map(line => make("p", { className: "said", textContent: line })));
+  if (!dialog.open) dialog.showModal();
+  dialog.scrollTop = 0;
 }
 function openCard(layer, feature) {
   const card = known.get(layer + "/" + feature);

@@ -11,6 +11,7 @@ from interp.report.glance import facts, heading, recognised
 from interp.report.page import write_page
 from interp.report.sections import sections
 from interp.report.sentences import answer
+from interp.run.afterwards import stale
 from interp.run.reading import RunFiles, earlier_layout
 
 
@@ -48,6 +49,9 @@ def _notices(run: RunFiles) -> list[str]:
         [f"This run stopped early, or was made by an older version. Not there: {missing}. {again}"] if missing else []
     )
     earlier = earlier_layout(run.record)
+    said += [
+        f"`interp {name}` was run before this run was changed; it makes its part anew." for name in stale(run.record)
+    ]
     return said + [f"{line} {again}" for line in sorted(run.lacking.values())] + ([earlier] if earlier else [])
 
 

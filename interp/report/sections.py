@@ -7,13 +7,15 @@ from typing import Any
 import pandas as pd
 
 from interp.analysis.effect_rows import effects_on
-from interp.report import baselines, causes, confusions, feature_sets, layers, steering
+from interp.report import baselines, causes, circuits, confusions, feature_sets, layers, patching, steering, trees
 from interp.report.contents import PageFigure, Section
 from interp.report.rating_captions import rating_makers
 from interp.report.tables import tables
 from interp.report.words import layer_list
 from interp.run.reading import RunFiles
+from interp.run.tables import empty
 from interp.texts.corpus_names import corpus_names
+from interp.texts.emotions import TOGETHER
 
 Maker = Callable[[RunFiles], list[PageFigure]]
 
@@ -32,11 +34,24 @@ def sections(run: RunFiles) -> list[Section]:
         section("Which features cause the answer", "which", "Features", _ladder, "effects"),
         section("Few features or many", "concentration", "Few or many", _concentration, _joint),
         section("Taken out and put in", "together", "Out and in", _together, "why"),
+        section(
+            "Circuits: by which heads, neurons and features",
+            "circuits",
+            "Circuits",
+            _circuits,
+            _kept,
+            "circuits",
+            _shared_circuits,
+            "circuit_nodes",
+            "circuit_edges",
+        ),
         section("Features shared by emotions", "sets", "Shared", _upset),
-        section("Compared with directions and modules", "baselines", "Modules", _baselines),
+        section("Compared with directions and modules", "baselines", "Modules", _baselines, _patched),
         section("What texts are rated for", "ratings", "Ratings", *rating_makers, "ratings"),
         section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
-        section("Which emotions are confused", "confusions", "Confusions", _confusions),
+        section(
+            "Which emotions are confused", "confusions", "Confusions", _confusions, "sets", _trees, _tree_agreement
+        ),
         section("How much steering, from how many examples", "dose", "Dose", _dose, _price, _learning),
         section("What steering costs", "cost", "Costs", "language", "side_effects"),
         section("Texts and all signals", "examples", "Data", "examples", "signals"),
@@ -172,6 +187,59 @@ def _together(run: RunFiles, moved: pd.DataFrame, inserted: pd.DataFrame) -> lis
     return [PageFigure("together", "Removed and put in", causes.together(moved, inserted, run.labels), caption)]
 
 
+def _circuits(run: RunFiles) -> list[PageFigure]:
+    edges, nodes, words = (run.added(name) for name in ("circuit_edges", "circuit_nodes", "circuit_words"))
+    if edges is None or nodes is None:
+        return []
+    words = empty("circuit_words.parquet") if words is None else words
+    cards = {(card["layer"], card["feature"]) for card in run.json("cards") or []}
+    found = []
+    for label in run.labels:
+        own, of_nodes, of_words = (table[table["emotion"] == label] for table in (edges, nodes, words))
+        if not own["in_circuit"].any():
+            continue
+        drawn = circuits.DrawnCircuit(own, of_nodes, of_words, label, run.record["model"]["n_layers"])
+        more = int(own["in_circuit"].sum()) - len(drawn.edges)
+        caption = (
+            f"The circuit of {label} at the answer position: layers upward, words at the bottom, the answer on top."
+            " Lines: edges, by exact effect on the answer when cut alone (blue: supports it, red: works against it; the"
+            " wider, the more); from words, by what the answer loses without what that head moves from the word. Filled"
+            f" nodes are causal for {label}, hollow ones act in all texts alike; larger: larger effect when set to the"
+            f" mean. {_span(own['n'])} discover texts; click a node for its card."
+            + (f" {more} weaker edges of the circuit are not drawn." if more > 0 else "")
+        )
+        figure = circuits.graph(drawn, run.labels, cards)
+        found.append(
+            PageFigure(f"circuit-{run.labels.index(label)}", label, figure, caption, group="circuit", cards=True)
+        )
+    return found
+
+
+def _kept(run: RunFiles) -> list[PageFigure]:
+    table = run.added("faithfulness")
+    if table is None or not table["value"].notna().any():
+        return []
+    caption = (
+        "Share of the answer's logit difference (to the mean of the other answers) that is left when only k edges"
+        " carry what differs from the mean text, all other parts of the model at their means: 0 is what the means alone"
+        " say, 1 (dotted) the model. Edges are kept in the order of their exact effects, of their attribution (one"
+        f" backward pass), or at random (mean of three orders). Bands: 95 % intervals, {_span(table['n'])} fit texts"
+        " per emotion, which had no part in the order."
+    )
+    return [PageFigure("kept", "What few edges keep", circuits.curves(table, run.labels), caption)]
+
+
+def _shared_circuits(run: RunFiles) -> list[PageFigure]:
+    table = run.added("circuit_overlap")
+    if table is None or not table["nodes"].notna().any():
+        return []
+    caption = (
+        "Nodes and edges that the circuits of two emotions share, as a share of those that either has. A row that is"
+        " dark everywhere uses what all emotions use; a pale one has ways of its own."
+    )
+    return [PageFigure("shared-circuits", "Shared by circuits", circuits.shared(table, run.labels), caption)]
+
+
 @_from("selectivity")
 def _upset(run: RunFiles, selectivity: pd.DataFrame) -> list[PageFigure]:
     if not (selectivity["kind"] != "none").any():
@@ -196,6 +264,28 @@ def _baselines(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
         " a name to it, not a cause."
     )
     return [PageFigure("baselines", "Directions and modules", baselines.baselines(table), caption)]
+
+
+def _patched(run: RunFiles) -> list[PageFigure]:
+    table = run.added("patching")
+    if table is None:
+        return []
+    found, whole = [], table[table["emotion"] == "all"]
+    for position, own in whole.groupby("position", sort=False):
+        end = int(own["text_end"].iloc[0])
+        place = "answer position" if position == -1 else "last token of the text" if position == end else str(position)
+        at = f"at the {place}" if position in (-1, end) else f"at position {place} from the end"
+        caption = (
+            f"Activation patching, {at}: what a residual, an attention or an MLP puts out in one text is put into"
+            " another text's pass, and all behind it computed again. Share of the way from the target's to the source's"
+            " logit difference between the two emotions (controls: between the two answers): 1 (dotted), the target"
+            " answers as its source does; 0, nothing moved. Pairs stand in the same frame and are of like length."
+            f" Bands: 95 % intervals over targets, {_span(own.loc[~own['control'].astype(bool), 'n'])} pairs of two"
+            " emotions; by emotion of the source in patching.parquet."
+        )
+        figure = patching.patched(own)
+        found.append(PageFigure(f"patching{position}", place, figure, caption, group="position"))
+    return found
 
 
 @_from("evaluation")
@@ -282,10 +372,16 @@ def _price(run: RunFiles, dose: pd.DataFrame) -> list[PageFigure]:
 
 @_from("learning")
 def _learning(run: RunFiles, learning: pd.DataFrame) -> list[PageFigure]:
-    draws = int(learning["draws"].iloc[0])
+    if "labels" not in learning:  # runs of earlier versions counted examples in all
+        return []
+    draws = int(learning["draws"].max())
     caption = (
-        f"Mean over n = {draws} draws of labelled examples, bands: 95 % of the draws; settings fixed beforehand,"
-        " nothing chosen. Where a band leaves zero for good, so many examples are enough."
+        f"Mean over n = {draws} draws of labelled examples, bands: 95 % intervals of the mean over draws and texts"
+        f" ({_span(learning['n'])} per corpus). Nothing is chosen: each draw is coupled whatever it is worth."
+        " Random features: as many readers and writers as the coupling has, fitted alike, adding no more. Answer prior:"
+        " answers less their means over unlabelled texts; answer bias: a constant per answer fitted on the same"
+        " labels; probe: a linear read-out of the residual, no steering. Coupled above bias at the same labels is the"
+        " gain of reading."
     )
     return [PageFigure("learning", "How many labelled examples", steering.learning_curve(learning), caption)]
 
@@ -309,3 +405,58 @@ def _confusions(run: RunFiles, predictions: pd.DataFrame) -> list[PageFigure]:
         most = 1040 if run.steering else 620
         found.append(PageFigure(f"confusion-{i}", str(corpus), figure, caption, group="corpora", most=most))
     return found
+
+
+@_from("trees")
+def _trees(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
+    if any(TOGETHER in label for label in run.labels):
+        return []  # the names of branches cannot be told apart then
+    layer = _best_layer(run, table)
+    sure = f"{trees.SURE:.0%}"
+    which = (
+        "the last with an SAE" if run.table("signals") is None else "from whose features a probe reads emotions best"
+    )
+    caption = (
+        "Emotions that come together early are near each other. First: how far the log-odds of two labels move between"
+        " texts of the one and of the other, however often each is answered; 0: the answers do not tell them apart."
+        f" Second: the angle between what sets two emotions' mean features apart, in layer {layer},"
+        f" {which}. Average linkage. Full circles: branches that come back in"
+        f" {sure} or more of the resamples of the texts. n = {int(table['n'].max()):,} discover examples. Finer"
+        " emotions have the colour of the one of Ekman's six that they are a shade of."
+    )
+    return [PageFigure("trees", "Emotion trees", trees.emotion_trees(table, layer, run.labels), caption)]
+
+
+def _best_layer(run: RunFiles, table: pd.DataFrame) -> int:
+    """The layer whose features tell emotions best; the last one where that was not measured."""
+    signals = run.table("signals")
+    known = sorted(int(k) for k in table["layer"].dropna().unique())
+    if signals is not None:
+        probes = signals[(signals["signal"] == "probe_features") & signals["layer"].isin(known)]
+        if len(probes):
+            return int(probes.loc[probes["value"].idxmax(), "layer"])
+    return known[-1] if known else 0
+
+
+@_from("tree_agreement")
+def _tree_agreement(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
+    if not (table["layer"].notna() & (table["beside"] == "answers")).any():
+        return []
+    own = table[(table["source"] == "answers") & (table["beside"] == "answers")]["correlation"]
+    ceiling = (
+        f" Dotted: the answers' tree with itself on the other half, {own.iloc[0]:.2f}: about as far as a layer could."
+    )
+    grouped = table[(table["beside"] == "grouping") & (table["source"] == "answers")]
+    grouping = (
+        f" Dashed: a layer's distances with the grouping of {int(grouped['emotions'].iloc[0])} of these emotions under"
+        f" Ekman's six; the answers' distances correlate with it {grouped['correlation'].iloc[0]:.2f}"
+        f" (p = {grouped['p'].iloc[0]:.2g})."
+        if len(grouped)
+        else ""
+    )
+    caption = (
+        "Correlation of the trees' cophenetic distances: the answers' tree from one half of the texts, the layer's from"
+        f" the other, mean of both ways round (n = {int(table['n'].max()):,}). Full: p < 0.05 by permuting the"
+        f" emotions, not corrected for the number of layers.{ceiling if len(own) else ''}{grouping}"
+    )
+    return [PageFigure("tree-agreement", "Answers' tree and layers' trees", trees.tree_agreement(table), caption)]

@@ -31,11 +31,13 @@ class Steered:
     Attributes:
         vectors: layers to which a vector is added.
         gates: layers at which a gate decides how far.
+        couplings: by layer, how many features are read, and how many are added.
     """
 
     features: list[GainedFeature]
     vectors: list[int]
     gates: list[int]
+    couplings: dict[int, tuple[int, int]]
 
 
 def steered(run: RunFiles) -> Steered | None:
@@ -51,10 +53,13 @@ def steered(run: RunFiles) -> Steered | None:
         for k in layers["gains"]
         for f, g in zip(arrays[f"gains.{k}.features"], arrays[f"gains.{k}.gains"], strict=True)
     ]
-    return Steered(features, layers["vectors"], layers["gates"])
+    couplings = {
+        k: (len(arrays[f"couplings.{k}.readers"]), len(arrays[f"couplings.{k}.writers"])) for k in layers["couplings"]
+    }
+    return Steered(features, layers["vectors"], layers["gates"], couplings)
 
 
-PARTS = ("gains", "vectors", "gates")
+PARTS = ("gains", "vectors", "gates", "couplings")
 
 
 @lru_cache(maxsize=2)
@@ -70,7 +75,7 @@ def said(run: RunFiles) -> str:
     facts = run.json("steering")
     name = f"{facts['method'].replace('_', ' ')}, {facts['setting']}"
     found = steered(run)
-    if found is None or not (found.features or found.vectors):
+    if found is None or not (found.features or found.vectors or found.couplings):
         return f"{name[0].upper()}{name[1:]}, was chosen."
     n_layers = run.record["model"]["n_layers"]
     parts = []
@@ -78,9 +83,17 @@ def said(run: RunFiles) -> str:
         parts.append(_features_said(run, found.features, n_layers))
     if found.vectors:
         parts.append(f"a vector is added at {layer_list(found.vectors, n_layers)}")
+    for layer, (readers, writers) in found.couplings.items():
+        parts.append(
+            f"{counted(readers, 'feature')} of layer {layer} that read the emotions are coupled to"
+            f" {counted(writers, 'feature')} that say them"
+        )
     gated = ", as far as a gate lets it through" if found.gates else ""
     text = " and ".join(parts)
-    return f"{text[0].upper()}{text[1:]}{gated} ({name})."
+    labels = ""
+    if facts.get("n_unlabelled"):
+        labels = f", fitted on {counted(facts['n_fit'], 'labelled text')} and {facts['n_unlabelled']:,} without label"
+    return f"{text[0].upper()}{text[1:]}{gated} ({name}{labels})."
 
 
 def _features_said(run: RunFiles, features: list[GainedFeature], n_layers: int) -> str:

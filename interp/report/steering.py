@@ -12,6 +12,12 @@ SEEN = 0.06
 """Prices and rises shown at first; beyond them nobody wants a steering (zoom out to see)."""
 METHOD_COLOURS = {
     "steered": "#D55E00",
+    "coupled": "#D55E00",
+    "prior": "#CC79A7",
+    "whole_residual": "#7F6BB3",
+    "answer_bias": "#0072B2",
+    "answer_prior": "#56B4E9",
+    "probe": "#444444",
     "gated": "#D55E00",
     "global": "#0072B2",
     "targeted": "#009E73",
@@ -168,16 +174,19 @@ def prices(dose: pd.DataFrame, handled: Collection[str]) -> pd.DataFrame:
 
 
 def learning_curve(learning: pd.DataFrame) -> go.Figure:
-    """Change of macro-F1 by number of labelled examples, a column per corpus."""
+    """Macro-F1's change by number of labelled examples of each emotion, a column per corpus."""
     corpora = list(dict.fromkeys(learning["corpus"]))
+    sizes = sorted(set(learning["labels"]))
+    places = {size: i for i, size in enumerate(sizes)}  # evenly spaced, so that none at all has its place too
     figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
     for column, corpus in enumerate(corpora, 1):
         for method, curve in learning[learning["corpus"] == corpus].groupby("method", sort=False):
             panel = {"row": 1, "col": column, "showlegend": column == 1}
             colour = METHOD_COLOURS.get(str(method), "#1B9E77")
-            add_curve(figure, curve.sort_values("examples"), "examples", str(method), colour, **panel)
-        sizes = sorted(set(learning["examples"]))
-        figure.update_xaxes(type="log", title_text="labelled examples", row=1, col=column)
-        figure.update_xaxes(tickvals=sizes[::2], ticktext=[str(s) for s in sizes[::2]], row=1, col=column)
+            own = curve.assign(place=curve["labels"].map(places)).sort_values("place")
+            add_curve(figure, own, "place", str(method).replace("_", " "), colour, **panel)
+        figure.add_hline(y=0, line=THIN, row=1, col=column)
+        figure.update_xaxes(title_text="labels per emotion", row=1, col=column)
+        figure.update_xaxes(tickvals=list(places.values()), ticktext=[str(s) for s in sizes], row=1, col=column)
     figure.update_yaxes(title_text="change of macro-F1", row=1, col=1)
-    return styled(figure, 380)
+    return styled(figure, 420)

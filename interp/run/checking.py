@@ -61,6 +61,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     say("corpora")
     roles = [role for role, _ in session.examples]
     counts = {role: roles.count(role) for role in ("discover", "fit", "test")}
+    counts["test"] += roles.count("several")
     say("speed")
     few = _fewer(SAMPLE, session)
     texts = [e.text for role, e in session.examples if role == "discover"][:few]

@@ -17,7 +17,7 @@ from interp.errors import CONTROL, DamagedError, UserError, nearest, quoted
 from interp.files.scalars import alternatives, dotted_keys, hints_of, load_words, typed
 from interp.files.stored import read_record
 from interp.texts.corpus_names import corpus_names
-from interp.texts.emotions import EKMAN
+from interp.texts.emotions import EKMAN, LABEL_SETS, TOGETHER
 
 _strict = ConfigDict(extra="forbid")
 MOST_LETTERS = 100
@@ -85,6 +85,17 @@ def _layers(value: list[int] | None) -> list[int] | None:
     return value
 
 
+def _label_set(value: Any) -> Any:
+    """A published set by its name."""
+    if not isinstance(value, str):
+        return value
+    if value not in LABEL_SETS:
+        raise ValueError(
+            f"must be a list of labels or a published set; got {quoted(value)}{nearest(value, LABEL_SETS)}"
+        )
+    return list(LABEL_SETS[value])
+
+
 def _columns(value: list[str] | None) -> list[str] | None:
     if value is not None and (not value or len(set(value)) < len(value)):
         raise ValueError(f"must name at least one column, each once; got {quoted(value)}")
@@ -124,6 +135,10 @@ class CorpusConfig:
     label_column: Line = "label"
     mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
     """The corpus' own labels (words or numbers) to the run's labels."""
+    several: Flag = False
+    """Rows with several of the run's labels are kept, and scored as sets; for test corpora."""
+    balanced: Flag = False
+    """`limit` draws as many texts of every emotion, as far as there are, and not by their shares."""
 
 
 @dataclass(frozen=True, config=_strict)
@@ -183,8 +198,12 @@ class TracingConfig:
 
 @dataclass(frozen=True, config=_strict)
 class SteeringConfig:
-    method: Literal["amplify", "targeted", "global", "gated", "best"] = "best"
+    method: Literal["prior", "coupled", "amplify", "targeted", "global", "gated", "best"] = "best"
     """`best` compares them all on the fit split; whatever does not beat no steering there is dropped."""
+    labels: Count | None = None
+    """Examples of each emotion whose labels steering learns from; other fit texts count as unlabelled. None: all."""
+    readers: Count = 40
+    """At most this many features are read by a coupling, all labels together."""
     features: Count = 30
     """At most this many causal features are steered, the strongest first."""
     first_layer: Number | None = None
@@ -196,7 +215,7 @@ class SteeringConfig:
     low_rank: Annotated[Number, Field(le=4096)] = 0
     """Rank of a low-rank fine-tuning of the weights on the fit examples, as an outside reference; 0: none."""
     learning_curve: Annotated[Number, Field(le=10_000)] = 0
-    """Draws per number of labelled examples (8 to 256) for the curve of gain against examples; 0: no curve."""
+    """Draws per number of labelled examples of each emotion (0 to 50) for the curve of gain by number; 0: no curve."""
 
 
 @dataclass(frozen=True, config=_strict)
@@ -240,7 +259,9 @@ class Config:
     """Bundled name, hub id, or folder in Hugging Face format."""
     saes: Annotated[SaesConfig, BeforeValidator(_named)] = field(default_factory=SaesConfig)
     """A name alone stands for `{name: ...}`."""
-    labels: list[Label] = field(default_factory=lambda: list(EKMAN))
+    labels: Annotated[list[Label], BeforeValidator(_label_set)] = field(default_factory=lambda: list(EKMAN))
+    """The emotions that the model chooses from: a list, or a published set (ekman6, plutchik8, goemotions27,
+    goemotions28, empathetic32)."""
     corpora: CorporaConfig = field(default_factory=CorporaConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     tracing: TracingConfig = field(default_factory=TracingConfig)
@@ -271,6 +292,7 @@ class Config:
                 " --corpora.anchors.0.name goemotions (their labels are not used)"
             )
         corpus_names(asdict(self.corpora))
+        self._check_several()
         parts = [("discover", self.corpora.discover.mapping), ("fit", self.corpora.fit.mapping)]
         parts += [(f"test.{i}", c.mapping) for i, c in enumerate(self.corpora.test)]
         parts += [(f"ratings.{i}", c.mapping) for i, c in enumerate(self.corpora.ratings)]
@@ -281,6 +303,18 @@ class Config:
                         f"corpora.{part}.mapping makes {quoted(own)} {quoted(label)}, which is none of the labels"
                         f"{nearest(label, self.labels)}"
                     )
+
+    def _check_several(self) -> None:
+        anchors = ((f"anchors.{i}", c) for i, c in enumerate(self.corpora.anchors))
+        for part, corpus in [("discover", self.corpora.discover), ("fit", self.corpora.fit), *anchors]:
+            if corpus.several:
+                raise ValueError(
+                    f"corpora.{part}.several: features are found and steerings chosen on texts with one emotion; give"
+                    " several to corpora under test"
+                )
+        joined = next((label for label in self.labels if TOGETHER in label), None)
+        if joined is not None and any(c.several for c in self.corpora.test):
+            raise ValueError(f"labels must not hold {TOGETHER!r} where texts may have several; got {quoted(joined)}")
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -306,6 +340,9 @@ def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = N
     for key, value in (overrides or {}).items():
         if key == "saes" and not value.lstrip().startswith("{"):
             key = "saes.name"
+        if key == "labels" and re.fullmatch(r"\w+", value):
+            tree["labels"] = value
+            continue
         steps = _steps(key)
         _set(tree, key, typed(value, _kind_at(Config, steps), key=key))
     try:

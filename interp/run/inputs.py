@@ -13,7 +13,7 @@ from interp.models.sources import locate
 from interp.run.config import Config, CorpusConfig
 from interp.saes.identity import select_saes
 from interp.texts.corpus_names import CorpusNames, corpus_names
-from interp.texts.emotions import EKMAN
+from interp.texts.emotions import is_published
 from interp.texts.examples import Example, load_corpus
 from interp.texts.plain_documents import load_plain_text
 from interp.texts.prompts import choose_shots, resolve_template
@@ -46,13 +46,14 @@ class Inputs:
 
     @cached_property
     def examples(self) -> list[tuple[str, Example]]:
-        """(role, example) of the whole run: discover, fit, then every test corpus."""
+        """(role, example) of the whole run: discover, fit, then every test corpus, whose texts with several emotions
+        have the role `several`: what asks for one right answer does not see them."""
         corpora, names = self.config.corpora, self.corpus_names
         used = {s.id for s in self.shots}
         out = [("discover", e) for e in self.load(corpora.discover, names.discover)]
         out += [("fit", e) for e in self.load(corpora.fit, names.fit) if e.id not in used]
         for corpus, name in zip(corpora.test, names.test, strict=True):
-            out += [("test", e) for e in self.load(corpus, name)]
+            out += [("several" if e.several else "test", e) for e in self.load(corpus, name)]
         self._check_labels(out)
         return out
 
@@ -73,17 +74,18 @@ class Inputs:
 
     def _check_labels(self, examples: Sequence[tuple[str, Example]]) -> None:
         """A label that no corpus has is a mistake; one that only some corpora lack is worth a word."""
-        found = {e.gold for _, e in examples}
+        found = {label for _, e in examples for label in e.several or (e.gold,)}
         unknown = [label for label in self.labels if label not in found]
         # A published label set that a corpus covers in part (ISEAR: five of Ekman's six) is no mistake.
-        if unknown and not set(self.labels) <= {*EKMAN, "neutral"}:
+        if unknown and not is_published(self.labels):
             known = ", ".join(sorted(found))
             raise UserError(
                 f"labels: no corpus of this run has an example of {unknown[0]!r} (they have: {known});"
                 " take it out of the labels, give the corpus a mapping, or raise its limit."
             )
         for role in ("discover", "fit", "test"):
-            present = {e.gold for r, e in examples if r == role}
+            its = (role, "several") if role == "test" else (role,)
+            present = {label for r, e in examples if r in its for label in e.several or (e.gold,)}
             lacking = [label for label in self.labels if label not in present]
             if lacking:
                 text = f"The {role} examples hold no {', '.join(lacking)}: nothing can be said of it there."
@@ -101,6 +103,8 @@ class Inputs:
             text_column=corpus.text_column,
             label_column=corpus.label_column,
             mapping=corpus.mapping,
+            several=corpus.several,
+            balanced=corpus.balanced,
         )
         if shown in (None, corpus.name):
             return examples
@@ -122,6 +126,11 @@ class Inputs:
         """
         resolve_template(self.config.prompt.template)
         _ = self.plain_documents, self.rated
+        if all(role != "test" for role, _ in self.examples):
+            raise UserError(
+                "corpora.test holds only texts with several emotions, and some scores need texts with one; raise its"
+                " limit, or name another corpus besides."
+            )
         few = sum(role == "discover" for role, _ in self.examples)
         if few < FEWEST:
             raise UserError(

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from interp.run.session import Session
 
 STAGES = in_order(declared_stages())
-LEAVES_OUT = {"trace": "steer"}
-"""The stage that a command leaves out, with all that follow from it (all commands write the report)."""
+LEAVES_OUT = {"trace": ("steer",), "trees": ("attribution", "baselines")}
+"""The stages that a command leaves out, with all that follow from them (all commands write the report)."""
 REPORT = "interp.report"
 """The package whose `write_report` ends a run, by name: it stands above the stages, and is loaded when it is used."""
 
@@ -58,7 +58,8 @@ def run(
     """Runs what is missing or stale, in order, and writes the report.
 
     Args:
-        command: `trace` stops after the causal effects, `steer` and `run` after the evaluation.
+        command: `trees` stops after the emotion trees, `trace` after the causal effects, `steer` and `run` after the
+            evaluation.
         say: receives a line when a stage begins or is skipped.
 
     Raises:
@@ -70,7 +71,7 @@ def run(
         folder = RunFolder.open(path, config.name)
         inputs = Inputs(config)
         inputs.check()
-        left_out = with_what_follows(STAGES, LEAVES_OUT.get(command, ""))
+        left_out = set[str]().union(*(with_what_follows(STAGES, name) for name in LEAVES_OUT.get(command, ())))
         wanted = [stage for stage in STAGES if stage.name not in left_out]
         done = _run_stages(inputs, folder, wanted, progress, say)
         if folder.record.get("config") != config.as_dict():

@@ -13,7 +13,11 @@ from interp.errors import DamagedError, InterpWarning
 from interp.files.folder import SCHEMA_VERSION
 from interp.files.stored import as_recorded, read_json, read_record
 from interp.run import tables
+from interp.run.afterwards import stale
 from interp.statistics import Estimate
+
+PLAIN = "plain text"
+"""In the place of a corpus: rows on what a steering costs in language."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,11 @@ class RunFiles:
     @property
     def missing(self) -> list[str]:
         """Files of which the report shows something and that are not there, though the configuration asks for them."""
-        shown = [f.name for f in tables.FILES.values() if f.reported and (not f.asked or self.asks(f.asked))]
+        shown = [
+            f.name
+            for f in tables.FILES.values()
+            if f.reported and not f.command and (not f.asked or self.asks(f.asked))
+        ]
         return [name for name in shown if not (self.folder / name).exists()]
 
     def asks(self, name: str) -> bool:
@@ -71,6 +79,10 @@ class RunFiles:
         if name not in self._tables:
             self._tables[name] = self._read(f"{name}.parquet")
         return self._tables[name]
+
+    def added(self, name: str) -> pd.DataFrame | None:
+        """A table that a command of its own added to the run, where it is of the run as it is now."""
+        return None if tables.FILES[f"{name}.parquet"].command in stale(self.record) else self.table(name)
 
     def _read(self, name: str) -> pd.DataFrame | None:
         path = self.folder / name

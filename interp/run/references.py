@@ -28,13 +28,14 @@ class Tuned(NamedTuple):
 
 def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, Array]:
     """By method, [row, answer]: answers of what needs no steering."""
-    model, labels, template, fit = session.model, session.labels, session.config.prompt.template, session.role("fit")
+    model, labels, template = session.model, session.labels, session.config.prompt.template
+    unlabelled, fit = session.role("fit"), session.labelled_rows
     known = session.table[[f"logp_{label}" for label in labels]].to_numpy()
     logits = {
-        "answer_prior": references.without_prior(known[rows], known[fit]),
+        "answer_prior": references.without_prior(known[rows], known[unlabelled]),
         "answer_bias": references.with_bias(known[rows], known[fit], session.gold(fit)),
     }
-    solved = [e for role, e in session.examples if role == "fit"]
+    solved = [session.examples[row][1] for row in fit]
     for n in references.SHOTS:
         shots = references.shots_that_fit(model, solved, labels, template, n, session.seed("few shot"))
         if shots is not None:
@@ -62,7 +63,7 @@ def tuned_answers(session: Session, rows: Array, units: Units) -> Tuned | None:
         return None
 
     def make() -> dict[str, Array]:
-        fit, epochs = session.role("fit"), session.progress(range(EPOCHS), "low-rank tuning", "epoch")
+        fit, epochs = session.labelled_rows, session.progress(range(EPOCHS), "low-rank tuning", "epoch")
         prompts, first, seed = session.prompts(session.texts(fit)), session.answers.first, session.seed("tuning")
         tuning = tuned(session.model, prompts, session.gold(fit), first, rank, seed, epochs=epochs)
         try:

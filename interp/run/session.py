@@ -33,6 +33,7 @@ from interp.saes.loading import load_saes
 from interp.saes.stack import SaeStack
 from interp.texts.examples import load_corpus
 from interp.texts.prompts import Prompt, build_prompts
+from interp.texts.word_spans import WordSpan, word_spans
 
 ROWS_PER_BATCH = 1024
 GROUP = 512
@@ -289,8 +290,30 @@ class Session(Inputs):
         """Row numbers of the examples with that role."""
         return np.flatnonzero(self.table["role"] == role)
 
+    @cached_property
+    def labelled_rows(self) -> np.ndarray:
+        """Row numbers of the fit examples whose labels steering learns from (`steering.labels` of each emotion)."""
+        rows, most = self.role("fit"), self.config.steering.labels
+        if most is None:
+            return rows
+        order = rows[np.random.default_rng(self.seed("labelled")).permutation(len(rows))]
+        gold = self.gold(order)
+        return np.sort(np.concatenate([order[gold == label][:most] for label in range(len(self.labels))]))
+
     def texts(self, rows: np.ndarray) -> list[str]:
         return [self.examples[row][1].text for row in rows]
+
+    def n_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of the prompts of some texts."""
+        return self._lengths(texts)
+
+    def word_spans(self, texts: Sequence[str]) -> list[list[WordSpan]]:
+        """The words of some texts as tokens of their prompts."""
+        model, found = self.model, []
+        for prompt, text in zip(self.prompts(texts), texts, strict=True):
+            ids = model.encode([prompt], room=int(self.answers.offsets.max()))[0].ids
+            found.append(word_spans(model.pieces(prompt, ids), text))
+        return found
 
     def gold(self, rows: np.ndarray) -> np.ndarray:
         """Index of the gold emotion in `labels`."""

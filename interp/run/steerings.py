@@ -6,28 +6,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from interp.analysis import effect_rows
 from interp.defaults import RESAMPLES
+from interp.evaluation.side_effects import label_mass
 from interp.files.units import Units
 from interp.run import tables
 from interp.run.session import Session
 from interp.saes.loading import saes_record
 from interp.statistics import Bootstrap, Estimate
+from interp.steering.coupled import SAMPLE, Few, RunningText, deep_layers
 from interp.steering.fit import FitData
-from interp.steering.rivals import Ground
+from interp.steering.rivals import RivalGround
 from interp.steering.steering import FACTS, Provenance, SteeredFeature, Steering
-from interp.steering.trials import strongest_features
+from interp.steering.trials import Ground, strongest_features
 
+FEWEST_TEXTS = 12
+"""Fit texts without which nothing can be standardised, and nothing is coupled."""
+VALIDITY_TEXTS = 60
+"""Texts of each corpus on which it is seen how probable any label is."""
 FOLDER = "steerings"
 """Where the best setting of every method and every rival are kept, a folder each."""
 
 
 def fit_data(session: Session) -> FitData:
-    """Captures with keys and values of the fit examples and of the anchor texts."""
+    """Captures with keys and values of the labelled fit examples and of the anchor texts."""
     parts, order = [], []
-    for chunk, captured in session.cached(session.role("fit"), "fit captures"):
+    for chunk, captured in session.cached(session.labelled_rows, "fit captures"):
         parts.append((captured, torch.from_numpy(session.gold(chunk))))
         order += session.table["group"].iloc[chunk].tolist()
     anchors = {
@@ -44,15 +51,45 @@ def causal_features(session: Session) -> list[SteeredFeature]:
     return strongest_features(causal[causal["layer"] >= (config.first_layer or 0)], config.features)
 
 
-def ground(session: Session, data: FitData) -> Ground:
-    """What the rivals are made from: directions are means of the discover examples."""
-    discover = session.role("discover")
+def few(session: Session, asked: np.ndarray | None = None) -> Few | None:
+    """All fit texts as a coupling needs them; None where there are too few to standardise anything.
+
+    Args:
+        asked: row numbers of other texts in their place.
+    """
+    rows = session.role("fit") if asked is None else asked
+    if len(rows) < FEWEST_TEXTS:
+        return None
+    (chosen, sample), *_ = session.cached(rows[:SAMPLE], "sample of texts")
+    return Few(
+        session.model,
+        session.saes,
+        session.labels,
+        session.table[[f"logp_{label}" for label in session.labels]].to_numpy()[rows],
+        residuals=lambda layer: session.residuals(layer)[rows].float().to(session.model.device),
+        sample=[sample],
+        places=np.searchsorted(rows, chosen),
+        plain=RunningText(session.model, deep_layers(session.model, session.saes)),
+        n_readers=session.config.steering.readers,
+    )
+
+
+def ground(session: Session) -> Ground:
+    """What methods are made from."""
+    data, texts = fit_data(session), few(session)
+    order = np.concatenate([chunk for chunk, _ in session.cached(session.labelled_rows, "places")])
+    return Ground(data, causal_features(session), texts, np.searchsorted(session.role("fit"), order))
+
+
+def rival_ground(session: Session, made_from: Ground) -> RivalGround:
+    """What the rivals are made from: directions are means of discover examples, or of as few labels as there are."""
+    rows = session.role("discover") if session.config.steering.labels is None else session.labelled_rows
     effects = tables.read(session.folder / "effects.parquet")
     controls = effects[effects["control"]].drop_duplicates(["layer", "feature"])
-    return Ground(
-        data,
-        residuals=lambda layer: session.residuals(layer)[discover],
-        gold=session.gold(discover),
+    return RivalGround(
+        made_from,
+        residuals=lambda layer: session.residuals(layer)[rows],
+        gold=session.gold(rows),
         controls={int(layer): part["feature"].to_numpy() for layer, part in controls.groupby("layer")},
         seed=session.seed,
     )
@@ -99,6 +136,16 @@ def steering_quality(
     lowest = lowest_layer(session, steering)
     kept = units.values(name, lambda: language_quality(session, apply, lowest=lowest, short=short))
     return {metric: Estimate(*numbers) for metric, numbers in kept.items()}
+
+
+def answered_change(session: Session, steering: Steering) -> float:
+    """Change of the probability that one of the labels is answered at all, mean over some fit texts and anchors."""
+    texts = session.texts(session.role("fit")[:VALIDITY_TEXTS])
+    texts += [e.text for examples in session.anchors.values() for e in examples[:VALIDITY_TEXTS]]
+    mass = label_mass(session.model, session.answers.first.tolist())
+    edits: dict[str, Any] = {"before": {}, "after": steering.edits(session.saes)}
+    found = session.logits_under(texts, edits, "valid answers", read=mass)
+    return float((found["after"] - found["before"]).mean())
 
 
 def language_quality(

@@ -65,6 +65,7 @@ class FileSchema:
         rows: what a row of a table is.
         reported: whether the report shows something of it.
         asked: the field of the configuration that asks for it; empty where every run has it.
+        command: the command of its own that makes it, where no stage does: a run without it lacks nothing.
     """
 
     name: str
@@ -74,6 +75,7 @@ class FileSchema:
     rows: str = ""
     reported: bool = True
     asked: str = ""
+    command: str = ""
 
     @property
     def needed(self) -> list[str]:
@@ -104,8 +106,8 @@ def _columns(lines: str, shared: Mapping[str, ColumnSchema], was: Mapping[str, s
     return tuple(columns)
 
 
-def _read_schema() -> dict[str, FileSchema]:
-    entries = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+def _read_schema(name: str) -> dict[str, FileSchema]:
+    entries = tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     shared = {c.name: c for c in _columns(entries.pop("shared")["columns"], {}, {})}
     return {
         name: FileSchema(name=name, columns=_columns(entry.pop("columns"), shared, entry.pop("was", {})), **entry)
@@ -113,8 +115,10 @@ def _read_schema() -> dict[str, FileSchema]:
     }
 
 
-FILES: Mapping[str, FileSchema] = _read_schema()
+FILES: Mapping[str, FileSchema] = _read_schema("tables.toml")
 """By name, in the order in which they are made."""
+COMPARISON: Mapping[str, FileSchema] = _read_schema("comparison.toml")
+"""Files that lie in no run folder: what `interp compare` writes."""
 
 
 def schema_of(name: str) -> FileSchema:
@@ -123,7 +127,7 @@ def schema_of(name: str) -> FileSchema:
     Raises:
         SchemaError: no stage is known to make it.
     """
-    for file in FILES.values():
+    for file in (*FILES.values(), *COMPARISON.values()):
         if re.fullmatch(re.sub("[A-Z]+", "[^/]+", re.escape(file.name)), name):
             return file
     raise SchemaError(f"{name}: no stage is known to make it.")
@@ -177,7 +181,8 @@ def checked(schema: FileSchema, table: "pd.DataFrame") -> "pd.DataFrame":
 
     columns = schema.sorted(table) if len(table.columns) else {c.name: c for c in schema.columns if c.name.islower()}
     if not len(table):
-        return pd.DataFrame({n: pd.Series(dtype=object if c.missing else DTYPES[c.kind]) for n, c in columns.items()})
+        kinds = {n: object if c.missing and c.kind != "float" else DTYPES[c.kind] for n, c in columns.items()}
+        return pd.DataFrame({n: pd.Series(dtype=kind) for n, kind in kinds.items()})
     for name, column in columns.items():
         kind = infer_dtype(table[name], skipna=True)
         _check(schema, name, column, OF_PANDAS.get(kind, kind), lacking=bool(table[name].isna().any()))

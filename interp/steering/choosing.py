@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,31 @@ class Budget:
     """What a steering may cost.
 
     Attributes:
-        harm: share of changed anchor answers, in the corpus where it is largest.
+        harm: share of changed anchor answers, in the corpus where it is largest; and of the probability that the model
+            answers with any label at all, in how much of it may be lost.
         perplexity: ratio of the perplexity on plain text to the unsteered model's.
     """
 
     harm: float
     perplexity: float
+
+    def allows(self, price: "Price") -> bool:
+        return price.perplexity_ratio <= self.perplexity and price.answered >= -self.harm
+
+
+class Price(NamedTuple):
+    """What a steering costs.
+
+    Attributes:
+        perplexity_ratio: of plain text, steered at every position.
+        answered: change of the probability that the model answers with any label at all, mean over texts.
+    """
+
+    perplexity_ratio: float = 1.0
+    answered: float = 0.0
+
+
+NOTHING = Price()
 
 
 @dataclass(frozen=True)
@@ -33,8 +53,8 @@ class Choice:
     Attributes:
         improvements: change of macro-F1 of every trial.
         of_choosing: the change that choosing as such brings (see `nested`).
-        perplexity_ratio: of the chosen one.
-        refused: how many better ones exceeded the perplexity budget.
+        price: of the chosen one.
+        refused: how many better ones exceeded the budget.
     """
 
     trials: Sequence[Trial]
@@ -42,7 +62,7 @@ class Choice:
     improvements: Sequence[Estimate]
     of_choosing: Estimate
     chosen: Trial
-    perplexity_ratio: float = 1.0
+    price: Price = NOTHING
     refused: int = 0
 
     @property
@@ -90,7 +110,7 @@ class Choice:
         if not tried:
             lacking = "too few fit examples to compare settings" if any_causal else "no causal feature was found"
             return f"There is nothing to steer: {lacking}."
-        over = f" {self.refused} better settings exceeded the perplexity budget." if self.refused else ""
+        over = f" {self.refused} better settings cost more language or answers than allowed." if self.refused else ""
         if self.chosen is unsteered:
             best = max(t.macro_f1 for t in tried)
             compared = f"macro-F1 {unsteered.macro_f1:.3f}, best of {len(tried)} settings {best:.3f}, n = {n}"
@@ -100,7 +120,7 @@ class Choice:
         return (
             f"{self.chosen.method} ({self.chosen.setting}): macro-F1 on the fit split {unsteered.macro_f1:.3f} ->"
             f" {self.chosen.macro_f1:.3f} (n = {n}, {len(tried)} settings tried), perplexity ratio"
-            f" {self.perplexity_ratio:.3f}.{over}"
+            f" {self.price.perplexity_ratio:.3f}.{over}"
         )
 
 
@@ -112,7 +132,7 @@ def choose(
     seed: int,
     *,
     make: Callable[[Trial], Steering],
-    perplexity_ratio: Callable[[Trial, Steering], float],
+    price: Callable[[Trial, Steering], Price],
 ) -> Choice:
     """The best trial within its budget whose own improvement, and that of choosing, are above zero beyond doubt.
 
@@ -121,7 +141,7 @@ def choose(
         bootstrap: of the fit examples.
         seed: of the folds in which choosing is measured.
         make: the trial's steering, fitted on all fit examples.
-        perplexity_ratio: of plain text under a trial's steering.
+        price: of a trial's steering.
     """
     gold, n_labels = data.gold.numpy(), len(data.labels)
     improvements = [macro_f1_improvement(gold, trials[0].answers, t.answers, n_labels, bootstrap) for t in trials]
@@ -129,9 +149,9 @@ def choose(
     sure = [t for t, e in zip(trials, improvements, strict=True) if e.ci_low > 0 and t.changed <= budget.harm]
     refused = 0
     for trial in sorted(sure if of_choosing.ci_low > 0 else [], key=lambda t: -t.macro_f1):
-        ratio = perplexity_ratio(trial, make(trial))
-        if ratio <= budget.perplexity:
-            return Choice(trials, budget, improvements, of_choosing, trial, ratio, refused)
+        cost = price(trial, make(trial))
+        if budget.allows(cost):
+            return Choice(trials, budget, improvements, of_choosing, trial, cost, refused)
         refused += 1
     return Choice(trials, budget, improvements, of_choosing, trials[0], refused=refused)
 

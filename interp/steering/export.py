@@ -45,8 +45,8 @@ def export(steering: Steering, model: LanguageModel, saes: SaeStack, to: str, fo
         return _portable(steering, model, saes, folder)
     if steering.sparse:
         raise UserError(
-            f"{to} adds constant vectors, but this steering's gains and gates depend on the input;"
-            " export it to hf or transformer_lens, or an additive one with --emotion."
+            f"{to} adds constant vectors, but this steering depends on the input; export it to hf or transformer_lens,"
+            " its constant part alone with --constant, or an additive one with --emotion."
         )
     if steering.positions != "all":
         raise UserError(f"{to} steers every position; this steering acts on {steering.positions!r} alone.")
@@ -74,15 +74,17 @@ def _portable(steering: Steering, model: LanguageModel, saes: SaeStack, folder: 
 
 def _encoder(steering: Steering, layer: int, saes: SaeStack) -> dict[str, Tensor]:
     """What is needed to compute the activations, and what they add; features that compete for k places need all."""
-    own, gate = steering.gains.get(layer), steering.gates.get(layer)
-    if own is None and gate is None:
+    own, gate, coupling = steering.gains.get(layer), steering.gates.get(layer), steering.couplings.get(layer)
+    if own is None and gate is None and coupling is None:
         return {}
+    if coupling is not None and coupling.dense is not None:
+        raise UserError("A steering that reads the whole residual is a rival in a comparison and has no portable form.")
     sae = saes[layer]
     kind = sae.cfg.architecture()
     if kind not in POINTWISE or saes.sources[layer].centred or sae.cfg.normalize_activations not in ("none", None):
         raise UserError(f"The SAE of layer {layer} ({kind}) has no portable form here; use the steering itself.")
-    weights, used = sae.state_dict(), torch.cat([part.features for part in (own, gate) if part is not None])
-    kept = torch.arange(sae.W_dec.shape[0]) if kind == "topk" else torch.unique(used)
+    weights = sae.state_dict()
+    kept = torch.arange(sae.W_dec.shape[0]) if kind == "topk" else torch.unique(steering.read(layer))
     directions = saes.directions(layer, kept.tolist())
     scale = torch.ones(len(kept))
     if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
@@ -100,6 +102,11 @@ def _encoder(steering: Steering, layer: int, saes: SaeStack) -> dict[str, Tensor
         found["k"] = torch.tensor(int(sae.cfg.k))
     if gate is not None:
         found |= {"gate": _column(gate, kept), "gate_bias": torch.tensor(gate.bias)}
+    if coupling is not None:
+        read = torch.zeros(len(kept), len(coupling.bias))
+        read[torch.searchsorted(kept, coupling.readers)] = coupling.weights
+        found |= {"read": read, "read_bias": coupling.bias, "limit": torch.tensor(coupling.limit)}
+        found["say"] = coupling.said(saes.directions(layer, coupling.writers.tolist()))
     return found
 
 

@@ -30,6 +30,8 @@ def edits(folder=Path(__file__).parent):
                     acts = torch.where(acts >= least, acts, 0)
                 acts = torch.where(acts > w["threshold"], acts, 0)
                 change = change + acts @ w["change"]
+                if "read" in w:
+                    change = change + (acts @ w["read"] + w["read_bias"]).clamp(-w["limit"], w["limit"]) @ w["say"]
                 if "gate" in w:
                     change = change * torch.sigmoid(acts @ w["gate"] + w["gate_bias"])[..., None]
             return x + change.to(x.dtype)

@@ -12,9 +12,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from interp.analysis.signals import probe_right
+from interp.steering.coupled import couple, couple_whole
 from interp.steering.fit import FitData, fit
 from interp.steering.steering import Gains, SteeredFeature, Steering
-from interp.steering.trials import Trial, fitted_vector_plan, score, tried_each, weakest
+from interp.steering.trials import COUPLINGS, Ground, Trial, fitted_vector_plan, score, tried_each, weakest
 
 Array = np.ndarray
 SCALES = (0.25, 0.5, 1.0, 2.0)
@@ -30,8 +31,8 @@ Keep = Callable[[str, Callable[[], Steering]], Steering]
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What rivals are made from, beside the fit examples.
+class RivalGround:
+    """What rivals are made from, beside what methods are made from.
 
     Attributes:
         residuals: layer -> [example, d_model], of the examples of which directions are means.
@@ -40,15 +41,19 @@ class Ground:
         seed: for each purpose, one of its own.
     """
 
-    data: FitData
+    ground: Ground
     residuals: Callable[[int], Float[Tensor, "example d_model"]]
     gold: Int[Array, " example"]
     controls: Mapping[int, Int[Array, " feature"]]
     seed: Callable[[str], int]
 
+    @property
+    def data(self) -> FitData:
+        return self.ground.data
 
-def rivals(ground: Ground, reference: Trial | None, steering: Steering | None, keep: Keep) -> dict[str, Steering]:
-    """By name: `random_features`, `vector` (fitted, ungated), `mean_difference` and `probe_direction`.
+
+def rivals(ground: RivalGround, reference: Trial | None, steering: Steering | None, keep: Keep) -> dict[str, Steering]:
+    """By name: `random_features`, `vector` (fitted, ungated), `mean_difference`, `probe_direction`, `whole_residual`.
 
     Args:
         reference: the trial whose procedure is repeated on random features, and the `steering` that it gave.
@@ -59,18 +64,24 @@ def rivals(ground: Ground, reference: Trial | None, steering: Steering | None, k
         "probe_direction": partial(_probe_direction, ground, plain),
         "vector": partial(_vector, ground),
     }
+    few, gold = ground.ground.few, ground.data.gold.numpy()
+    if few is not None and reference is not None and reference.method == "coupled":
+        makers["whole_residual"] = partial(couple_whole, few, ground.ground.rows, gold)
     if reference is not None and steering is not None:
         makers["random_features"] = partial(_random, ground, reference, steering)
     return {name: keep(name, make) for name, make in makers.items()}
 
 
-def _vector(ground: Ground) -> Steering:
+def _vector(ground: RivalGround) -> Steering:
     return fit(ground.data, fitted_vector_plan(ground.data.saes, ground.data.model.n_layers))
 
 
-def _random(ground: Ground, reference: Trial, steering: Steering) -> Steering:
+def _random(ground: RivalGround, reference: Trial, steering: Steering) -> Steering:
     """The reference's procedure on control features; gains that were not fitted are taken over as they are."""
-    rng = np.random.default_rng(ground.seed("random features"))
+    few, seed = ground.ground.few, ground.seed("random features")
+    if few is not None and reference.method in COUPLINGS:
+        return couple(few, ground.ground.rows, ground.data.gold.numpy(), control=seed).steering
+    rng = np.random.default_rng(seed)
 
     def other(layer: int, n: int, taken: Array) -> Array:
         free = np.setdiff1d(ground.controls.get(layer, np.empty(0, int)), taken)
@@ -97,7 +108,7 @@ def _random(ground: Ground, reference: Trial, steering: Steering) -> Steering:
     return fit(ground.data, control, steps=reference.steps)
 
 
-def _mean_difference(ground: Ground, plain: Array) -> Steering:
+def _mean_difference(ground: RivalGround, plain: Array) -> Steering:
     """Contrastive activation addition (Panickssery et al. 2024): mean residual of the weakest emotion minus the rest.
 
     Layer and scale, including none at all, by macro-F1 on the fit split.
@@ -114,7 +125,7 @@ def _mean_difference(ground: Ground, plain: Array) -> Steering:
     return _best_vector(ground, plain, "mean_difference", directions)
 
 
-def _probe_direction(ground: Ground, plain: Array) -> Steering:
+def _probe_direction(ground: RivalGround, plain: Array) -> Steering:
     """The weakest emotion's row of a logistic regression on the residuals, by scale and at the layer it reads best."""
     gold = ground.data.gold.numpy()
     present, counts = np.unique(gold, return_counts=True)
@@ -133,7 +144,7 @@ def _probe_direction(ground: Ground, plain: Array) -> Steering:
 
 
 def _best_vector(
-    ground: Ground, plain: Array, method: str, directions: Mapping[int, Float[Tensor, " d_model"]]
+    ground: RivalGround, plain: Array, method: str, directions: Mapping[int, Float[Tensor, " d_model"]]
 ) -> Steering:
     """The layer and scale of highest macro-F1 on the fit split, or nothing at all."""
     tried = {

@@ -1,4 +1,4 @@
-"""A steering as data: gains, gates and vectors, by layer; one function of the residual that never sees a label."""
+"""A steering as data: gains, couplings, vectors and gates by layer; a function of the residual that sees no label."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from interp.files.folder import read_json, write_json, writing
 from interp.models.language_model import Edit, LanguageModel
 from interp.saes.loading import SaesRecord, load_recorded
 from interp.saes.stack import SaeStack
+from interp.steering.coupling import Coupling
 from interp.steering.positions import Positions, placed
 
 TENSORS, FACTS = "steering.safetensors", "steering.json"
@@ -52,6 +53,7 @@ class Provenance(TypedDict, total=False):
     unsteered_fit_macro_f1: float
     fit_gain_of_choosing: Mapping[str, float]
     n_fit: int
+    n_unlabelled: int
     n_anchors: Mapping[str, int]
     seed: int
     emotion: str
@@ -83,10 +85,11 @@ class Steering:
         method: how it was made; `none` leaves the model alone.
         gains: by layer.
         vectors: by layer, [d_model], added to the residual.
-        gates: by layer; without one, the layer's gains and vector act everywhere in full.
+        gates: by layer; without one, all that a layer adds acts everywhere in full.
         positions: where `applied` acts.
         provenance: model and SAE names and identities, and how the steering was chosen.
         causal: of the features with gains, those that were found causal, with emotion and effect.
+        couplings: by layer, features that read the labels coupled to features that say them.
     """
 
     method: str
@@ -96,18 +99,19 @@ class Steering:
     positions: Positions = "all"
     provenance: Provenance = field(default_factory=Provenance)
     causal: Sequence[SteeredFeature] = ()
+    couplings: Mapping[int, Coupling] = field(default_factory=dict)
 
     @property
     def layers(self) -> list[int]:
-        return sorted({*self.gains, *self.vectors})
+        return sorted({*self.gains, *self.vectors, *self.couplings})
 
     @property
     def sparse(self) -> bool:
         """Whether it reads features, so that it needs SAEs."""
-        return bool(self.gains) or bool(self.gates)
+        return bool(self.gains) or bool(self.gates) or bool(self.couplings)
 
     def scaled(self, strength: float) -> "Steering":
-        """Milder or stronger: gains to the power of `strength`, vectors times it; 0 changes nothing, 1 is this one.
+        """Milder or stronger: gains to the power of `strength`, the rest times it; 0 changes nothing, 1 is this one.
 
         Raises:
             UserError: a strength that is not a finite number.
@@ -115,7 +119,23 @@ class Steering:
         if not math.isfinite(strength):
             raise UserError(f"strength must be a finite number; got {strength}.")
         gains = {k: Gains(g.features, _power(g.gains, strength)) for k, g in self.gains.items()}
-        return replace(self, gains=gains, vectors={k: strength * v for k, v in self.vectors.items()})
+        vectors = {k: strength * v for k, v in self.vectors.items()}
+        couplings = {k: c.scaled(strength) for k, c in self.couplings.items()}
+        return replace(self, gains=gains, vectors=vectors, couplings=couplings)
+
+    def constant(self, saes: SaeStack) -> "Steering":
+        """What it adds whatever it reads, at every position: its vectors, and what its couplings say of their own.
+
+        Raises:
+            UserError: nothing in it is constant.
+        """
+        vectors = dict(self.vectors)
+        for layer, coupling in self.couplings.items():
+            said = coupling.said(saes.directions(layer, coupling.writers.tolist()).cpu().float())
+            vectors[layer] = vectors.get(layer, 0) + coupling.bias.clamp(-coupling.limit, coupling.limit) @ said
+        if not vectors:
+            raise UserError(f"Nothing in this steering ({self.method}) is constant: it multiplies features.")
+        return Steering(f"{self.method}, constant part", vectors=vectors, provenance=self.provenance)
 
     def edits(self, saes: SaeStack) -> dict[int, ResidualEdit]:
         """Per steered layer, the function from residuals [*row, d_model] to steered residuals.
@@ -123,35 +143,47 @@ class Steering:
         Raises:
             UserError: no SAE at a layer whose features are read, or a feature it does not have.
         """
-        read = {layer: self._read(layer).tolist() for layer in self.layers}
-        restricted = saes.restricted({layer: features for layer, features in read.items() if features})
+        used = {layer: self._used(layer).tolist() for layer in self.layers}
+        restricted = saes.restricted({layer: features for layer, features in used.items() if features})
         return {layer: self._edit(layer, restricted) for layer in self.layers}
 
-    def _read(self, layer: int) -> Int[Tensor, " feature"]:
-        """Features of a layer whose activations are needed: those of its gains, then those of its gate."""
+    def read(self, layer: int) -> Int[Tensor, " feature"]:
+        """Features of a layer whose activations are needed: of its gains, of its gate, of its coupling."""
         parts = [part.features for part in (self.gains.get(layer), self.gates.get(layer)) if part is not None]
+        parts += [self.couplings[layer].readers] if layer in self.couplings else []
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)
+
+    def _used(self, layer: int) -> Int[Tensor, " feature"]:
+        """Those and the features whose directions alone are needed."""
+        writers = [self.couplings[layer].writers] if layer in self.couplings else []
+        return torch.cat([self.read(layer), *writers])
 
     def _edit(self, layer: int, saes: SaeStack) -> ResidualEdit:
         """One gather of activations and one matrix product: columns of the change, and a last one for the gate."""
         gains, gate, vector = self.gains.get(layer), self.gates.get(layer), self.vectors.get(layer)
-        if gains is None and gate is None:
+        coupling = self.couplings.get(layer)
+        if gains is None and gate is None and coupling is None:
             return lambda x: x if vector is None else steered(x, vector)
         device = saes.device(layer)
-        index = self._read(layer).to(device)
-        directions = saes.directions(layer, index)
+        index = self.read(layer).to(device)
         n_gains = 0 if gains is None else len(gains.features)
-        product = directions.new_zeros(len(index), directions.shape[1] + 1)
+        n_gate = 0 if gate is None else len(gate.features)
+        product = torch.zeros(len(index), saes[layer].W_dec.shape[1] + 1, device=device)
         if gains is not None:
-            product[:n_gains, :-1] = (gains.gains.to(device) - 1)[:, None] * directions[:n_gains]
+            directions = saes.directions(layer, index[:n_gains])
+            product[:n_gains, :-1] = (gains.gains.to(device) - 1)[:, None] * directions
         if gate is not None:
-            product[n_gains:, -1] = gate.weights.to(device)
+            product[n_gains : n_gains + n_gate, -1] = gate.weights.to(device)
+        said = None if coupling is None else coupling.said(saes.directions(layer, coupling.writers.to(device)))
         constant = 0 if vector is None else vector.to(device)
 
         def edit(x: Tensor) -> Tensor:
-            columns = saes.encode_features(layer, x, index) @ product
-            opening = None if gate is None else columns[..., -1] + gate.bias
-            return steered(x, columns[..., :-1] + constant, opening)
+            acts = saes.encode_features(layer, x, index)
+            columns = acts @ product
+            change, opening = columns[..., :-1] + constant, None if gate is None else columns[..., -1] + gate.bias
+            if coupling is not None and said is not None:
+                change = change + coupling.amounts(acts[..., n_gains + n_gate :], x) @ said
+            return steered(x, change, opening)
 
         return edit
 
@@ -194,7 +226,7 @@ class Steering:
         self.check(model)
         if not self.sparse:
             return SaeStack({}, "none", "none")
-        return load_recorded(self.provenance["saes"], model, sorted({*self.gains, *self.gates}))
+        return load_recorded(self.provenance["saes"], model, sorted({*self.gains, *self.gates, *self.couplings}))
 
     def check(self, model: LanguageModel, saes: SaeStack | None = None) -> None:
         """
@@ -221,8 +253,8 @@ class Steering:
                 f"This steering was made with SAEs {made_with.get('name')} ({made_with.get('identity')});"
                 f" given were {saes.name} ({saes.identity})."
             )
-        for layer in {*self.gains, *self.gates}:
-            saes.check_features(layer, self._read(layer).tolist())
+        for layer in {*self.gains, *self.gates, *self.couplings}:
+            saes.check_features(layer, self._used(layer).tolist())
 
     def save(self, folder: Path) -> None:
         """`steering.safetensors` and `steering.json`."""
@@ -232,6 +264,8 @@ class Steering:
         for k, gate in self.gates.items():
             tensors |= {f"gates.{k}.features": gate.features, f"gates.{k}.weights": gate.weights}
             tensors[f"gates.{k}.bias"] = torch.tensor([gate.bias], dtype=torch.float64)
+        for k, coupling in self.couplings.items():
+            tensors |= {f"couplings.{k}.{name}": tensor for name, tensor in coupling.tensors().items()}
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder / TENSORS) as part:
             save_file({k: v.detach().cpu().clone().contiguous() for k, v in sorted(tensors.items())}, part)
@@ -271,6 +305,10 @@ def _from_tensors(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Steer
         for k in layers("gates")
     }
     vectors = {k: tensors[f"vectors.{k}"] for k in layers("vectors")}
+    couplings = {
+        k: Coupling.of({name.split(".")[2]: t for name, t in tensors.items() if name.startswith(f"couplings.{k}.")})
+        for k in layers("couplings")
+    }
     if any(len(g.features) != len(g.gains) for g in gains.values()) or not all(
         bool(torch.isfinite(t).all()) for t in tensors.values()
     ):
@@ -279,7 +317,7 @@ def _from_tensors(facts: dict[str, Any], tensors: Mapping[str, Tensor]) -> Steer
     if positions not in get_args(Positions):
         raise ValueError(f"unknown positions {positions!r}")
     causal = [SteeredFeature(**feature) for feature in facts.pop("causal", ())]
-    return Steering(method, gains, vectors, gates, positions, cast(Provenance, facts), causal)
+    return Steering(method, gains, vectors, gates, positions, cast(Provenance, facts), causal, couplings)
 
 
 def steered(

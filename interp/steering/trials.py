@@ -1,7 +1,7 @@
 """What is tried: methods and settings, each scored on fit examples that it has not seen (cross-validation)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -14,18 +14,20 @@ from interp.evaluation.recognition import macro_f1_of
 from interp.files.units import Remember, afresh
 from interp.saes.stack import SaeStack
 from interp.statistics import confusion_draws, recalls
-from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, answers_each, fit, gains_on
+from interp.steering.coupled import NO_ROWS, Few, couple_prior, coupled_steering
+from interp.steering.fit import SNAPSHOTS, FitData, Plan, Rows, answers, answers_each, fit, gains_on
 from interp.steering.steering import SteeredFeature, Steering
 
+Array = np.ndarray
 AMPLIFY = (1.25, 1.5, 2.0, 3.0)
 TARGETED = (1.5, 2.0, 4.0, 6.0)
 PULLS = (0.01,)
 GATED_PULL = 0.001
 DEPTHS = (0.4, 0.55, 0.75)
 """Relative depths of the layers at which a gated direction is fitted: all of them together, or the middle one."""
-FOLDS = 3
-
-Array = np.ndarray
+FOLDS, COUPLING_FOLDS = 3, 5
+COUPLINGS: Mapping[str, Callable[[Few, Array, Array], Steering]] = {"prior": couple_prior, "coupled": coupled_steering}
+"""Methods that need a few labels and no gradient: (texts, places of labelled ones, their labels) -> steering."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +52,44 @@ class Trial:
         return replace(fit(data, self.plan, steps=self.steps), method=self.method)
 
 
-def possible_methods(features: Sequence[SteeredFeature], data: FitData) -> list[str]:
-    """Gains need causal features, and a gate texts to be shut for."""
-    return (["amplify", "targeted", "global"] if features else []) + (["gated"] if data.anchors else [])
+@dataclass(frozen=True)
+class Ground:
+    """What methods are made from.
+
+    Attributes:
+        few: all texts, labelled or not; None where nothing can be coupled.
+        rows: places in them of the labelled examples, in the order of `data`.
+    """
+
+    data: FitData
+    features: Sequence[SteeredFeature]
+    few: Few | None = None
+    rows: Int[Array, " example"] = field(default_factory=lambda: NO_ROWS)
 
 
-def all_trials(
-    data: FitData, features: Sequence[SteeredFeature], methods: Iterable[str], seed: int, remember: Remember = afresh
-) -> list[Trial]:
+def possible_methods(ground: Ground) -> list[str]:
+    """Gains need causal features, a gate texts to be shut for, and a coupling something that can be read and said."""
+    gains = ["amplify", "targeted", "global"] if ground.features else []
+    coupling = list(COUPLINGS) if ground.few is not None else []
+    return coupling + gains + (["gated"] if ground.data.anchors else [])
+
+
+def all_trials(ground: Ground, methods: Iterable[str], seed: int, remember: Remember = afresh) -> list[Trial]:
     """The unsteered model, then every setting of some methods (see `possible_methods`).
 
     Args:
         methods: perhaps shown as they pass.
         seed: of the folds.
     """
+    data, features = ground.data, ground.features
     trials = tried_each(data, {"unsteered": Steering("none")}, remember)
     for method in methods:
         if method == "amplify":
             trials += amplified(data, features, remember)
         elif method == "targeted":
             trials += targeted(data, features, remember)
+        elif method in COUPLINGS:
+            trials += coupled(ground, method, seed, remember)
         else:
             plans = (
                 global_plans(features) if method == "global" else gated_plans(data.saes, data.model.n_layers, features)
@@ -122,6 +142,37 @@ def targeted(data: FitData, features: Sequence[SteeredFeature], remember: Rememb
     its = [f for f in features if f.emotion == weak]
     made = {f"{weak}, gain {g:g}": gains_on(its, [g] * len(its), "targeted") for g in TARGETED} if its else {}
     return tried_each(data, made, remember)
+
+
+def coupled(ground: Ground, method: str, seed: int, remember: Remember = afresh) -> Iterator[Trial]:
+    """A coupling of the labelled examples, or its constant part alone; each answered by one that had not seen it."""
+    data, few, make = ground.data, ground.few, COUPLINGS[method]
+    rows = list(folds(data, seed, COUPLING_FOLDS))
+    if few is None or not rows:
+        return
+    gold = data.gold.numpy()
+    guesses, kept = np.zeros(len(gold), int), np.zeros(len(Rows.whole(data).anchors), int)
+    for k, (train, test) in enumerate(rows):
+
+        def held_out(train: Rows = train, test: Rows = test) -> dict[str, Array]:
+            learnt = train.examples.numpy()
+            edits = make(few, ground.rows[learnt], gold[learnt]).edits(data.saes)
+            found = {"examples": data.predicted(edits)[test.examples.numpy()]}
+            if data.anchors:
+                anchors = answers(data.model, data.anchor_captures, edits).argmax(-1).cpu().numpy()
+                found["anchors"] = anchors[test.anchors.numpy()]
+            return found
+
+        predicted = remember(f"{method} fold {k}", held_out)
+        guesses[test.examples] = predicted["examples"]
+        if data.anchors:
+            kept[test.anchors] = predicted["anchors"]
+    steering = make(few, ground.rows, gold)
+    (layer,) = steering.layers
+    readers = sum(len(c.readers) for c in steering.couplings.values())
+    setting = f"layer {layer}" + (f", {readers} readers" if readers else "")
+    changed = _changed(data, kept) if data.anchors else 0.0
+    yield Trial(method, setting, guesses, score(data, guesses), changed, steering)
 
 
 def strongest_features(causal: pd.DataFrame, at_most: int) -> list[SteeredFeature]:
@@ -212,13 +263,13 @@ def _held_out(data: FitData, plan: Plan, train: Rows, test: Rows) -> dict[str, A
     return predicted
 
 
-def folds(data: FitData, seed: int) -> Iterator[tuple[Rows, Rows]]:
+def folds(data: FitData, seed: int, most: int = FOLDS) -> Iterator[tuple[Rows, Rows]]:
     """(what may be learnt from, what is predicted); none where an emotion has a single example."""
     gold = data.gold.numpy()
     smallest = int(np.bincount(gold)[np.unique(gold)].min())
     if smallest < 2:
         return
-    n_folds = min(FOLDS, smallest)
+    n_folds = min(most, smallest)
     stratified = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     order = np.random.default_rng(seed).permutation(len(Rows.whole(data).anchors))
     for k, (train, test) in enumerate(stratified.split(gold, gold)):

@@ -60,6 +60,71 @@ AIPSY_TO_EKMAN: Mapping[str, str] = {
 CROWD_ENVENT_NAMES: Mapping[str, str] = {"no-emotion": "neutral"}
 """crowd-enVent's label for events without an emotion, by the name other corpora give it."""
 
+PLUTCHIK = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
+"""Plutchik's eight basic emotions (Plutchik 1980)."""
+
+EMPATHETIC = (
+    "afraid",
+    "angry",
+    "annoyed",
+    "anticipating",
+    "anxious",
+    "apprehensive",
+    "ashamed",
+    "caring",
+    "confident",
+    "content",
+    "devastated",
+    "disappointed",
+    "disgusted",
+    "embarrassed",
+    "excited",
+    "faithful",
+    "furious",
+    "grateful",
+    "guilty",
+    "hopeful",
+    "impressed",
+    "jealous",
+    "joyful",
+    "lonely",
+    "nostalgic",
+    "prepared",
+    "proud",
+    "sad",
+    "sentimental",
+    "surprised",
+    "terrified",
+    "trusting",
+)
+"""EmpatheticDialogues' 32 (Rashkin et al. 2019, section 3)."""
+
+NEUTRAL = "neutral"
+GOEMOTIONS = tuple(GOEMOTIONS_TO_EKMAN)
+"""GoEmotions' 27 and neutral, those of one of Ekman's six together."""
+
+LABEL_SETS: Mapping[str, tuple[str, ...]] = {
+    "ekman6": EKMAN,
+    "plutchik8": PLUTCHIK,
+    "goemotions27": tuple(label for label in GOEMOTIONS if label != NEUTRAL),
+    "goemotions28": GOEMOTIONS,
+    "empathetic32": EMPATHETIC,
+}
+"""Published label sets by name; the number is that of the labels."""
+
+TO_EKMAN: Mapping[str, str] = {**EMPATHETIC_TO_EKMAN, **GOEMOTIONS_TO_EKMAN}
+"""Which of Ekman's six a fine label is a shade of, where its authors or this toolkit say so."""
+
+TOGETHER = " + "
+"""Between the emotions of a text that has several."""
+
+
+def is_published(labels: Sequence[str]) -> bool:
+    """Whether labels are a published set, with or without neutral, or part of Ekman's six: a corpus may lack some."""
+    own = {*labels} - {NEUTRAL}
+    return own <= {*EKMAN} or any(own == {*known} - {NEUTRAL} for known in LABEL_SETS.values())
+
+
 EMOTION_WORDS: Mapping[str, frozenset[str]] = {
     emotion: frozenset(forms.split())
     for emotion, forms in {

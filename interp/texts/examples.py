@@ -24,17 +24,20 @@ SHOWN_LABELS = 12
 
 @dataclass(frozen=True)
 class Example:
-    """One text with its gold emotion."""
+    """One text with its gold emotion, or with several."""
 
     id: str
     corpus: str
     split: str
     text: str
     gold: str
+    """Its emotion; of several, all of them, joined by `emotions.TOGETHER`."""
     group: str
     """Examples of one source (a dialogue, a writer) share a group; intervals are clustered by it."""
     keyword_free: bool | None = None
     """True where the text is known to hold no emotion word, False where it holds one, None where unknown."""
+    several: tuple[str, ...] = ()
+    """Its emotions where it has more than one."""
     ratings: Mapping[str, float] = field(default_factory=dict, hash=False)
     """What it is rated for, by name of the scale, where the corpus has ratings."""
 
@@ -50,6 +53,8 @@ def load_corpus(
     text_column: str = "text",
     label_column: str = "label",
     mapping: Mapping[str, str] | Mapping[int, str] | None = None,
+    several: bool = False,
+    balanced: bool = False,
 ) -> list[Example]:
     """Examples of one split whose gold emotion is exactly one of `labels`.
 
@@ -64,10 +69,14 @@ def load_corpus(
         name: a key of `CORPORA`, or `local` for any table (CSV, TSV, JSONL, JSON, Parquet, a saved dataset).
         path: the released file or folder; without it the corpus comes from the Hugging Face hub.
         labels: the run's label set; rows with none of them, or more than one, do not count.
-        limit: at most this many examples, drawn with `seed` and stratified by gold emotion.
+        limit: at most this many examples, drawn with `seed` and stratified by gold emotion; those with several emotions
+            are one stratum.
         text_column: for `local` only; a dotted name reaches into an object.
         label_column: for `local` only.
-        mapping: the corpus' own labels (words or numbers) to names of `labels`; None uses the corpus' published one.
+        mapping: the corpus' own labels (words or numbers) to names of `labels`; None uses the corpus' published one,
+            where a label is not itself one of `labels`.
+        several: whether rows with more than one of `labels` are kept, as examples with several emotions.
+        balanced: whether the limit draws as many of every emotion, as far as there are, and not by their shares.
 
     Raises:
         UserError: unknown corpus or split, missing or broken file, missing column, no usable rows.
@@ -86,7 +95,7 @@ def load_corpus(
         rated = ", ".join(scale.name for scale in corpus.scales)
         raise UserError(f"Corpus {name!r} holds ratings ({rated}) and no emotions; name it under corpora.ratings.")
     rows, problems = read_rows(name, corpus, path)
-    names = LabelNames(labels, corpus.mapping if mapping is None else mapping)
+    names = LabelNames(labels, _beside(corpus.mapping, labels) if mapping is None else mapping)
     wanted = split_test(name, corpus, split, rows)
     examples: list[Example] = []
     left_out: Counter[str] = Counter()
@@ -97,10 +106,12 @@ def load_corpus(
             left_out["without text"] += 1
         elif not row.labels:
             left_out["without a label"] += 1
+        elif several and len(own) > 1:
+            examples.append(example_of(name, split, row, [label for label in labels if label in own]))
         elif len(own) > 1 or (corpus.single and len(row.labels) > 1):
             left_out["with several labels"] += 1
         elif own:
-            examples.append(example_of(name, split, row, own.pop()))
+            examples.append(example_of(name, split, row, [*own]))
         else:
             others.update(row.labels)
             left_out["with other labels"] += 1
@@ -117,12 +128,17 @@ def load_corpus(
         forms = ", ".join(repr(printable(form)) for form in sorted(names.folded)[:SHOWN_LABELS])
         text = f"Corpus {name!r}: {count(names.folded.total())} with a label in other case or blanks ({forms}) kept."
         warnings.warn(text, InterpWarning, stacklevel=2)
-    return draw(examples, limit, seed) if limit is not None else examples
+    return draw(examples, limit, seed, balanced) if limit is not None else examples
 
 
 def stable_share(key: str) -> float:
     """A number in [0, 1) that depends on `key` alone: the same on every machine, in every order."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+
+
+def _beside(published: Mapping[str, str], labels: Sequence[str]) -> Mapping[str, str]:
+    """A published map to other names, but for labels that are asked for by their own."""
+    return {own: name for own, name in published.items() if own not in labels}
 
 
 class LabelNames:
@@ -198,15 +214,16 @@ def _tell(name: str, split: str, left_out: Counter[str], others: Counter[str], p
         warnings.warn(f"Corpus {name!r}: left out {'; '.join(problems.lines())}.", InterpWarning, stacklevel=3)
 
 
-def example_of(name: str, split: str, row: Row, gold: str) -> Example:
+def example_of(name: str, split: str, row: Row, gold: Sequence[str]) -> Example:
     return Example(
         id=f"{name}/{row.id}",
         corpus=name,
         split=split,
         text=row.text.strip(),
-        gold=gold,
+        gold=emotions.TOGETHER.join(gold),
         group=f"{name}/{row.group or row.id}",
         keyword_free=row.keyword_free,
+        several=tuple(gold) if len(gold) > 1 else (),
         ratings=row.ratings,
     )
 
@@ -243,8 +260,10 @@ def split_test(name: str, corpus: Corpus, split: str, rows: list[Row]) -> Callab
     raise UserError(f"Corpus {name!r} has no split {split!r}{nearest(split, map(printable, known))}")
 
 
-def draw(examples: list[Example], limit: int, seed: int) -> list[Example]:
+def draw(examples: list[Example], limit: int, seed: int, balanced: bool = False) -> list[Example]:
     """At most `limit` examples, in file order, keeping each emotion's share as far as whole numbers allow.
+
+    Balanced: as many of every emotion as of the others, or all that there are.
 
     Within an emotion, seed and text alone say who comes first, not the file's order or the other emotions.
     """
@@ -252,11 +271,12 @@ def draw(examples: list[Example], limit: int, seed: int) -> list[Example]:
         return examples
     by_gold: dict[str, list[int]] = {}
     for i, example in enumerate(examples):
-        by_gold.setdefault(example.gold, []).append(i)
+        by_gold.setdefault(emotions.TOGETHER if example.several else example.gold, []).append(i)
     ranked = []
     for members in by_gold.values():
         drawn = sorted((stable_share(f"{seed}/{examples[i].text}"), i) for i in members)
-        ranked += [((rank + 0.5) / len(drawn), share, i) for rank, (share, i) in enumerate(drawn)]
+        size = 1 if balanced else len(drawn)
+        ranked += [((rank + 0.5) / size, share, i) for rank, (share, i) in enumerate(drawn)]
     return [examples[i] for i in sorted(i for *_, i in sorted(ranked)[:limit])]
 
 

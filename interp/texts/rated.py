@@ -94,7 +94,7 @@ def load_rated(
             own = names.of(row.labels)
             gold = own.pop() if len(own) == 1 else row.labels[0] if len(row.labels) == 1 else ""
             ratings = {scale: row.ratings[scale] for scale in asked}
-            whole.append(replace(example_of(name, split, row, gold), ratings=ratings))
+            whole.append(replace(example_of(name, split, row, [gold]), ratings=ratings))
     said = [f"{count(n)} {reason}" for reason, n in sorted(left_out.items())] + problems.lines()
     if said:
         warnings.warn(f"Corpus {name!r}, split {split!r}: {'; '.join(said)}: left out.", InterpWarning, stacklevel=2)

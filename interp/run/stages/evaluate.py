@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from interp.evaluation.recognition import method_scores, predictions, score_rows
 from interp.evaluation.references import PROMPTS
+from interp.evaluation.several import gold_sets, set_scores_by_method
 from interp.run import tables
 from interp.run.references import reference_logits, tuned_answers
 from interp.run.session import Session
@@ -25,8 +27,10 @@ TUNED = "low_rank_tuning"
     cost=lambda work: work.test * (2 * work.speeds.per_prompt + 9 * 7 * work.speeds.per_row),
 )
 def run(session: Session) -> None:
-    """Writes `evaluation.parquet` and `predictions.parquet`."""
-    units, steerings, rows = session.units("evaluate"), load_steerings(session), session.role("test")
+    """Writes `evaluation.parquet` and `predictions.parquet`; of a corpus with texts of several emotions, scores of
+    sets over all its texts beside those of one right answer over the others."""
+    units, steerings = session.units("evaluate"), load_steerings(session)
+    rows = np.concatenate([session.role("test"), session.role("several")])
     edits: dict[str, Any] = {"unsteered": {}} | {name: s.edits(session.saes) for name, s in steerings.items()}
     logits = session.logits_under(rows, edits, "evaluate", units=units) | reference_logits(session, rows, units)
     lines: list[dict[str, Any]] = []
@@ -37,13 +41,24 @@ def run(session: Session) -> None:
     table = session.table.iloc[rows].reset_index(drop=True)
     for (corpus, split), part in table.groupby(["corpus", "split"], sort=False):
         places = part.index.to_numpy()
-        bootstrap = Bootstrap(part["group"].tolist(), session.config.resamples, session.seed(f"test {corpus}"))
-        here = {method: values[places] for method, values in logits.items()}
-        scores = method_scores(session.gold(rows[places]), here, session.labels, PROMPTS, bootstrap)
-        lines += score_rows(str(corpus), str(split), scores)
+        single = places[(part["role"] == "test").to_numpy()]
+        if len(single):
+            scores = _scores(session, str(corpus), rows[single], {m: values[single] for m, values in logits.items()})
+            lines += score_rows(str(corpus), str(split), scores)
+        if len(single) < len(places):
+            bootstrap = Bootstrap(part["group"].tolist(), session.config.resamples, session.seed(f"sets {corpus}"))
+            sets = gold_sets(part["gold"].tolist(), session.labels)
+            here = {method: values[places] for method, values in logits.items()}
+            lines += score_rows(str(corpus), str(split), set_scores_by_method(sets, here, bootstrap))
     for method, steering in session.progress(list(steerings.items()), "plain text", "method"):
         quality = steering_quality(session, steering, units, f"language {method}")
         lines += score_rows("plain text", "all", {method: quality})
     tables.write(session.folder / "predictions.parquet", predictions(table, logits, session.labels))
     tables.write(session.folder / "evaluation.parquet", pd.DataFrame(lines).assign(seed=session.config.seed))
     units.clear()
+
+
+def _scores(session: Session, corpus: str, rows: np.ndarray, logits: dict[str, np.ndarray]) -> dict[str, Any]:
+    groups = session.table["group"].iloc[rows].tolist()
+    bootstrap = Bootstrap(groups, session.config.resamples, session.seed(f"test {corpus}"))
+    return method_scores(session.gold(rows), logits, session.labels, PROMPTS, bootstrap)

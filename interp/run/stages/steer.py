@@ -6,9 +6,17 @@ from functools import partial
 from interp.run import tables
 from interp.run.session import Session
 from interp.run.stage import stage
-from interp.run.steerings import FOLDER, causal_features, fit_data, ground, provenance, remembered, steering_quality
+from interp.run.steerings import (
+    FOLDER,
+    answered_change,
+    ground,
+    provenance,
+    remembered,
+    rival_ground,
+    steering_quality,
+)
 from interp.statistics import Bootstrap
-from interp.steering.choosing import Budget, choose
+from interp.steering.choosing import Budget, Price, choose
 from interp.steering.rivals import rivals
 from interp.steering.steering import Steering
 from interp.steering.trials import Trial, all_trials, possible_methods
@@ -20,6 +28,8 @@ from interp.steering.trials import Trial, all_trials, possible_methods
     writes=("steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"),
     fields=(
         "steering.method",
+        "steering.labels",
+        "steering.readers",
         "steering.features",
         "steering.first_layer",
         "steering.perplexity_budget",
@@ -35,21 +45,22 @@ from interp.steering.trials import Trial, all_trials, possible_methods
 def run(session: Session) -> None:
     """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
     units, config = session.units("steer"), session.config.steering
-    data, features = fit_data(session), causal_features(session)
-    keep = partial(remembered, units)
+    made_from = ground(session)
+    data, features, keep = made_from.data, made_from.features, partial(remembered, units)
 
     def make(trial: Trial) -> Steering:
         if trial.steering is not None:
             return trial.steering
         return keep(f"{trial.method} {trial.setting}", partial(trial.make, data))
 
-    def perplexity_ratio(trial: Trial, steering: Steering) -> float:
+    def price(trial: Trial, steering: Steering) -> Price:
         name = f"language {trial.method} {trial.setting}"
-        return steering_quality(session, steering, units, name, short=True)["perplexity_ratio"].value
+        ratio = steering_quality(session, steering, units, name, short=True)["perplexity_ratio"].value
+        return Price(ratio, answered_change(session, steering))
 
-    methods = [m for m in possible_methods(features, data) if config.method in ("best", m)]
+    methods = [m for m in possible_methods(made_from) if config.method in ("best", m)]
     shown = session.progress(methods, "steer", "method")
-    trials = all_trials(data, features, shown, session.seed("folds"), units.arrays)
+    trials = all_trials(made_from, shown, session.seed("folds"), units.arrays)
     choice = choose(
         data,
         trials,
@@ -57,15 +68,16 @@ def run(session: Session) -> None:
         Bootstrap(data.groups, session.config.resamples, session.seed("trials")),
         session.seed("nested"),
         make=make,
-        perplexity_ratio=perplexity_ratio,
+        price=price,
     )
     made = {method: make(trial) for method, trial in choice.kept.items()}
     reference, made_with = choice.reference, provenance(session)
-    others = rivals(ground(session, data), reference, made[reference.method] if reference else None, keep)
+    others = rivals(rival_ground(session, made_from), reference, made[reference.method] if reference else None, keep)
     tables.write(session.folder / "trials.parquet", choice.table())
     for name, one in (made | others).items():
         replace(one, provenance=made_with).save(session.folder / FOLDER / name)
     facts = made_with | choice.facts(any_causal=bool(features))
+    facts["n_unlabelled"] = len(session.role("fit")) - len(data.gold)
     facts["n_anchors"] = {name: sum(len(c.n_tokens) for c in parts) for name, parts in data.anchors.items()}
     facts["seed"] = session.config.seed
     chosen = made.get(choice.chosen.method, Steering("none"))

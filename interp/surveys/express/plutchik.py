@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from interp.texts.corpora.express import PLUTCHIK
+from interp.texts.emotions import PLUTCHIK
 
 BASIC = PLUTCHIK
 SENTIMENTS = ("positive", "negative")

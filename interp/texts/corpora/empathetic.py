@@ -13,8 +13,8 @@ Licence: CC BY-NC 4.0.
 from collections.abc import Iterator
 from pathlib import Path
 
-from interp.texts.corpora.base import FROM_VALIDATION, Corpus, HubSource, Row, official_split, released, words
-from interp.texts.emotions import EMPATHETIC_TO_EKMAN
+from interp.texts.corpora.base import FROM_VALIDATION, Corpus, HubSource, Row, official_split, released
+from interp.texts.emotions import EMPATHETIC, EMPATHETIC_TO_EKMAN
 from interp.texts.problems import Problems
 from interp.texts.records import read, read_lines
 
@@ -41,7 +41,7 @@ def read_empathetic(path: Path, problems: Problems) -> Iterator[Row]:
 
 CORPUS = Corpus(
     read_empathetic,
-    "situations told by crowd workers (Rashkin et al. 2019), 18 of the 32 labels mapped to the six",
+    "situations told by crowd workers (Rashkin et al. 2019), 32 labels, 18 of them mapped to the six",
     "CC BY-NC 4.0",
     HubSource(
         "facebook/empathetic_dialogues",
@@ -50,10 +50,6 @@ CORPUS = Corpus(
     ),
     mapping=EMPATHETIC_TO_EKMAN,
     official=FROM_VALIDATION,
-    labels=words(
-        "afraid angry annoyed anticipating anxious apprehensive ashamed caring confident content devastated"
-        " disappointed disgusted embarrassed excited faithful furious grateful guilty hopeful impressed jealous"
-        " joyful lonely nostalgic prepared proud sad sentimental surprised terrified trusting"
-    ),
+    labels=EMPATHETIC,
     files="the folder with the release's CSV files, or a text,emotion table",
 )

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from interp.resources import data_file
-from interp.texts.corpora.base import Corpus, HubSource, Row, released, words
+from interp.texts.corpora.base import Corpus, HubSource, Row, released
+from interp.texts.emotions import PLUTCHIK
 from interp.texts.problems import Problems
 from interp.texts.records import cells_of, read
 
 MASK = "<mask>"
-PLUTCHIK = words("anger anticipation disgust fear joy sadness surprise trust")
 
 
 def read_express(path: Path, problems: Problems) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from interp.errors import UserError
 from interp.texts.corpora.base import FROM_VALIDATION, Corpus, HubSource, Row, official_split, released
-from interp.texts.emotions import GOEMOTIONS_TO_EKMAN
+from interp.texts.emotions import GOEMOTIONS
 from interp.texts.problems import Problems
 from interp.texts.records import read_lines
 
@@ -41,7 +41,7 @@ def read_goemotions(path: Path, problems: Problems) -> Iterator[Row]:
 
 CORPUS = Corpus(
     read_goemotions,
-    "Reddit comments (Demszky et al. 2020)",
+    "Reddit comments (Demszky et al. 2020), some with several emotions",
     "Apache-2.0",
     HubSource(
         "google-research-datasets/go_emotions",
@@ -49,7 +49,7 @@ CORPUS = Corpus(
         lambda r, names: Row(r["id"], r["text"], tuple(names["labels"][k] for k in r["labels"])),
     ),
     official=FROM_VALIDATION,
-    labels=tuple(GOEMOTIONS_TO_EKMAN),
+    labels=GOEMOTIONS,
     files="the folder with train.tsv, dev.tsv, test.tsv and labels.txt",
     rows="train 43,410, validation 5,426, test 5,427",
 )

@@ -3,7 +3,7 @@
 `en-annotated.tsv` without header, of text and label ids; `neu_en.txt`, the lines without emotion, with the two the
 other way round. The projections to other languages (`de-projections.tsv`, `fi-annotated.tsv`, ...) have the first
 form. Quotation marks are text. A folder stands for the English files; for another language give its file. Lines with
-several labels are left out and counted: this toolkit asks for one.
+several labels are left out and counted, unless they are asked for (`several`).
 
     What happened to you ?<TAB>4, 7
     9<TAB>I fold.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from interp.errors import UserError
 from interp.texts.corpora.base import Corpus, Row
-from interp.texts.corpora.express import PLUTCHIK
+from interp.texts.emotions import PLUTCHIK
 from interp.texts.problems import Problems
 from interp.texts.records import read_lines
 
@@ -44,7 +44,7 @@ def read_xed(path: Path, problems: Problems) -> Iterator[Row]:
 
 CORPUS = Corpus(
     read_xed,
-    "lines of film subtitles, those with a single emotion (Öhman et al. 2020)",
+    "lines of film subtitles, some with several emotions (Öhman et al. 2020)",
     "CC BY 4.0",
     labels=(*PLUTCHIK, "neutral"),
     files="the folder with en-annotated.tsv and neu_en.txt, or the file of one language",
