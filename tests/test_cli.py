@@ -33,7 +33,10 @@ WRONG: dict[Any, list[str]] = {
     "part": ["[a]", "{nonsense: 1}", "{a", "{name: x, name: y}", "&a {name: *a}"],
 }
 SEVERAL_LINES = "prompt.template"
-PLAIN = ("plot", "inspect", "circuit", "patch", "generate", "export", "compare", "models", "corpora", "findings")
+PLAIN = (
+    *("plot", "inspect", "circuit", "patch", "generate", "export", "compare", "models", "corpora", "findings"),
+    "certify",
+)
 COMMANDS = {
     **{(name,): getattr(cli, name) for name in PLAIN},
     **{("express", name): getattr(express, name) for name in ("score", "run", "compare", "build")},

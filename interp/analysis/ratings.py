@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, csr_matrix
 from scipy.stats import false_discovery_control
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge, RidgeCV
@@ -246,7 +246,10 @@ def _by_lexicon(
 
 
 def _by_words(
-    known: csr_array, y: Float[Array, "text scale"], penalty: float | Array, new: csr_array
+    known: csr_array | csr_matrix,
+    y: Float[Array, "text scale"],
+    penalty: float | Array,
+    new: csr_array | csr_matrix,
 ) -> Float[Array, "new_text scale"]:
     """Predictions of a ridge on sparse inputs; one penalty, or one for every scale."""
     ridge = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4).fit(known, y)

@@ -16,7 +16,7 @@ LEAST_TEXTS = 4
 
 
 def similarity(
-    one: Sequence[Float[Array, "text d_model"]], other: Sequence[Float[Array, "text d_other"]]
+    one: Sequence[Float[Array, "_ d_model"]], other: Sequence[Float[Array, "_ d_other"]]
 ) -> Float[Array, "layer layer_beside"]:
     """Linear CKA of every layer of one model with every layer of another; 1: the same up to rotation and scale.
 

@@ -47,7 +47,7 @@ class Component(NamedTuple):
         return f"{self.kind} {self.layer}" + ("" if self.kind in ("attention", "mlp") else f".{self.number}")
 
 
-Value = Float[Tensor, "*example width"]
+Value = Float[Tensor, "..."]
 """One for all examples, or one for each."""
 Variant = Mapping[Component, Value | None]
 """What some components are set to; None: zero."""
@@ -92,7 +92,7 @@ def columns_of(model: LanguageModel, component: Component) -> slice:
 @torch.no_grad()
 def site_values(
     model: LanguageModel, captured: Captured, sites: Collection[Site]
-) -> dict[Site, Float[Tensor, "example width"]]:
+) -> dict[Site, Float[Tensor, "example _"]]:
     """What passes some sites at the answer position: all heads of a layer side by side, all neurons, outputs.
 
     Raises:
@@ -114,7 +114,7 @@ def site_values(
 
 def component_values(
     model: LanguageModel, saes: SaeStack | None, captured: Captured, components: Sequence[Component]
-) -> dict[Component, Float[Tensor, "example width"]]:
+) -> dict[Component, Float[Tensor, "example _"]]:
     """The components' values as they are.
 
     Raises:
@@ -135,7 +135,7 @@ def component_values(
 
 def site_gradients(
     model: LanguageModel, captured: Captured, targets: Int[Tensor, " example"], sites: Sequence[Site]
-) -> dict[Site, Float[Tensor, "example width"]]:
+) -> dict[Site, Float[Tensor, "example _"]]:
     """Gradient of the target answer's log-probability (over the label set) with respect to what passes some sites.
 
     Raises:
@@ -188,7 +188,7 @@ class Passed(NamedTuple):
     """Answer logits under a variant, and what passes the sites that were watched."""
 
     logits: Float[Tensor, "example answer"]
-    seen: dict[Site, Float[Tensor, "example width"]]
+    seen: dict[Site, Float[Tensor, "example _"]]
 
 
 @torch.no_grad()

@@ -131,7 +131,7 @@ class Parts:
     before: Float[Tensor, "layer_and_last example d_model"]
     middle: Float[Tensor, "layer example d_model"]
     totals: Mapping[Site, Float[Tensor, "example d_model"]]
-    values: Mapping[int, Float[Tensor, "example width"]]
+    values: Mapping[int, Float[Tensor, "example _"]]
     raw: Float[Tensor, "example node d_model"]
     adds: Float[Tensor, "example node d_model"]
 

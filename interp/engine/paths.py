@@ -164,7 +164,7 @@ class _Lost:
 
 def _held(
     model: LanguageModel, saes: SaeStack | None, captured: Captured, cut: _Edges
-) -> dict[Edge, Float[Tensor, "example width"]]:
+) -> dict[Edge, Float[Tensor, "example _"]]:
     """By edge, the target's value without the source's part of what it reads; the answer's: its logits."""
     nodes, parts, edges = cut.nodes, cut.parts, {*cut.edges}
     found: dict[Edge, Tensor] = {}
@@ -194,7 +194,7 @@ def _held(
     return found
 
 
-Read = dict[Kind, Float[Tensor, "prompt row width"]]
+Read = dict[Kind, Float[Tensor, "..."]]
 HEADS: tuple[Kind, ...] = ("head",)
 NEURONS: tuple[Kind, ...] = ("mlp", "neuron")
 
@@ -217,7 +217,7 @@ def neurons_reading(model: LanguageModel, rows: Float[Tensor, "prompt row d_mode
     return {"neuron": seen[site], "mlp": output}
 
 
-def value_read(model: LanguageModel, nodes: Nodes, node: int, read: Read) -> Float[Tensor, "prompt row width"]:
+def value_read(model: LanguageModel, nodes: Nodes, node: int, read: Read) -> Float[Tensor, "..."]:
     """A node's own part of what its layer read; of an MLP, without the neurons that are nodes of their own."""
     one = nodes.components[node]
     value = read[one.kind][..., columns_of(model, one)].to(model.device, torch.float32)
@@ -229,7 +229,7 @@ def value_read(model: LanguageModel, nodes: Nodes, node: int, read: Read) -> Flo
 
 def _recomputed(
     model: LanguageModel, saes: SaeStack | None, captured: Captured, cut: _Edges
-) -> dict[Edge, Float[Tensor, "example width"]]:
+) -> dict[Edge, Float[Tensor, "example _"]]:
     """The same with everything between source and target computed again; the answer hears of the source every way."""
     nodes, parts, edges = cut.nodes, cut.parts, list(dict.fromkeys(cut.edges))
     watched: set[Site] = {site_of(nodes.components[v]) for _, v in edges if v < len(nodes)}
