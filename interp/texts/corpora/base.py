@@ -29,7 +29,7 @@ class Row(NamedTuple):
     """What its raters gave it, by name of the scale; without those that are missing."""
 
 
-class Scale(NamedTuple):
+class RatingScale(NamedTuple):
     """Something that texts are rated for, from `low` to `high`, and the column of the released file that holds it."""
 
     name: str
@@ -46,7 +46,7 @@ class Scale(NamedTuple):
         return value if self.low <= value <= self.high and math.isfinite(value) else None
 
 
-def ratings_of(cells: Mapping[str, str], scales: Sequence[Scale]) -> dict[str, float]:
+def ratings_of(cells: Mapping[str, str], scales: Sequence[RatingScale]) -> dict[str, float]:
     """By name, the ratings that a record holds."""
     found = {scale.name: scale.read(cells[scale.column]) for scale in scales if scale.column in cells}
     return {name: value for name, value in found.items() if value is not None}
@@ -88,7 +88,7 @@ class Corpus:
     """How many rows its authors released, by split where there are some."""
     bundled: str | None = None
     """File in `interp/data`, where the corpus ships."""
-    scales: tuple[Scale, ...] = ()
+    scales: tuple[RatingScale, ...] = ()
     """What its texts are rated for, where they are."""
     single: bool = False
     """Whether rows with several labels are left out, also where only one of them is asked for."""

@@ -13,7 +13,7 @@ Licence: for research; see the authors.
 from collections.abc import Iterator
 from pathlib import Path
 
-from interp.texts.corpora.base import Corpus, Row, Scale, ratings_of, released, words
+from interp.texts.corpora.base import Corpus, RatingScale, Row, ratings_of, released, words
 from interp.texts.emotions import CROWD_ENVENT_NAMES
 from interp.texts.problems import Problems
 from interp.texts.records import read
@@ -42,7 +42,7 @@ APPRAISALS = {
     "effort": "effort",
 }
 """Names of the appraisals, and the columns that hold them."""
-SCALES = tuple(Scale(name, column, 1, 5) for name, column in APPRAISALS.items())
+SCALES = tuple(RatingScale(name, column, 1, 5) for name, column in APPRAISALS.items())
 
 
 def read_crowd_envent(path: Path, problems: Problems) -> Iterator[Row]:

@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from interp.texts.corpora.base import Corpus, Row, Scale, official_split, ratings_of, released
+from interp.texts.corpora.base import Corpus, RatingScale, Row, official_split, ratings_of, released
 from interp.texts.problems import Problems
 from interp.texts.records import read
 
-SCALES = (Scale("valence", "V", 1, 5), Scale("arousal", "A", 1, 5), Scale("dominance", "D", 1, 5))
+SCALES = (RatingScale("valence", "V", 1, 5), RatingScale("arousal", "A", 1, 5), RatingScale("dominance", "D", 1, 5))
 PLACES = re.compile(r"_\d+_\d+$")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from interp.texts.corpora.base import Corpus, Row, Scale, ratings_of
+from interp.texts.corpora.base import Corpus, RatingScale, Row, ratings_of
 from interp.texts.problems import Problems
 from interp.texts.records import listed, read
 
@@ -25,7 +25,7 @@ def read_local(path: Path, problems: Problems, text_column: str = "text", label_
 
 
 def read_rated(
-    path: Path, problems: Problems, text_column: str, label_column: str | None, scales: Sequence[Scale]
+    path: Path, problems: Problems, text_column: str, label_column: str | None, scales: Sequence[RatingScale]
 ) -> Iterator[Row]:
     needs = (text_column, *([] if label_column is None else [label_column]), *(scale.column for scale in scales))
     for record in read(path, needs, problems):
@@ -39,7 +39,7 @@ def read_rated(
 
 def local_ratings(text_column: str, label_column: str | None, columns: Sequence[str]) -> Corpus:
     """The corpus `local`, read for the numbers in some of its columns."""
-    scales = tuple(Scale(column, column) for column in columns)
+    scales = tuple(RatingScale(column, column) for column in columns)
     reader = partial(read_rated, text_column=text_column, label_column=label_column, scales=scales)
     return Corpus(reader, "a table of your own", "yours", scales=scales)
 
