@@ -65,7 +65,7 @@ def opened(browser, path: Path, width: int = 1600, scheme: str = "light"):
 def test_every_figure_is_drawn_and_nothing_is_said(browser, report, width, scheme):
     page = opened(browser, report, width, scheme)
     plots = page.locator(".plot[id]")
-    assert plots.count() == 13
+    assert plots.count() == 15
     for i in range(plots.count()):
         plot = plots.nth(i)
         assert plot.locator(".main-svg").count() >= 1, plot.get_attribute("id")

@@ -177,6 +177,7 @@ def test_nothing_chosen_is_said_and_has_no_row(tmp_path):
 
 def test_what_is_steered_is_said_feature_by_feature(tmp_path):
     make_run(tmp_path)
+    (tmp_path / "parts.parquet").unlink()  # as in runs of before
     arrays = {"features": np.array([0, 9], np.int64), "gains": np.array([1.5, 2.0], np.float32)}
     save_file({f"gains.0.{k}": v for k, v in arrays.items()}, tmp_path / "steering.safetensors")
     run = RunFiles(tmp_path)

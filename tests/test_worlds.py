@@ -52,7 +52,7 @@ def test_where_all_answers_are_wrong_nothing_is_traced_and_it_is_said(scarce):
     assert (why["recall"].fillna(0) == 0).all()
     assert (why["n_traced"] == 0).all()
     assert (why["n_causal"] == 0).all()
-    assert "no causal feature was found" in outcome.report.read_text()
+    assert "none was found to be causal" in outcome.report.read_text()
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "llama"])

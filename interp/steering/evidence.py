@@ -41,8 +41,8 @@ class Evidence(NamedTuple):
 class EvidenceTokens(NamedTuple):
     """Vocabulary ids that are read for each label."""
 
-    words: Sequence[Int[Tensor, " word"]]
-    kin: Sequence[Int[Tensor, " word"]]
+    words: Sequence[Int[Tensor, " _"]]
+    kin: Sequence[Int[Tensor, " _"]]
 
 
 @cache
@@ -86,7 +86,7 @@ def standardised(values: Float[Array, "text column"]) -> Float[Array, "text colu
 
 @torch.no_grad()
 def _read(
-    model: LanguageModel, last: Float[Tensor, "text d_model"], tokens: Sequence[Int[Tensor, " word"]]
+    model: LanguageModel, last: Float[Tensor, "text d_model"], tokens: Sequence[Int[Tensor, " _"]]
 ) -> Float[Array, "text label"]:
     every = torch.cat(list(tokens))
     logits = standardised(model.unembed(last, every).double().cpu().numpy())
@@ -104,7 +104,7 @@ def _begin(model: LanguageModel, word: str) -> int:
     return model.tokenization.continuations("", [f" {word}"])[0].ids[0]
 
 
-def _kin(model: LanguageModel, tokens: Sequence[int]) -> list[Int[Tensor, " word"]]:
+def _kin(model: LanguageModel, tokens: Sequence[int]) -> list[Int[Tensor, " _"]]:
     """Each label's token and the `KIN` nearest (cosine, centred unembedding) that no other label is nearer to."""
     head = model.head_weight.float()
     mean = head.mean(0)
