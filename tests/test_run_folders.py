@@ -132,7 +132,7 @@ def test_f3_a_stage_that_comes_out_otherwise_is_followed_by_what_reads_it(world,
     write_json(run / "run.json", record)
     outcome = start(world, run.parent)
     assert outcome.mended == ["phases"]
-    after = ["trace", "causes", "steer", "cards", "evaluate", "learning", "side_effects", "why"]
+    after = ["trace", "steer", "causes", "evaluate", "parts", "side_effects", "cards", "certificate", "learning", "why"]
     assert outcome.ran == ["phases", *after]
 
 
@@ -162,11 +162,11 @@ def test_f4_a_file_that_no_stage_recorded_is_damaged_all_the_same(run, name):
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "{}", '{"config": 3}', '{"stages": 1}', "[" * 100_000, "9" * 5000]
 )
-def test_f4_a_damaged_record_is_one_line(world, run, text, monkeypatch, capfd):
+def test_f4_a_damaged_record_is_one_line(world, run, finished, text, monkeypatch, capfd):
     (run / "run.json").write_text(text)
     for words in (
         ["plot", str(run)],
-        ["compare", str(run), str(run), "--out", str(run.parent / "both")],
+        ["compare", str(finished), str(run), "--out", str(run.parent / "both")],
         ["inspect", str(run), "--text", "Rain."],
         ["export", str(run), "--to", "hf"],
         ["run", str(world / "small.yaml"), "--out", str(run.parent)],
