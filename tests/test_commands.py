@@ -102,14 +102,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(world, tmp_path, monkeypatch,
     monkeypatch.undo()
     resumed = start(world, tmp_path)
     assert "capture" in resumed.skipped
-    assert resumed.ran[:6] == [
-        "trace",
-        "causes",
-        "selectivity",
-        "steer",
-        "baselines",
-        "cards",
-    ]
+    assert resumed.ran[:6] == ["trace", "steer", "causes", "evaluate", "parts", "selectivity"]
 
 
 def test_our_own_faults_exit_with_one(world, tmp_path, monkeypatch, capfd):

@@ -256,7 +256,7 @@ def test_a_changed_config_redoes_only_what_depends_on_it(world, run):
     changed = start(world, run.parent, **{"steering.features": "3"})
     assert changed.stale == changed.ran == ["steer", *AFTER_STEERING]
     changed = start(world, run.parent, **{"steering.features": "3", "tracing.candidates": "5"})
-    after = ["evaluate", "parts", "side_effects", "cards", "certificate", "learning"]
+    after = ["evaluate", "parts", "side_effects", "cards", "certificate", "learning", "ratings"]
     assert changed.ran == ["trace", "steer", "causes", *after, "why"]
     changed = start(world, run.parent, **{"prompt.template": "question"})
     assert changed.ran[0] == "capture"

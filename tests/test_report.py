@@ -143,7 +143,7 @@ def test_ratings_have_their_section_with_n_and_no_gaps(tmp_path):
     table = table_of(page, "ratings")
     assert [row[1] for row in table["rows"]] == ["valence", "arousal", "goal_support"]
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
-    assert len(captions) == len(figures_of(page)) == 13 + 5
+    assert len(captions) == len(figures_of(page)) == 15 + 5
     assert all(re.search(r"n = \w* ?\d+", c) for c in captions)
     assert "3 of 3 ratings are read beyond chance" in page
     assert "direction: 100% [80%, 100%] of 6 pairs, p = 0.01" in page

@@ -18,6 +18,27 @@ from torch import Tensor
 
 from interp.analysis.rating_features import RatingFeatures
 from interp.analysis.ratings import RatedExamples
+from interp.analysis.surgery_methods import (
+    CONTROLS as CONTROLS,
+)
+from interp.analysis.surgery_methods import (
+    DIRECTION as DIRECTION,
+)
+from interp.analysis.surgery_methods import (
+    FEATURES as FEATURES,
+)
+from interp.analysis.surgery_methods import (
+    METHODS as METHODS,
+)
+from interp.analysis.surgery_methods import (
+    RANDOM as RANDOM,
+)
+from interp.analysis.surgery_methods import (
+    SINGLE as SINGLE,
+)
+from interp.analysis.surgery_methods import (
+    WITHIN as WITHIN,
+)
 from interp.engine import insertion
 from interp.engine.suffix import ResidualEdit
 from interp.saes.stack import SaeStack
@@ -26,9 +47,6 @@ Array = np.ndarray
 DOSES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 CONTROL_DOSES = (-1.0, 1.0)
 """At which controls are measured: where the slope of the answer is taken."""
-FEATURES, SINGLE, CONTROLS = "features", "features one by one", "control features"
-DIRECTION, WITHIN, RANDOM = "direction", "direction within emotions", "random direction"
-METHODS = (FEATURES, SINGLE, CONTROLS, DIRECTION, WITHIN, RANDOM)
 
 
 class Surgery(NamedTuple):

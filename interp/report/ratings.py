@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.analysis.surgery import DIRECTION, FEATURES, METHODS, WITHIN
+from interp.analysis.surgery_methods import DIRECTION, FEATURES, METHODS, WITHIN
 from interp.report.looks import INK, RUNS, THIN, add_curve, colours, error_bars, faded, hover, styled
 
 MOST_CURVES, MOST_BANDS = 6, 3
