@@ -2,13 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from worlds import start
 
 from interp.errors import DamagedError, UserError
+from interp.files.folder import RunFolder
 from interp.run.certifying import FILES, NAME, certify
+from interp.run.config import config_of
+from interp.run.session import Session
+from interp.run.steerings import few, ground
 
 SEALED = 64
 
@@ -91,3 +96,13 @@ def test_without_one_it_is_said_how_to_get_it(tmp_path, certified):
     (copy / NAME).unlink()
     with pytest.raises(UserError, match="interp run"):
         certify(copy)
+
+
+def test_a_coupling_keeps_to_the_layers_and_the_examples_it_is_given(certified):
+    """`steering.first_layer` holds for couplings too, and places are in the order of the captures."""
+    session = Session(config_of(certified), RunFolder(certified))
+    made_from = ground(session)
+    gold = session.gold(session.role("fit"))
+    assert gold[made_from.rows].tolist() == made_from.data.gold.tolist()
+    session.config = replace(session.config, steering=replace(session.config.steering, first_layer=3))
+    assert few(session).layer == 3

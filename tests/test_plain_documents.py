@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from interp.texts.plain_documents import documents
+from interp.run.config import Config
+from interp.run.inputs import Inputs
+from interp.texts.plain_documents import HELD_BACK, documents, load_plain_text, running_text
 
 WIKITEXT = Path(__file__).parents[2] / "shared" / "data" / "wikitext2"
 
@@ -37,3 +39,10 @@ def test_wikitext_has_its_articles(part, articles):
     found = documents((WIKITEXT / f"{part}.txt").read_text(encoding="utf-8"))
     assert len(found) == articles
     assert all(d.startswith("= ") and not d.startswith("= =") for d in found)
+
+
+def test_no_price_is_measured_on_text_that_gates_are_fitted_on():
+    measured = Inputs(Config()).plain_documents
+    assert len(running_text()) == HELD_BACK
+    assert not set(measured) & set(running_text())
+    assert [*measured, *reversed(running_text())] == load_plain_text(None)

@@ -15,7 +15,7 @@ from interp.saes.identity import select_saes
 from interp.texts.corpus_names import CorpusNames, corpus_names
 from interp.texts.emotions import is_published
 from interp.texts.examples import Example, load_corpus
-from interp.texts.plain_documents import load_plain_text
+from interp.texts.plain_documents import HELD_BACK, load_plain_text
 from interp.texts.prompts import choose_shots, resolve_template
 from interp.texts.rated import RatedTexts, load_rated
 
@@ -115,8 +115,9 @@ class Inputs:
 
     @cached_property
     def plain_documents(self) -> list[str]:
-        """Documents on which steering's cost in language is measured."""
-        return load_plain_text(self.config.fluency.path)
+        """Documents on which a cost in language is measured; of the bundled text, those that no gate has seen."""
+        path = self.config.fluency.path
+        return load_plain_text(path) if path is not None else load_plain_text(None)[:-HELD_BACK]
 
     def check(self) -> None:
         """Refuses what the user named wrongly, before anything else is read.

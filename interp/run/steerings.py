@@ -51,34 +51,34 @@ def causal_features(session: Session) -> list[SteeredFeature]:
     return strongest_features(causal[causal["layer"] >= (config.first_layer or 0)], config.features)
 
 
-def few(session: Session, asked: np.ndarray | None = None) -> Few | None:
-    """All fit texts as a coupling needs them; None where there are too few to standardise anything.
-
-    Args:
-        asked: row numbers of other texts in their place.
-    """
-    rows = session.role("fit") if asked is None else asked
+def few(session: Session) -> Few | None:
+    """All fit texts as a coupling needs them; None where there are too few to standardise anything."""
+    rows, model, saes, config = session.role("fit"), session.model, session.saes, session.config.steering
     if len(rows) < FEWEST_TEXTS:
         return None
     (chosen, sample), *_ = session.cached(rows[:SAMPLE], "sample of texts")
+    first = config.first_layer or 0
+    layers = [k for k in deep_layers(model, saes) if k >= first] or saes.layers[-1:]
     return Few(
-        session.model,
-        session.saes,
+        model,
+        saes,
         session.labels,
         session.table[[f"logp_{label}" for label in session.labels]].to_numpy()[rows],
-        residuals=lambda layer: session.residuals(layer)[rows].float().to(session.model.device),
+        residuals=lambda layer: session.residuals(layer)[rows].float().to(model.device),
         sample=[sample],
         places=np.searchsorted(rows, chosen),
-        plain=RunningText(session.model, deep_layers(session.model, session.saes)),
-        n_readers=session.config.steering.readers,
+        plain=RunningText(model, layers),
+        layers=layers,
+        n_readers=config.readers,
     )
 
 
 def ground(session: Session) -> Ground:
     """What methods are made from."""
-    data, texts = fit_data(session), few(session)
-    order = np.concatenate([chunk for chunk, _ in session.cached(session.labelled_rows, "places")])
-    return Ground(data, causal_features(session), texts, np.searchsorted(session.role("fit"), order))
+    labelled = session.labelled_rows
+    order = labelled[np.concatenate(session.chunks(session.texts(labelled)))]  # that of the captures
+    places = np.searchsorted(session.role("fit"), order)
+    return Ground(fit_data(session), causal_features(session), few(session), places)
 
 
 def rival_ground(session: Session, made_from: Ground) -> RivalGround:

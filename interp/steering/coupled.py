@@ -35,7 +35,7 @@ from interp.steering.reading import SparseReading, pursued, read_by, readable
 from interp.steering.saying import Responses, Saying, proposed, responses, spoken
 from interp.steering.steering import Gate, Steering
 from interp.steering.weighing import Weighed, Weighing, weighed
-from interp.texts.plain_documents import load_plain_text
+from interp.texts.plain_documents import running_text
 from interp.texts.prompts import Prompt
 
 DEPTH = 0.75
@@ -278,7 +278,7 @@ def lifted(few: Few, steering: Steering) -> Steering:
 class RunningText:
     """Residuals of running text that ships, of several layers from one pass, when one of them is asked for.
 
-    Its last documents are taken, since language is measured on the first.
+    Its documents are those on which no price in language is measured.
     """
 
     def __init__(self, model: LanguageModel, layers: Sequence[int]) -> None:
@@ -290,7 +290,7 @@ class RunningText:
     @cached_property
     def _residuals(self) -> dict[int, Float[Tensor, "token d_model"]]:
         words, encoded, n = self.model.tokenization, [], 0
-        for document in reversed(load_plain_text(None)):
+        for document in running_text():
             ids = words.bare_ids(document)[: min(WINDOW, self.model.context) - 1]
             encoded.append(Encoded(words.prepended + ids, 0))
             n += len(ids)

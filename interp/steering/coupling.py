@@ -34,12 +34,6 @@ class Coupling:
         """Adds `strength` times as much."""
         return replace(self, shares=strength * self.shares)
 
-    def without(self, reader: int) -> "Coupling":
-        """Blind to one reader: it counts as if it never fired."""
-        weights = self.weights.clone()
-        weights[self.readers == reader] = 0
-        return replace(self, weights=weights)
-
     def said(self, directions: Float[Tensor, "writer d_model"]) -> Float[Tensor, "label d_model"]:
         """The direction that says each label."""
         return self.shares.to(directions.device, directions.dtype) @ directions

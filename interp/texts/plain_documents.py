@@ -8,6 +8,8 @@ from interp.errors import UserError
 from interp.resources import data_file
 
 END = "<|endoftext|>"
+HELD_BACK = 5
+"""Last documents of the bundled text: gates are fitted on them, so no price in language is measured there."""
 TITLE = re.compile(r"(?:\A|(?<=\n)) = (?!= )[^\n]*[^\n=] = *\n *\n")
 """A line ` = Title = ` before a blank one, as WikiText (Merity et al. 2017) writes it; sections have more signs."""
 
@@ -24,6 +26,11 @@ def documents(text: str) -> list[str]:
     else:
         parts = re.split(r"\n[ \t\r]*\n", text)
     return [part.strip() for part in parts if part.strip()]
+
+
+def running_text() -> list[str]:
+    """The documents of the bundled text that are held back from measuring, the last one first."""
+    return load_plain_text(None)[: -HELD_BACK - 1 : -1]
 
 
 def load_plain_text(path: str | None) -> list[str]:

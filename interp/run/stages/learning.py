@@ -32,7 +32,7 @@ Array = np.ndarray
     "learning",
     reads=("examples.parquet", "activations", "steering.json"),  # whose settings it shares
     writes=("learning.parquet", "units/learning"),
-    fields=("steering.learning_curve", "steering.readers", "resamples", "seed"),
+    fields=("steering.learning_curve", "steering.readers", "steering.first_layer", "resamples", "seed"),
 )
 def run(session: Session) -> None:
     """Writes `learning.parquet`: change of macro-F1 on the test corpora by method and number of labels.
