@@ -204,8 +204,8 @@ def _circuits(run: RunFiles) -> list[PageFigure]:
             f"The circuit of {label} at the answer position: layers upward, words at the bottom, the answer on top."
             " Lines: edges, by exact effect on the answer when cut alone (blue: supports it, orange: works against it;"
             " the wider, the more); from words, by what the answer loses without what that head moves from the word."
-            f" Filled nodes are causal for {label}, hollow ones act in all texts alike; larger: larger effect when set to the"
-            f" mean. {_span(own['n'])} discover texts; click a node for its card."
+            f" Filled nodes are causal for {label}, hollow ones act in all texts alike; larger: larger effect when set"
+            f" to the mean. {_span(own['n'])} discover texts; click a node for its card."
             + (f" {more} weaker edges of the circuit are not drawn." if more > 0 else "")
         )
         figure = circuits.graph(drawn, run.labels, cards)
