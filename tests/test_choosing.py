@@ -35,7 +35,7 @@ def trial(method: str, wrong: int, changed: float = 0.0) -> Trial:
 def chosen(trials: list[Trial], ratios: dict[str, float] | None = None, answered: dict[str, float] | None = None):
     def price(trial: Trial, steering: Steering) -> Price:
         assert steering is trial.steering
-        return Price((ratios or {}).get(trial.setting, 1.0), (answered or {}).get(trial.setting, 0.0))
+        return Price((ratios or {}).get(trial.setting, 1.0), (answered or {}).get(trial.setting, 1.0))
 
     boot = Bootstrap(DATA.groups, 300)
     return choose(DATA, trials, BUDGET, boot, 0, make=lambda t: t.steering, price=price)
@@ -96,7 +96,7 @@ def test_the_weakest_emotion_is_that_of_lowest_recall_among_those_asked():
 
 def test_a_steering_after_which_no_label_is_answered_any_more_is_refused():
     trials = [PLAIN, trial("global", 10), trial("amplify", 20)]
-    choice = chosen(trials, answered={"10 wrong": -0.13})
+    choice = chosen(trials, answered={"10 wrong": 0.87})
     assert choice.chosen is trials[2]
     assert "1 better settings cost more language or answers than allowed" in choice.reason(True)
 

@@ -138,14 +138,14 @@ def steering_quality(
     return {metric: Estimate(*numbers) for metric, numbers in kept.items()}
 
 
-def answered_change(session: Session, steering: Steering) -> float:
-    """Change of the probability that one of the labels is answered at all, mean over some fit texts and anchors."""
+def answered_ratio(session: Session, steering: Steering) -> float:
+    """Of the probability that one of the labels is answered at all, mean over some fit texts and anchors: what remains."""
     texts = session.texts(session.role("fit")[:VALIDITY_TEXTS])
     texts += [e.text for examples in session.anchors.values() for e in examples[:VALIDITY_TEXTS]]
     mass = label_mass(session.model, session.answers.first.tolist())
     edits: dict[str, Any] = {"before": {}, "after": steering.edits(session.saes)}
     found = session.logits_under(texts, edits, "valid answers", read=mass)
-    return float((found["after"] - found["before"]).mean())
+    return float(found["after"].mean() / found["before"].mean())
 
 
 def language_quality(

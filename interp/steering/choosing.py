@@ -20,7 +20,7 @@ class Budget:
 
     Attributes:
         harm: share of changed anchor answers, in the corpus where it is largest; and of the probability that the model
-            answers with any label at all, in how much of it may be lost.
+            answers with any label at all, which share of it may be lost.
         perplexity: ratio of the perplexity on plain text to the unsteered model's.
     """
 
@@ -28,7 +28,7 @@ class Budget:
     perplexity: float
 
     def allows(self, price: "Price") -> bool:
-        return price.perplexity_ratio <= self.perplexity and price.answered >= -self.harm
+        return price.perplexity_ratio <= self.perplexity and price.answered >= 1 - self.harm
 
 
 class Price(NamedTuple):
@@ -36,11 +36,11 @@ class Price(NamedTuple):
 
     Attributes:
         perplexity_ratio: of plain text, steered at every position.
-        answered: change of the probability that the model answers with any label at all, mean over texts.
+        answered: of the probability that the model answers with any label at all, mean over texts: what remains.
     """
 
     perplexity_ratio: float = 1.0
-    answered: float = 0.0
+    answered: float = 1.0
 
 
 NOTHING = Price()

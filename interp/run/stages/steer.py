@@ -8,7 +8,7 @@ from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.steerings import (
     FOLDER,
-    answered_change,
+    answered_ratio,
     ground,
     provenance,
     remembered,
@@ -56,7 +56,7 @@ def run(session: Session) -> None:
     def price(trial: Trial, steering: Steering) -> Price:
         name = f"language {trial.method} {trial.setting}"
         ratio = steering_quality(session, steering, units, name, short=True)["perplexity_ratio"].value
-        return Price(ratio, answered_change(session, steering))
+        return Price(ratio, answered_ratio(session, steering))
 
     methods = [m for m in possible_methods(made_from) if config.method in ("best", m)]
     shown = session.progress(methods, "steer", "method")
