@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from interp.errors import UserError
 from interp.files.folder import remove_parts
 from interp.run.engines import Item, Result, placed, threads
-from interp.run.ray_nodes import Node, check_alike, check_shared, probed, room
+from interp.run.ray_nodes import Node, NodeFacts, check_alike, check_shared, look, room, wanted
 from interp.run.ray_worker import Readiness, Worker, options, readiness, sent
 
 if TYPE_CHECKING:
@@ -23,15 +23,8 @@ RESTARTS, RETRIES = 100, 20
 """How often Ray starts a worker again that was lost, and how often a unit that it was lost with."""
 PATIENCE = 120.0
 """Seconds without a result after which it is looked whether there still is room for all workers."""
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""No statistics to Ray's makers; and its coming defaults, of which it would tell."""
-
-
-class _Unit(NamedTuple):
-    """An item's place, and who computes it, as `ActorPool` gives it out."""
-
-    actor: Any
-    place: int
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+"""No statistics to Ray's makers; and a worker without a GPU of its own sees none."""
 
 
 class RayEngine(AbstractContextManager["RayEngine"]):
@@ -56,10 +49,10 @@ class RayEngine(AbstractContextManager["RayEngine"]):
             connect(config)
         try:
             self.nodes = _nodes(session.folder.path)
-            check_alike(self.nodes)
-            check_shared(self.nodes)
-            self.n_workers = room(self.nodes, config.resources)
-            say(f"{config.engine}: {self.n_workers} workers on {len(self.nodes)} nodes")
+            self.n_workers = wanted(self.nodes, config.resources)
+            say(
+                f"{config.engine}: workers {self.n_workers}, nodes {len(self.nodes)}, threads {threads(config.resources)}"
+            )
             self.actors = self._actors()
             self._loaded()
         except BaseException:
@@ -127,7 +120,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
             except (GetTimeoutError, TimeoutError):
                 alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
                 left = [node for node in self.nodes if node.id in alive]
-                if len(left) < len(self.nodes) and room(left, self.session.config.resources, asked=None) < self.workers:
+                if len(left) < len(self.nodes) and room(left, self.session.config.resources) < self.workers:
                     gone = ", ".join(sorted(node.name for node in self.nodes if node.id not in alive))
                     raise UserError(
                         f"Lost {gone}, and what is left has no room for {self.workers} workers. What is finished is"
@@ -187,7 +180,7 @@ def connect(config: "Config") -> None:
     Raises:
         UserError: there is none, or it has another version of Ray or Python.
     """
-    for name, value in QUIET.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -197,15 +190,10 @@ def connect(config: "Config") -> None:
         if address == "local":
             from interp.processors import available_cores
 
-            asked = (config.resources.workers or 1) * (config.resources.cpus or 1.0)
-            cores = max(available_cores(), 1)
-            ray.init(address=address, num_cpus=max(cores, 1), include_dashboard=_has_dashboard(), **quiet)
-            del asked
+            ray.init(address=address, num_cpus=available_cores(), include_dashboard=_has_dashboard(), **quiet)
         else:
             ray.init(address=address, **quiet)
-    except UserError:
-        raise
-    except Exception as error:
+    except Exception as error:  # whatever Ray raises where it finds no cluster, or another one than it expects
         said = " ".join(str(error).split())
         if "ersion mismatch" in said:
             raise UserError(f"engine {config.engine}: {said[:300]} Install the same versions on all nodes.") from None
@@ -259,31 +247,35 @@ def _told(get: Callable[[], Any]) -> Any:
 
 
 def _nodes(folder: Path) -> list[Node]:
-    """What every node says of itself."""
+    """The nodes of the cluster, all alike, and all with the folder of the run.
+
+    Raises:
+        UserError: they are not, or one does not answer.
+    """
     import ray
+    from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive = [node for node in ray.nodes() if node["Alive"]]
-    probe = folder.absolute() / f".probe-{uuid4().hex}"
-    probe.write_text(probe.name, encoding="utf-8")
-    look = ray.remote(num_cpus=0, max_retries=1)(probed())
+    probe, start = folder.absolute() / f".probe-{uuid4().hex}", str(Path.cwd())
+    ask = ray.remote(num_cpus=0, max_retries=1)(look())
     try:
-        looking = [
-            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                str(probe), str(Path.cwd())
+        probe.write_text(probe.name, encoding="utf-8")
+        here = NodeFacts(*look()(str(probe), start))
+        asked = [
+            ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                str(probe), start
             )
             for node in alive
         ]
-        facts = [_told(partial(ray.get, one, timeout=PATIENCE)) for one in looking]
-    except (TimeoutError, ray.exceptions.RayError) as error:
-        raise UserError(f"A node of the Ray cluster does not answer ({type(error).__name__}); look at `ray status`.") from None
+        said = [NodeFacts(*ray.get(one, timeout=PATIENCE)) for one in asked]
+    except (TimeoutError, RayError) as error:
+        raise UserError(
+            f"A node of the Ray cluster does not answer ({type(error).__name__}); look at `ray status`."
+        ) from None
     finally:
         probe.unlink(missing_ok=True)
-    here = probed()(str(probe), str(Path.cwd()))
-    found = []
-    for node, said in zip(alive, facts, strict=True):
-        resources = node["Resources"]
-        name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-        cpus, gpus = float(resources.get("CPU", 0)), float(resources.get("GPU", 0))
-        found.append(Node(node["NodeID"], name, cpus, gpus, {**said, "here": here["versions"]}))
-    return found
+    nodes = [Node.of(node, facts) for node, facts in zip(alive, said, strict=True)]
+    check_alike(nodes, here.versions)
+    check_shared(nodes, str(folder), start)
+    return nodes

@@ -36,6 +36,12 @@ class Node(NamedTuple):
     gpus: float
     facts: NodeFacts
 
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], facts: NodeFacts) -> "Node":
+        """From an entry of `ray.nodes()`."""
+        resources, name = entry["Resources"], f"{entry['NodeManagerHostname']} ({entry['NodeManagerAddress']})"
+        return cls(entry["NodeID"], name, float(resources.get("CPU", 0)), float(resources.get("GPU", 0)), facts)
+
 
 def look(packages: Sequence[str] = PACKAGES) -> Callable[[str, str], tuple[dict[str, str], bool, bool, bool]]:
     """What asks a node: (path of a file in the run's folder that holds its own name, folder of the command) -> facts.
@@ -90,7 +96,9 @@ def check_alike(nodes: Sequence[Node], here: Mapping[str, str]) -> None:
             what = f"no {name}" if its == "none" else f"{name} {its} where this process has {version}"
             if name == CODE and its != "none":
                 what = f"other code of {CODE} than this process"
-            raise UserError(f"Node {node.name} has {what}: numbers would differ; install the same versions on all nodes.")
+            raise UserError(
+                f"Node {node.name} has {what}: numbers would differ; install the same versions on all nodes."
+            )
 
 
 def check_shared(nodes: Sequence[Node], folder: str, start: str) -> None:
@@ -142,7 +150,3 @@ def wanted(nodes: Sequence[Node], resources: ResourcesConfig) -> int:
         f"resources: {asked or 1} workers with {each} each were asked for, and there is room for {fits} ({has}{more});"
         " lower resources.workers, cpus or gpus."
     )
-
-
-def facts_of(said: Any) -> NodeFacts:
-    return NodeFacts(*said)

@@ -144,9 +144,7 @@ class Session(Inputs):
             found[id(value)] = ("made", *call)
             if is_dataclass(value):
                 parts = {f.name: getattr(value, f.name) for f in fields(value)}
-                found |= {
-                    id(part): ("part", name, *call) for name, part in parts.items() if is_dataclass(part)
-                }
+                found |= {id(part): ("part", name, *call) for name, part in parts.items() if is_dataclass(part)}
         return found
 
     def reached(self, path: tuple[Any, ...]) -> Any:

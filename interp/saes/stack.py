@@ -4,6 +4,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -54,6 +55,12 @@ class SaeStack:
         self.layer_of: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
         """The layers of SAEs that were read, for as long as somebody holds them."""
         self._d_sae: dict[int, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "layer_of"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, layer_of=WeakKeyDictionary())
 
     @property
     def layers(self) -> list[int]:
