@@ -50,9 +50,8 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         try:
             self.nodes = _nodes(session.folder.path)
             self.n_workers = wanted(self.nodes, config.resources)
-            say(
-                f"{config.engine}: workers {self.n_workers}, nodes {len(self.nodes)}, threads {threads(config.resources)}"
-            )
+            say(f"{config.engine}: {self.n_workers} workers on {len(self.nodes)} nodes")
+            self.inputs = [ray.put(self._inputs())]
             self.actors = self._actors()
             self._loaded()
         except BaseException:
@@ -93,7 +92,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         name, job = uuid4().hex, ray.put(sent((function, list(items)), self.session))
 
         def submit(actor: Any, place: int) -> Any:
-            return actor.unit.remote(name, [job], place)
+            return actor.unit.remote(self.inputs, name, [job], place)
 
         places = range(len(items))
         if shares is None:
@@ -130,11 +129,9 @@ class RayEngine(AbstractContextManager["RayEngine"]):
     def _actors(self) -> list[Any]:
         import ray
 
-        config, folder = self.session.config, self.session.folder.path.absolute()
-        known = ray.put(self._inputs())
-        resources = config.resources
+        resources, folder = self.session.config.resources, self.session.folder.path.absolute()
         kind = ray.remote(**options(resources.cpus or 1.0, resources.gpus, RESTARTS, RETRIES))(Worker)
-        about = ([known], str(folder), threads(resources), str(Path.cwd()))
+        about = (str(folder), threads(resources), str(Path.cwd()))
         return [kind.remote(*about) for _ in range(self.n_workers)]
 
     def _inputs(self) -> Any:
@@ -156,7 +153,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         """
         import ray
 
-        loading = [actor.ready.remote() for actor in self.actors]
+        loading = [actor.ready.remote(self.inputs) for actor in self.actors]
         here = readiness(self.session)
         for one in loading:
             there: Readiness = self._waited(partial(ray.get, one, timeout=PATIENCE))

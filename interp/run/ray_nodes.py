@@ -1,4 +1,4 @@
-"""The nodes of a Ray cluster as a run needs them: alike in their versions, with one folder, and with room for workers."""
+"""The nodes of a Ray cluster as a run needs them: of like versions, with one folder, with room for the workers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -75,7 +75,7 @@ def look(packages: Sequence[str] = PACKAGES) -> Callable[[str, str], tuple[dict[
             reads = file.read_text(encoding="utf-8") == file.name
         except OSError:
             reads = False
-        return found, reads, os.access(file.parent, os.W_OK), os.path.isdir(start)
+        return found, reads, os.access(file.parent, os.W_OK), Path(start).is_dir()
 
     return facts
 

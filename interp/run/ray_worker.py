@@ -81,14 +81,14 @@ def received(data: bytes, session: "Session") -> Any:
 class Worker:
     """The process itself; Ray makes it, and makes it again where it was lost.
 
+    Every call brings a reference to what the run reads, as the process that sends work has read it.
+
     Attributes:
-        inputs: a reference to what the run reads, as the process that sends work has read it.
         folder: of the run, shared by all.
         threads: that it computes with.
         start: folder in which the command was given; relative paths begin there.
     """
 
-    inputs: Sequence[Any]
     folder: str
     threads: int
     start: str
@@ -100,15 +100,15 @@ class Worker:
         self._session: Session | None = None
         self._job: tuple[str, Job] | None = None
 
-    def ready(self) -> Readiness:
+    def ready(self, inputs: Sequence[Any]) -> Readiness:
         """Loads what it computes with.
 
         Raises:
             UserError: the model or the SAEs are not here, or do not fit into memory.
         """
-        return readiness(self.session)
+        return readiness(self.session(inputs))
 
-    def unit(self, name: str, job: Sequence[Any], place: int) -> bytes:
+    def unit(self, inputs: Sequence[Any], name: str, job: Sequence[Any], place: int) -> bytes:
         """What the job's function makes of one of its items, pickled.
 
         Args:
@@ -118,7 +118,7 @@ class Worker:
         import ray
 
         if self._job is None or self._job[0] != name:
-            self._job = name, received(ray.get(job[0]), self.session)
+            self._job = name, received(ray.get(job[0]), self.session(inputs))
         function, items = self._job[1]
         return bytes(ray.cloudpickle.dumps(function(items[place])))
 
@@ -126,8 +126,7 @@ class Worker:
         """Its number on its machine."""
         return os.getpid()
 
-    @property
-    def session(self) -> "Session":
+    def session(self, inputs: Sequence[Any]) -> "Session":
         """Of this process: the same run, in the same folder."""
         if self._session is None:
             import warnings
@@ -139,10 +138,10 @@ class Worker:
             from interp.processors import compute_with
             from interp.run.session import Session
 
-            inputs: Inputs = ray.get(self.inputs[0])
+            known: Inputs = ray.get(inputs[0])
             parts_named(f"{ray.get_runtime_context().get_actor_id()[:8]}-{os.getpid()}")
-            self._session = Session(inputs.config, RunFolder(Path(self.folder)))
-            vars(self._session).update(vars(inputs))
+            self._session = Session(known.config, RunFolder(Path(self.folder)))
+            vars(self._session).update(vars(known))
             compute_with(self.threads)
         return self._session
 

@@ -108,8 +108,9 @@ class Session(Inputs):
                 gives is numbers on the CPU.
             shares: how much there is to compute for each item (see `Engine.map`).
         """
-        for _, found in zip(self.progress(items, description, unit), self.engine.map(function, items, shares=shares)):
-            yield found
+        found = iter(self.engine.map(function, items, shares=shares))
+        for _ in self.progress(items, description, unit):
+            yield next(found)
 
     def each_layer(
         self, function: Callable[[int], Result], layers: Sequence[int], description: str
