@@ -111,7 +111,7 @@ def test_a_run_in_this_process_imports_nothing_of_ray(world, tmp_path):
 
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]); from worlds import start;"
-        "start(Path(sys.argv[1]), Path(sys.argv[2])); assert not [m for m in sys.modules if m.partition('.')[0] == 'ray']"
+        "start(Path(sys.argv[1]), Path(sys.argv[2])); assert not [m for m in sys.modules if m.split('.')[0] == 'ray']"
     )
     subprocess.run([sys.executable, "-c", code, world, tmp_path, Path(__file__).parent], check=True)
 
