@@ -317,3 +317,60 @@ def test_a_worker_that_cannot_load_the_model_and_too_many_workers_are_one_line(w
     with pytest.raises(UserError, match=r"^No model 'x' here\.$"):
         start(world, tmp_path, engine="auto")
     assert not list(tmp_path.rglob(".probe*"))
+
+
+MOCK_SRUN = """#!{python}
+import os, subprocess, sys
+from ray.cluster_utils import Cluster
+from ray.scripts.scripts import start
+from ray.scripts.symmetric_run import curate_and_validate_ray_start_args, symmetric_run
+
+words = sys.argv[1:]
+begin = words.index("ray")
+assert words[begin + 1] == "symmetric-run" and "--nodes=2" in words[:begin] and "--ntasks=2" in words[:begin], words
+words = words[begin + 2 :]
+split = words.index("--")
+params = symmetric_run.make_context("_", words[:split], resilient_parsing=True).params
+assert params["min_nodes"] == 2 and params["address"].startswith("node1:"), params
+of_node = start.make_context("start", curate_and_validate_ray_start_args(words[:split])).params
+assert (of_node["num_cpus"], of_node["num_gpus"]) == (1, 0), of_node
+small = {{"num_cpus": of_node["num_cpus"], "object_store_memory": 100 * 2**20}}
+cluster = Cluster(initialize_head=True, head_node_args={{**small, "include_dashboard": False}})
+try:
+    cluster.add_node(**small)
+    cluster.wait_for_nodes()
+    status = subprocess.run(words[split + 1 :], env={{**os.environ, "RAY_ADDRESS": cluster.address}}).returncode
+finally:
+    cluster.shutdown()
+sys.exit(status)
+"""
+
+
+@on_ray
+def test_the_slurm_script_runs_on_two_nodes(world, finished, tmp_path):
+    """`srun` is a stand-in that takes `ray symmetric-run` at its word, with two nodes of Ray on this machine."""
+    import subprocess
+    import sys
+
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
+    script = Path(__file__).parents[1] / "experiments" / "clusters" / "ray.sbatch"
+    commands = {
+        "srun": MOCK_SRUN.format(python=sys.executable),
+        "scontrol": '#!/bin/bash\n[ "$*" = "show hostnames node[1-2]" ] && printf "node1\\nnode2\\n"\n',
+        "interp": f'#!/bin/bash\nexec {sys.executable} -m interp.cli "$@"\n',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in commands.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    slurm = {"JOB_NODELIST": "node[1-2]", "JOB_NUM_NODES": "2", "JOB_ID": "70001", "CPUS_PER_TASK": "1"}
+    environment = {**os.environ, **{f"SLURM_{name}": value for name, value in slurm.items()}}
+    environment |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
+    words = ["bash", script, world / "small.yaml", "--out", tmp_path / "runs"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("report.html")
+    assert contents(tmp_path / "runs" / "small") == contents(finished)
+    none = subprocess.run(["bash", script], env=environment, capture_output=True, text=True)
+    assert none.returncode
+    assert "usage: sbatch ray.sbatch CONFIG.yaml" in none.stderr
