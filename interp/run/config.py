@@ -22,6 +22,8 @@ from interp.texts.emotions import EKMAN, LABEL_SETS, TOGETHER
 _strict = ConfigDict(extra="forbid")
 MOST_LETTERS = 100
 """Of a label, or of a run's name: longer ones are no file or column names."""
+HOW = ("engine", "resources")
+"""Fields that say by what a run is computed."""
 
 
 def _expanded(path: str) -> str:
@@ -63,6 +65,18 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
         raise ValueError(f"unknown device; use auto, cpu, cuda or cuda:N; got {quoted(text)}")
     return text
+
+
+def _engine(text: str) -> str:
+    if not re.fullmatch(r"local|ray|auto|ray://[\w.\-\[\]:]{1,100}:\d{1,5}", text):
+        raise ValueError(f"must be local, ray, auto or ray://HOST:PORT; got {quoted(text)}")
+    return text
+
+
+def _quantity(value: float | None) -> float | None:
+    if value is not None and value > 1 and not value.is_integer():
+        raise ValueError(f"must be whole above 1; got {value}")
+    return value
 
 
 def _width(value: str | int | None) -> str | int | None:
@@ -230,6 +244,19 @@ class FluencyConfig:
             raise ValueError(f"limit must be at least 2 tokens; got {self.limit}")
 
 
+@dataclass(frozen=True, config=_strict)
+class ResourcesConfig:
+    """What each process computes with; it says how a run is computed and not what."""
+
+    cpus: Annotated[Ratio | None, Field(ge=0.01, le=4096), AfterValidator(_quantity)] = None
+    """Processors of each worker, one thread each; less than one where workers share one. None: one, or, with
+    `engine local`, all that there are."""
+    gpus: Annotated[Ratio, Field(ge=0, le=64), AfterValidator(_quantity)] = 0.0
+    """GPUs of each worker; less than one where workers share one."""
+    workers: Count | None = None
+    """How many workers; None: as many as there is room for."""
+
+
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -280,6 +307,11 @@ class Config:
     """Prompt tokens per pass."""
     out: PathText = "runs"
     """Folder under which `<name>/` is made."""
+    engine: Annotated[str, AfterValidator(_engine)] = "local"
+    """Where units of work are computed: `local`, in this process; `ray`, in workers on this machine; `auto`, on the
+    Ray cluster that this machine belongs to; `ray://HOST:PORT`, on one that is reached through Ray's client."""
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    """Of each worker. Engine and resources are no part of a run: its files are the same whatever computed them."""
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
@@ -317,7 +349,8 @@ class Config:
             raise ValueError(f"labels must not hold {TOGETHER!r} where texts may have several; got {quoted(joined)}")
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What is computed, as a run records it: all fields but those that say how."""
+        return {name: value for name, value in asdict(self).items() if name not in HOW}
 
 
 def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = None) -> Config:

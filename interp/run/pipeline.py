@@ -1,8 +1,8 @@
 """A run: its stages in order, and which of them must run again. Nothing is loaded to learn that none must."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -20,6 +20,7 @@ from interp.files.stored import UNREADABLE, files_below
 from interp.models.store import content_hash
 from interp.reporting import Progress, silent
 from interp.run.config import Config
+from interp.run.engines import LOCAL, check_engine
 from interp.run.inputs import Inputs
 from interp.run.stage import Stage, declared_stages, in_order, with_what_follows
 
@@ -67,6 +68,7 @@ def run(
     """
     began = time.perf_counter()
     path = Path(config.out) / config.name
+    check_engine(config)
     with claimed(path):
         folder = RunFolder.open(path, config.name)
         inputs = Inputs(config)
@@ -102,6 +104,7 @@ def _run_stages(
                 continue
             if session is None:
                 session = at_the_end.enter_context(closing(_session(inputs, folder, progress)))
+                at_the_end.enter_context(_workers(session, say))
             if broken:
                 say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
                 folder.discard(broken)
@@ -116,6 +119,18 @@ def _run_stages(
             if anew or (broken and written != before):
                 changed.add(stage.name)
     return done
+
+
+@contextmanager
+def _workers(session: "Session", say: Callable[[str], None]) -> Iterator[None]:
+    """Those of the engine that was asked for compute for the session as long as this lasts."""
+    if session.config.engine == LOCAL:
+        yield
+        return
+    from interp.run.ray_engine import RayEngine
+
+    with RayEngine(session, say) as session.engine:
+        yield
 
 
 def _session(inputs: Inputs, folder: RunFolder, progress: Progress) -> "Session":

@@ -4,11 +4,13 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from sae_lens import SAE
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.errors import InterpWarning, UserError
 from interp.saes.releases import spans
@@ -50,7 +52,15 @@ class SaeStack:
         self.name, self.identity = name, identity
         self.resident = len(self.sources) if resident is None else max(1, resident)
         self._loaded: OrderedDict[int, SAE] = OrderedDict()
+        self.layer_of: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+        """The layers of SAEs that were read, for as long as somebody holds them."""
         self._d_sae: dict[int, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "layer_of"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, layer_of=WeakKeyDictionary())
 
     @property
     def layers(self) -> list[int]:
@@ -70,7 +80,7 @@ class SaeStack:
         while len(self._loaded) >= self.resident:
             self._loaded.popitem(last=False)
         sae = self.sources[layer].load()
-        self._loaded[layer], self._d_sae[layer] = sae, sae.cfg.d_sae
+        self._loaded[layer], self._d_sae[layer], self.layer_of[sae] = sae, sae.cfg.d_sae, layer
         return sae
 
     def d_sae(self, layer: int) -> int:

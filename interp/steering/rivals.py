@@ -1,6 +1,6 @@
 """What steering on causal features must beat: the same on random features, and dense directions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,8 +26,8 @@ GATE_POOL = 64
 LEAST = 5
 """Examples of each emotion without which no probe is trained."""
 
-Keep = Callable[[str, Callable[[], Steering]], Steering]
-"""(name, what makes it) -> the steering, made now or kept by an earlier attempt."""
+Keep = Callable[[Mapping[str, Callable[[], Steering]]], Sequence[Steering]]
+"""(by name, what makes them) -> the steerings, made now or kept by an earlier attempt."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def rivals(ground: RivalGround, reference: Trial | None, steering: Steering | No
         makers["whole_residual"] = partial(couple_whole, few, ground.ground.rows, gold)
     if reference is not None and steering is not None:
         makers["random_features"] = partial(_random, ground, reference, steering)
-    return {name: keep(name, make) for name, make in makers.items()}
+    return dict(zip(makers, keep(makers), strict=True))
 
 
 def _vector(ground: RivalGround) -> Steering:

@@ -32,10 +32,10 @@ def run(session: Session) -> None:
     texts = session.table["text"].iloc[rows[probed]].tolist()
     control = control_labels(texts, len(session.labels), session.seed("control task"))
     causal = _causal(session, rows, examples.gold)
-    found: list[tuple[int, Signal]] = []
-    for layer in session.progress(session.saes.layers, "signals", "layer"):
+
+    def of_layer(layer: int) -> list[Signal]:
         last = layer + 1 == session.model.n_layers
-        signals = layer_signals(
+        return layer_signals(
             session.features(layer).rows(rows),
             session.residuals(layer)[rows].float().numpy(),
             None if last else session.residuals(layer + 1)[rows].float().numpy(),
@@ -45,7 +45,10 @@ def run(session: Session) -> None:
             weights,
             session.seed(f"signals {layer}"),
         )
-        found += [(layer, s) for s in signals]
+
+    layers = session.saes.layers
+    by_layer = zip(layers, session.each_layer(of_layer, layers, "signals"), strict=True)
+    found = [(layer, s) for layer, signals in by_layer for s in signals]
     draws = {f"{s.name}/{layer}": s.draws[:PHASE_RESAMPLES] for layer, s in found}
     tables.write(session.folder / "signals_draws.npz", draws)
     lines = [

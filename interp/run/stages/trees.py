@@ -61,9 +61,15 @@ def _grown(session: Session, rows: Array, emotions: list[int]) -> tuple[list[Emo
             lines.append({**about, "beside": "grouping", **known._asdict()})
 
     add("answers", None, answers)
-    for layer in session.progress(session.saes.layers, "trees", "layer"):
-        for source, products in _products(session, layer, rows).items():
-            add(source, layer, emotion_trees.profile_distances(products, shares))
+
+    def of_layer(layer: int) -> dict[str, Array]:
+        products = _products(session, layer, rows)
+        return {source: emotion_trees.profile_distances(values, shares) for source, values in products.items()}
+
+    layers = session.saes.layers
+    for layer, found in zip(layers, session.each_layer(of_layer, layers, "trees"), strict=True):
+        for source, distances in found.items():
+            add(source, layer, distances)
     return trees, lines
 
 
