@@ -22,7 +22,12 @@ Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON in
 def parsed(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
     """The config file, or the one of the bundled model, and what stands behind it."""
     if not arguments or arguments[0].startswith("--"):
-        return shipped("experiments/tiny.yaml"), overrides(arguments, "--seed 1", known_keys())
+        given = overrides(arguments, "--seed 1", known_keys())
+        if (
+            "model" in given and "name" not in given
+        ):  # another model's run is not to take the place of the bundled one's
+            given["name"] = Path(given["model"].rstrip("/\\")).stem or "run"
+        return shipped("experiments/tiny.yaml"), given
     return Path(arguments[0]), overrides(arguments[1:], "--seed 1", known_keys())
 
 

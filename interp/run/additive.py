@@ -4,16 +4,20 @@ import math
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from interp.analysis.features import load_features
 from interp.errors import UserError, nearest
 from interp.files.stored import as_recorded
+from interp.resources import NO_SAES
 from interp.run.reading import RunFiles
 from interp.saes.stack import SaeStack
 from interp.steering.positions import Positions
 from interp.steering.steering import ModelRecord, Provenance, Steering
 
 FEATURES = 10
+DIRECTION = "mean difference direction"
+"""The method of `baselines.parquet` that tells where an emotion's direction matters."""
 GENTLE = 0.4
 """The strength of a push where none is asked for: the largest in steps of 0.05 or 0.1 at which hardly a text of the
 bundled model gets stuck (six prompts and six emotions, drawn at temperature 0.8: 2 of 36; 9 at 0.5, all at 1)."""
@@ -24,6 +28,9 @@ def towards(
 ) -> Steering:
     """Per layer, the sum of the directions of an emotion's causal features times their mean activation in its texts.
 
+    Of a run without SAEs: the mean residual of its texts less that of the others, at the layer where taking that
+    direction out costs the emotion's answer most.
+
     Args:
         folder: a run folder whose tracing is finished.
         strength: 1 adds what the emotion's own texts have on average; negative pushes away.
@@ -33,12 +40,19 @@ def towards(
     """
     if not math.isfinite(strength):
         raise UserError(f"strength must be a finite number; got {strength}.")
-    for name in ("run.json", "effects.parquet", "examples.parquet"):
+    needed = "baselines.parquet" if saes.name == NO_SAES else "effects.parquet"
+    for name in ("run.json", needed, "examples.parquet"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} holds no {name}; run `interp trace` there first.")
     run = RunFiles(folder)
     if emotion not in run.labels:
         raise UserError(f"This run knows no emotion {emotion!r}{nearest(emotion, run.labels)}")
+    model = ModelRecord(name=run.record["model"]["name"], identity=run.record["model"]["identity"])
+    made_with = Provenance(model=model, emotion=emotion, strength=strength)
+    if saes.name == NO_SAES:
+        return Steering(
+            "additive", vectors=_mean_difference(run, emotion, strength), positions=positions, provenance=made_with
+        )
     effects, examples = run.causal_features(emotion), run.table("examples")
     if not len(effects) or examples is None:
         raise UserError(f"No causal feature of {emotion!r} was found in {folder}: there is nothing to push along.")
@@ -51,6 +65,19 @@ def towards(
         acts = load_features(folder / f"features/layer_{layer:02d}.npz").acts[own][:, features].mean(0)
         directions = saes.directions(int(layer), features.tolist())
         vectors[int(layer)] = strength * (torch.as_tensor(acts, dtype=torch.float32) @ directions.cpu().float())
-    model = ModelRecord(name=run.record["model"]["name"], identity=run.record["model"]["identity"])
-    made_with = Provenance(model=model, emotion=emotion, strength=strength)
     return Steering("additive", vectors=vectors, positions=positions, provenance=made_with)
+
+
+def _mean_difference(run: RunFiles, emotion: str, strength: float) -> dict[int, torch.Tensor]:
+    table, examples = run.table("baselines"), run.table("examples")
+    discover = None if examples is None else (examples["role"] == "discover").to_numpy()
+    inside = None if examples is None else (examples["gold"] == emotion).to_numpy() & discover
+    if table is None or inside is None or not inside.any():
+        raise UserError(f"{run.folder} holds no text of {emotion!r} to push towards.")
+    own = table[(table["emotion"] == emotion) & (table["method"] == DIRECTION)]
+    layer = int(own.loc[own["effect"].idxmax(), "layer"])
+    name = f"activations/layer_{layer:02d}.safetensors"
+    as_recorded(run.folder, [name], run.record)
+    residuals = load_file(run.folder / name)["residuals"].float()
+    difference = residuals[torch.from_numpy(inside)].mean(0) - residuals[torch.from_numpy(discover & ~inside)].mean(0)
+    return {layer: strength * difference}

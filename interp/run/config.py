@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, field, fields, is_dataclass
+from dataclasses import asdict, field, fields, is_dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +16,13 @@ from interp.defaults import RESAMPLES
 from interp.errors import CONTROL, DamagedError, UserError, nearest, quoted
 from interp.files.scalars import alternatives, dotted_keys, hints_of, load_words, typed
 from interp.files.stored import read_record
+from interp.resources import BUNDLED_SAES, NO_SAES
 from interp.texts.corpus_names import corpus_names
 from interp.texts.emotions import EKMAN, LABEL_SETS, TOGETHER
 
 _strict = ConfigDict(extra="forbid")
+AUTO_SAES = "auto"
+"""Those that ship for the model, else none."""
 MOST_LETTERS = 100
 """Of a label, or of a run's name: longer ones are no file or column names."""
 
@@ -236,8 +239,9 @@ def _named(value: Any) -> Any:
 
 @dataclass(frozen=True, config=_strict)
 class SaesConfig:
-    name: PathText = "tiny"
-    """Bundled name, release of SAELens' registry, or folder with one folder per layer."""
+    name: PathText = "auto"
+    """Bundled name, release of SAELens' registry, or folder with one folder per layer. `auto`: those that ship for the
+    model, else `none`: what needs no features is done."""
     layers: Annotated[list[Number] | None, AfterValidator(_layers)] = None
     """Only these layers; None: all that are covered."""
     width: Annotated[str | Count | None, AfterValidator(_width)] = None
@@ -282,6 +286,9 @@ class Config:
     """Folder under which `<name>/` is made."""
 
     def __post_init__(self) -> None:
+        if self.saes.name == AUTO_SAES:  # the record says which those were
+            found = self.model if self.model in BUNDLED_SAES else NO_SAES
+            object.__setattr__(self, "saes", replace(self.saes, name=found))
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels must be at least two different words; got {quoted(self.labels)}")
         if not self.corpora.test:
@@ -386,7 +393,7 @@ def _path_values(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         elif isinstance(value, list) and value and is_dataclass(value[0]):
             for i, one in enumerate(value):
                 yield from _path_values(one, f"{key}.{i}.")
-        elif isinstance(value, str) and key != "out" and _is_path(hints[f.name]):
+        elif isinstance(value, str) and key != "out" and value != NO_SAES and _is_path(hints[f.name]):
             yield key, value
 
 

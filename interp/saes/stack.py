@@ -73,6 +73,10 @@ class SaeStack:
         self._loaded[layer], self._d_sae[layer] = sae, sae.cfg.d_sae
         return sae
 
+    def width(self, layer: int) -> int:
+        """Of the residuals that the layer's SAE reads and writes: d_model."""
+        return int(self[layer].W_dec.shape[1])
+
     def d_sae(self, layer: int) -> int:
         if layer not in self._d_sae:
             self._d_sae[layer] = self[layer].cfg.d_sae

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple, TypedDict, cast, get_args
 
 import torch
@@ -168,7 +169,7 @@ class Steering:
         index = self.read(layer).to(device)
         n_gains = 0 if gains is None else len(gains.features)
         n_gate = 0 if gate is None else len(gate.features)
-        product = torch.zeros(len(index), saes[layer].W_dec.shape[1] + 1, device=device)
+        product = torch.zeros(len(index), saes.width(layer) + 1, device=device)
         if gains is not None:
             directions = saes.directions(layer, index[:n_gains])
             product[:n_gains, :-1] = (gains.gains.to(device) - 1)[:, None] * directions
@@ -255,6 +256,28 @@ class Steering:
             )
         for layer in {*self.gains, *self.gates, *self.couplings}:
             saes.check_features(layer, self._used(layer).tolist())
+
+    @classmethod
+    def from_examples(
+        cls, model: LanguageModel, texts: Sequence[str], labels: Sequence[str], **options: Any
+    ) -> "Steering":
+        """From a few labelled texts, without a run and, if you like, without SAEs.
+
+        See `interp.steering.making.from_examples`, whose options these are: `unlabelled`, `saes`, `template`.
+        """
+        made: Steering = resolve_name("interp.steering.making:from_examples")(model, texts, labels, **options)
+        return made
+
+    @classmethod
+    def from_difference(
+        cls, model: LanguageModel, positive: Sequence[str], negative: Sequence[str], **options: Any
+    ) -> "Steering":
+        """A vector from one kind of text to another.
+
+        See `interp.steering.making.from_difference`, whose options these are: `layer`, `positions`.
+        """
+        made: Steering = resolve_name("interp.steering.making:from_difference")(model, positive, negative, **options)
+        return made
 
     def save(self, folder: Path) -> None:
         """`steering.safetensors` and `steering.json`."""
