@@ -162,7 +162,7 @@ def test_without_saes_a_run_does_all_that_needs_none(world, bare, finished):
     assert {"prior", "coupled"} <= {*trials["method"]}
     page = (bare.folder / "report.html").read_text()
     assert "What the answer takes from it" not in page
-    assert "no layer" not in page
+    assert "without SAEs" in page
     again = start(world, bare.folder.parent, saes="none")
     assert again.ran == []
 
