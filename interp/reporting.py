@@ -19,8 +19,8 @@ def silent(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
 
 
 def bars(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
-    """A bar in the terminal, gone when all is done; none for what takes less than a second."""
-    from tqdm import tqdm
+    """A bar in the terminal or the notebook, gone when all is done; none for what takes less than a second."""
+    from tqdm.auto import tqdm
 
     shown: Iterable[T] = tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
     return shown

@@ -128,7 +128,7 @@ class CorpusConfig:
     """One split of one corpus."""
 
     name: Line
-    """A known corpus, or `local` for a table of your own."""
+    """A known corpus, `local` for a table of your own, or `hub:OWNER/NAME` for any data set of the hub."""
     split: Line = "test"
     path: PathText | None = None
     """Its released file or folder; without it the corpus comes from the Hugging Face hub."""

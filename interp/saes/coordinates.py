@@ -28,6 +28,9 @@ class Coordinates(SaeStack):
     def layers(self) -> list[int]:
         return list(range(self.n_layers))
 
+    def _shown(self) -> dict[str, object]:
+        return {"instead of SAEs": "the residual itself", "layers": self.n_layers, "d_model": self.d_model}
+
     def d_sae(self, layer: int) -> int:
         return self.d_model
 

@@ -11,6 +11,7 @@ from sae_lens import SAE
 from torch import Tensor
 
 from interp.errors import InterpWarning, UserError
+from interp.notebook import html_table, text_line
 from interp.saes.releases import spans
 
 OWN_PREACTIVATION = ("standard", "gated", "jumprelu")
@@ -55,6 +56,21 @@ class SaeStack:
     @property
     def layers(self) -> list[int]:
         return list(self.sources)
+
+    def _shown(self) -> dict[str, object]:
+        read = sorted({self._d_sae[k] for k in self._d_sae})
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "layers": spans(self.layers) if self.layers else "none",
+            "features a layer": " or ".join(f"{n:,}" for n in read) or "not read yet",
+        }
+
+    def __repr__(self) -> str:
+        return text_line(type(self).__name__, self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._shown())
 
     def __getitem__(self, layer: int) -> SAE:
         """The SAE of a layer.

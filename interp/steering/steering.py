@@ -18,10 +18,11 @@ from interp.engine.suffix import ResidualEdit
 from interp.errors import DamagedError, UserError
 from interp.files.folder import read_json, write_json, writing
 from interp.models.language_model import Edit, LanguageModel
+from interp.notebook import html_table, text_line
 from interp.saes.loading import SaesRecord, load_recorded
 from interp.saes.stack import SaeStack
 from interp.steering.coupling import Coupling
-from interp.steering.positions import Positions, placed
+from interp.steering.positions import WHERE, Positions, placed
 
 TENSORS, FACTS = "steering.safetensors", "steering.json"
 
@@ -78,7 +79,7 @@ class Gate:
     bias: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Steering:
     """What is done to the residual of each layer; the same function for every input.
 
@@ -101,6 +102,32 @@ class Steering:
     provenance: Provenance = field(default_factory=Provenance)
     causal: Sequence[SteeredFeature] = ()
     couplings: Mapping[int, Coupling] = field(default_factory=dict)
+
+    def _shown(self) -> dict[str, object]:
+        made = self.provenance
+        parts = {
+            "multiplied": sum(len(g.features) for g in self.gains.values()),
+            "read": sum(len(c.readers) for c in self.couplings.values()),
+            "added": sum(len(c.writers) for c in self.couplings.values()),
+        }
+        return {
+            "method": self.method,
+            "layers": ", ".join(map(str, self.layers)) or "none: it leaves the model alone",
+            "acts at": WHERE[self.positions],
+            "features": ", ".join(f"{n} {what}" for what, n in parts.items() if n),
+            "vectors at": ", ".join(map(str, sorted(self.vectors))),
+            "gated": "yes" if self.gates else "",
+            "made for": made.get("model", {}).get("name"),
+            "SAEs": made.get("saes", {}).get("name"),
+            "labels": ", ".join(made.get("labels", ())),
+            "why": made.get("reason"),
+        }
+
+    def __repr__(self) -> str:
+        return text_line("Steering", self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table("Steering", self._shown())
 
     @property
     def layers(self) -> list[int]:
