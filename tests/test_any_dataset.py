@@ -95,7 +95,7 @@ def test_tables_in_memory_are_corpora(make):
 
 
 def test_a_frame_is_cut_and_limited_as_a_file_is(tmp_path):
-    frame = pd.DataFrame({"text": [*TEXTS, " ", None], "label": [*GOLD, "joy", "joy"]})
+    frame = pd.DataFrame({"text": TEXTS, "label": GOLD})
     frame.to_csv(tmp_path / "same.csv", index=False)
     for split in ("discover", "fit", "test"):
         options = {"split": split, "limit": 6}
@@ -151,3 +151,9 @@ def test_files_of_a_data_set_are_read_as_local(tmp_path, layout):
     (path,) = tmp_path.iterdir()
     n = 20 if layout == "saved" else 40
     assert read("local", path=path) == dict(zip(TEXTS[:n], GOLD, strict=False))
+
+
+def test_rows_of_a_frame_without_text_or_label_are_left_out_and_counted():
+    frame = pd.DataFrame({"text": [*TEXTS, " ", None, "x"], "label": [*GOLD, "joy", "joy", float("nan")]})
+    with pytest.warns(match="2 rows without text"):
+        assert read(frame) == dict(zip(TEXTS, GOLD, strict=True))

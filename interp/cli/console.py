@@ -57,6 +57,23 @@ def overrides(words: Sequence[str], example: str, known: Sequence[str] | None = 
     return pairs
 
 
+def print_fields() -> None:
+    """Every field of the configuration, with what it takes, its default and its meaning, for `--help`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from interp.run.fields import config_fields
+
+    screen.print("Fields of the configuration (PART: discover, fit, test.0, test.1, ..., anchors.0, ...; N: 0, 1, ...)")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(ratio=5, overflow="fold")
+    table.add_column(ratio=6)
+    for field in config_fields():
+        default = f" [{field.default}]" if field.default else ""
+        table.add_row(Text(f"--{field.key} {field.kind}{default}"), Text(field.means))
+    screen.print(table)
+
+
 def json_text(value: Any) -> str:
     from json import dumps
 

@@ -130,12 +130,15 @@ class CorpusConfig:
     name: Line
     """A known corpus, `local` for a table of your own, or `hub:OWNER/NAME` for any data set of the hub."""
     split: Line = "test"
+    """discover, fit, test, all, or one that its authors released."""
     path: PathText | None = None
     """Its released file or folder; without it the corpus comes from the Hugging Face hub."""
     limit: Count | None = None
     """At most this many examples, stratified by emotion."""
     text_column: Line = "text"
+    """Of `local` and `hub:`: the column with the texts."""
     label_column: Line = "label"
+    """Of `local` and `hub:`: the column with the labels."""
     mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
     """The corpus' own labels (words or numbers) to the run's labels."""
     several: Flag = False
@@ -151,6 +154,7 @@ class RatingsConfig:
     name: Line
     """A known corpus with ratings (`interp corpora`), or `local` for a table of your own."""
     split: Line = "all"
+    """As under the other corpora."""
     path: PathText | None = None
     """Its released file or folder."""
     columns: Annotated[list[Line] | None, AfterValidator(_columns)] = None
@@ -158,6 +162,7 @@ class RatingsConfig:
     limit: Count | None = None
     """At most this many texts, stratified by emotion where there are emotions."""
     text_column: Line = "text"
+    """Of `local`: the column with the texts."""
     label_column: Line | None = None
     """Of `local`: the column with emotions, if there is one."""
     mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
@@ -259,6 +264,7 @@ class Config:
     """A whole experiment."""
 
     name: Annotated[str, AfterValidator(_name)] = "tiny"
+    """Of the run, and of its folder."""
     model: PathText = "tiny"
     """Bundled name, hub id, or folder in Hugging Face format."""
     saes: Annotated[SaesConfig, BeforeValidator(_named)] = field(default_factory=SaesConfig)
@@ -274,8 +280,11 @@ class Config:
     resamples: Annotated[int, Field(strict=True, ge=100, le=1_000_000)] = RESAMPLES
     """Bootstrap resamples behind every interval."""
     seed: Seed = 0
+    """From which all others come: of draws, folds and resamples."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
+    """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the model's weights; `auto`: float32 on a CPU."""
     device_map: Literal["auto"] | None = None
     """`auto`: accelerate spreads the model's layers over all GPUs."""
     quantization: Literal["8bit", "4bit"] | None = None

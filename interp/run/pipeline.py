@@ -22,6 +22,7 @@ from interp.reporting import Progress, silent
 from interp.resources import NO_SAES
 from interp.run.config import Config
 from interp.run.inputs import Inputs
+from interp.run.pace import Pace
 from interp.run.stage import Stage, declared_stages, in_order, with_what_follows, without_saes
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _run_stages(
     prints = fingerprints(inputs, stages)
     session: Session | None = None
     changed: set[str] = set()
+    pace = Pace([stage.name for stage in stages])
     with ExitStack() as at_the_end:
         for stage in stages:
             print_, before = prints[stage.name], folder.outputs(stage.name)
@@ -111,6 +113,7 @@ def _run_stages(
             broken = folder.broken(stage.name, stage.outputs) if current and not anew else []
             if current and not broken and not anew:
                 done.skipped.append(stage.name)
+                pace.skip(stage.name)
                 continue
             if session is None:
                 session = at_the_end.enter_context(closing(_session(inputs, folder, progress)))
@@ -120,11 +123,12 @@ def _run_stages(
                 done.mended.append(stage.name)
             if folder.begin(stage.name, print_, stage.outputs, anew=anew):
                 done.stale.append(stage.name)
-            say(stage.name)
+            say(pace.heading(stage.name))
             start = time.perf_counter()
             _run_one(session, stage, print_, say)
             written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
             done.ran.append(stage.name)
+            pace.finish(stage.name)
             if anew or (broken and written != before):
                 changed.add(stage.name)
     return done
