@@ -337,9 +337,8 @@ def test_steering_begins_at_the_layer_asked_for(world, tmp_path, monkeypatch):
     monkeypatch.setattr("interp.run.steerings.tables.read", lambda path: effects)
     for first, layers in (("null", [0, 1, 2, 3]), ("2", [2, 3])):
         config = load_config(world / "small.yaml", {"steering.first_layer": first})
-        assert [
-            f.layer for f in causal_features(SimpleNamespace(folder=tmp_path, config=config, has_saes=True))
-        ] == layers
+        session = SimpleNamespace(folder=tmp_path, config=config, has_saes=True)
+        assert [f.layer for f in causal_features(session)] == layers
     with pytest.raises(UserError, match="first_layer 4 leaves no feature to steer"):
         start(world, tmp_path, **{"steering.first_layer": "4"})
 

@@ -1,13 +1,14 @@
 """A constant push towards an emotion, for generation: its causal features as active as in its own texts, and more."""
 
 import math
+import warnings
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
 from interp.analysis.features import load_features
-from interp.errors import UserError, nearest
+from interp.errors import InterpWarning, UserError, nearest
 from interp.files.stored import as_recorded
 from interp.resources import NO_SAES
 from interp.run.reading import RunFiles
@@ -24,7 +25,13 @@ bundled model gets stuck (six prompts and six emotions, drawn at temperature 0.8
 
 
 def towards(
-    folder: Path, saes: SaeStack, emotion: str, strength: float = 1.0, positions: Positions = "all"
+    folder: Path,
+    saes: SaeStack,
+    emotion: str,
+    strength: float = 1.0,
+    positions: Positions = "all",
+    *,
+    lowest: int = 0,
 ) -> Steering:
     """Per layer, the sum of the directions of an emotion's causal features times their mean activation in its texts.
 
@@ -34,6 +41,7 @@ def towards(
     Args:
         folder: a run folder whose tracing is finished.
         strength: 1 adds what the emotion's own texts have on average; negative pushes away.
+        lowest: the lowest layer that may be steered; features below make room for the next ones, which is said.
 
     Raises:
         UserError: an emotion that the run does not know or that has no causal feature, a strength that is not finite.
@@ -56,7 +64,14 @@ def towards(
     effects, examples = run.causal_features(emotion), run.table("examples")
     if not len(effects) or examples is None:
         raise UserError(f"No causal feature of {emotion!r} was found in {folder}: there is nothing to push along.")
-    top = effects.sort_values("effect", ascending=False).drop_duplicates(["layer", "feature"]).head(FEATURES)
+    ranked = effects.sort_values("effect", ascending=False).drop_duplicates(["layer", "feature"])
+    top = ranked[ranked["layer"] >= lowest].head(FEATURES)
+    if not len(top):
+        raise UserError(f"All causal features of {emotion!r} lie below layer {lowest}: there is nothing to push along.")
+    below = int((ranked.head(FEATURES)["layer"] < lowest).sum())
+    if below:
+        said = f"{below} of the {FEATURES} strongest features of {emotion} lie below layer {lowest} and are left out."
+        warnings.warn(said, InterpWarning, stacklevel=2)
     as_recorded(folder, [f"features/layer_{layer:02d}.npz" for layer in top["layer"].unique()], run.record)
     own = ((examples["role"] == "discover") & (examples["gold"] == emotion)).to_numpy()
     vectors = {}

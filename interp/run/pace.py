@@ -37,7 +37,7 @@ class Pace:
     """
 
     names: Sequence[str]
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     left: list[str] = field(default_factory=list)
     share: float = 0.0
     """Of the work done here, in seconds of `SECONDS`."""
