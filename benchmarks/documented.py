@@ -2,9 +2,9 @@
 
     python -m benchmarks.documented [README.md docs/pages/howto/steer.md ...]
 
-Runs them page by page, in order, in a temporary folder with one finished run of the bundled model under the names that the
-pages use, and fails where one does. What needs the network, a real model or a file of one's own is listed and left out;
-`tests/test_documented.py` holds in seconds that each of those, too, is a command with options and fields that there are.
+Runs them page by page, in order, in a temporary folder with one finished run of the bundled model under the names that
+the pages use, and fails where one does. What needs the network, a real model or a file of one's own is listed and left
+out; `tests/test_documented.py` holds in seconds that each of those, too, has options and fields that exist.
 """
 
 import ast
@@ -28,8 +28,8 @@ OPTIONAL = re.compile(r" \[(--[^\[\]]*)\]")
 RUNS = ("tiny", "mine", "smollm2", "crowd", "isear")
 """Run folders of which the pages speak."""
 LEFT_OUT = re.compile(
-    r"path/to|hub:|hub\b|/scratch|experiments/(models|saes|steering|labels|gemma|smollm2)|fetch|certify|gemma|saes |[A-Z]{5}"
-    r"|reliability-[ab]|other-seed|emobank|mine\.yaml|notebooks/|gpt2"
+    r"path/to|hub:|hub\b|/scratch|experiments/(models|saes|steering|labels|gemma|smollm2)|fetch|certify|gemma|saes "
+    r"|[A-Z]{5}|reliability-[ab]|other-seed|emobank|mine\.yaml|notebooks/|gpt2"
 )
 """Commands that need the network, a real model, or files that are not here."""
 LONG = 600
