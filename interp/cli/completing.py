@@ -28,7 +28,7 @@ def completed(app: cyclopts.App, takes_config: Sequence[Callable[..., None]]) ->
     for name in app:
         if not name.startswith("-"):
             function = app[name].default_command
-            fuller.command(_with_fields(function) if function in takes_config else app[name], name=name)
+            fuller.command(app[name] if function not in takes_config else _with_fields(cast(Any, function)), name=name)
     return fuller
 
 

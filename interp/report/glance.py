@@ -63,7 +63,8 @@ def facts(run: RunFiles) -> list[str]:
     model, saes = record["model"], record["saes"]
     examples = run.table("examples")
     counts = {} if examples is None else examples["role"].value_counts().to_dict()
-    texts = ", ".join(f"{counted(int(counts[r]), 'text')} {use}" for r, use in ROLES.items() if r in counts)
+    uses = ROLES if saes["layers"] else ROLES | {"discover": "to find directions"}
+    texts = ", ".join(f"{counted(int(counts[r]), 'text')} {use}" for r, use in uses.items() if r in counts)
     at = layer_list(saes["layers"], model["n_layers"])
     return [
         fact

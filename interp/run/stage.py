@@ -134,10 +134,10 @@ def declared_stages(folder: Path = FOLDER) -> list[Stage]:
 def _read(call: ast.Call, module: str, function: str) -> Stage:
     said = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg != "cost"}
     run = partial(_run_by_name, f"{module}:{function}")
-    reads, writes, *others = (
-        tuple(said.get(part, ())) for part in ("reads", "writes", "fields", "sources", "may_read")
-    )
-    return Stage(ast.literal_eval(call.args[0]), run, module, reads, writes, *others, saes=said.get("saes", False))
+    parts = ("reads", "writes", "fields", "sources", "may_read")
+    reads, writes, fields, sources, may_read = (tuple(said.get(part, ())) for part in parts)
+    name = ast.literal_eval(call.args[0])
+    return Stage(name, run, module, reads, writes, fields, sources, may_read, saes=said.get("saes", False))
 
 
 def _run_by_name(address: str, session: "Session") -> None:
