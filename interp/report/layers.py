@@ -68,10 +68,8 @@ def layer_phases(
     present = [p._replace(colours={s: c for s, c in p.colours.items() if s in measured}) for p in panels]
     present = [p for p in present if p.colours]
     if "fvu" not in measured:  # without SAEs one signal of that panel is left
-        present = [
-            p._replace(title="Agreement with the next layer") if p.colours.keys() == {"neighbour_agreement"} else p
-            for p in present
-        ]
+        alone = {"neighbour_agreement"}
+        present = [p._replace(title="Agreement with the next layer") if {*p.colours} == alone else p for p in present]
     if not present:
         return None
     layers = sorted(int(k) for k in signals["layer"].unique())
