@@ -1,6 +1,6 @@
 """Every command and Python snippet of README and documentation: found, made whole, and run as it is written.
 
-    python -m benchmarks.documented [README.md docs/pages/howto/steer.md ...]
+    python -m benchmarks.documented [--snippets] [README.md docs/pages/howto/steer.md ...]
 
 Runs them page by page, in order, in a temporary folder with one finished run of the bundled model under the names that
 the pages use, and fails where one does. What needs the network, a real model or a file of one's own is listed and left
@@ -34,6 +34,8 @@ LEFT_OUT = re.compile(
 """Commands that need the network, a real model, or files that are not here."""
 NO_STEERING = re.compile(r"[Tt]he steering (of|in) runs/\w+ is none")
 """The bundled model's run may choose none: then a command that uses it says so, and ends with 2."""
+NOT_HERE = re.compile(r"path/to|portable|bridge|runs/mine")
+"""Snippets that need files of one's own, another library's model, or a steering that the bundled run has not chosen."""
 LONG = 600
 
 
@@ -111,8 +113,13 @@ def _tell(what: Snippet, done: subprocess.CompletedProcess[str], began: float) -
     return not state.startswith("FAILED")
 
 
-def main(pages: Sequence[str]) -> int:
-    wanted = {str(Path(page)) for page in pages}
+def _runnable(one: Snippet) -> bool:
+    return not NOT_HERE.search(re.sub(r"#.*", "", one.code))
+
+
+def main(words: Sequence[str]) -> int:
+    only_snippets = "--snippets" in words
+    wanted = {str(Path(page)) for page in words if page != "--snippets"}
     failed, left_out = 0, []
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as name:
@@ -133,7 +140,7 @@ def main(pages: Sequence[str]) -> int:
 
         rows = [f'"{e.text}",{e.gold}' for e in load_corpus("vignettes", limit=120)]
         (folder / "mine.csv").write_text("\n".join(["text,label", *rows]))
-        for one in commands():
+        for one in () if only_snippets else commands():
             if wanted and one.page not in wanted:
                 continue
             if LEFT_OUT.search(one.code):
@@ -145,14 +152,16 @@ def main(pages: Sequence[str]) -> int:
                     shutil.rmtree(made)
                 began = time.perf_counter()
                 failed += not _tell(one, run(["-m", "interp.cli", *words]), began)
+        start = next(one for one in snippets() if one.page == "README.md")
         for page in dict.fromkeys(one.page for one in snippets()):
             if wanted and page not in wanted:
                 continue
-            own = [one for one in snippets() if one.page == page and not LEFT_OUT.search(one.code)]
+            own = [one for one in snippets() if one.page == page and _runnable(one)]
             left_out += [one for one in snippets() if one.page == page and one not in own]
+            first = [] if page == "README.md" else [start.code]  # pages go on with the names of the first snippet
             for i, one in enumerate(own):
                 began = time.perf_counter()
-                failed += not _tell(one, run(["-c", "\n".join(o.code for o in own[: i + 1])]), began)
+                failed += not _tell(one, run(["-c", "\n".join([*first, *(o.code for o in own[: i + 1])])]), began)
     print(f"left out, {len(left_out)}:")
     for one in left_out:
         print(f"  {one.page}:{one.line}  {one.code.strip().splitlines()[0]}")
