@@ -248,6 +248,18 @@ class RunFolder:
             else:
                 target.unlink(missing_ok=True)
 
+    def forget(self, stages: Mapping[str, Sequence[str]]) -> None:
+        """Removes what stages wrote that are no longer part of the run.
+
+        Args:
+            stages: by name, their outputs.
+        """
+        known: dict[str, Any] = self.record.get("stages", {})
+        gone = [name for name in stages if name in known]
+        self.discard(output for name in gone for output in stages[name])
+        if gone:
+            self.note(stages={name: entry for name, entry in known.items() if name not in gone})
+
     def begin(self, stage: str, print_: str, outputs: Sequence[str], *, anew: bool = False) -> bool:
         """Makes ready for a stage; True if stale files of an earlier configuration were removed.
 

@@ -19,10 +19,12 @@ from interp.files.folder import RunFolder, claimed, fingerprint, out_of_space
 from interp.files.stored import UNREADABLE, files_below
 from interp.models.store import content_hash
 from interp.reporting import Progress, silent
+from interp.resources import NO_SAES
 from interp.run.config import Config
 from interp.run.engines import LOCAL, check_engine
 from interp.run.inputs import Inputs
-from interp.run.stage import Stage, declared_stages, in_order, with_what_follows
+from interp.run.pace import Pace
+from interp.run.stage import Stage, declared_stages, in_order, with_what_follows, without_saes
 
 if TYPE_CHECKING:
     from interp.run.session import Session
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 STAGES = in_order(declared_stages())
 LEAVES_OUT = {"trace": ("steer",), "trees": ("attribution", "baselines")}
 """The stages that a command leaves out, with all that follow from them (all commands write the report)."""
+WITHOUT_SAES = "without SAEs (--saes names some): no features, but layers, directions, modules, steering by directions"
+"""Said of a run that has none."""
 REPORT = "interp.report"
 """The package whose `write_report` ends a run, by name: it stands above the stages, and is loaded when it is used."""
 
@@ -73,13 +77,22 @@ def run(
         folder = RunFolder.open(path, config.name)
         inputs = Inputs(config)
         inputs.check()
-        left_out = set[str]().union(*(with_what_follows(STAGES, name) for name in LEAVES_OUT.get(command, ())))
-        wanted = [stage for stage in STAGES if stage.name not in left_out]
+        if not inputs.has_saes:
+            say(WITHOUT_SAES)
+        possible = stages_of(config)
+        left_out = set[str]().union(*(with_what_follows(possible, name) for name in LEAVES_OUT.get(command, ())))
+        wanted = [stage for stage in possible if stage.name not in left_out]
+        folder.forget({stage.name: stage.outputs for stage in STAGES if stage.name not in {s.name for s in possible}})
         done = _run_stages(inputs, folder, wanted, progress, say)
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
         report = _report(folder)
     return replace(done, report=report, seconds=time.perf_counter() - began)
+
+
+def stages_of(config: Config) -> tuple[Stage, ...]:
+    """The stages that a configuration can have, in order: without autoencoders, those that can do without."""
+    return STAGES if config.saes.name != NO_SAES else without_saes(STAGES)
 
 
 def _run_stages(
@@ -93,6 +106,7 @@ def _run_stages(
     prints = fingerprints(inputs, stages)
     session: Session | None = None
     changed: set[str] = set()
+    pace = Pace([stage.name for stage in stages])
     with ExitStack() as at_the_end:
         for stage in stages:
             print_, before = prints[stage.name], folder.outputs(stage.name)
@@ -101,6 +115,7 @@ def _run_stages(
             broken = folder.broken(stage.name, stage.outputs) if current and not anew else []
             if current and not broken and not anew:
                 done.skipped.append(stage.name)
+                pace.skip(stage.name)
                 continue
             if session is None:
                 session = at_the_end.enter_context(closing(_session(inputs, folder, progress)))
@@ -111,11 +126,12 @@ def _run_stages(
                 done.mended.append(stage.name)
             if folder.begin(stage.name, print_, stage.outputs, anew=anew):
                 done.stale.append(stage.name)
-            say(stage.name)
+            say(pace.heading(stage.name))
             start = time.perf_counter()
             _run_one(session, stage, print_, say)
             written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
             done.ran.append(stage.name)
+            pace.finish(stage.name)
             if anew or (broken and written != before):
                 changed.add(stage.name)
     return done

@@ -55,7 +55,7 @@ class _Batch(NamedTuple):
 
 @dataclass
 class Session(Inputs):
-    """One run at work. The first access to `model` or `saes` loads them."""
+    """One run at work. The first access to `model` or `saes` loads them; without SAEs, `saes` are `Coordinates`."""
 
     folder: RunFolder
     progress: Progress = silent

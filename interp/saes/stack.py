@@ -13,6 +13,7 @@ from sae_lens import SAE
 from torch import Tensor, nn
 
 from interp.errors import InterpWarning, UserError
+from interp.notebook import html_table, text_line
 from interp.saes.releases import spans
 
 OWN_PREACTIVATION = ("standard", "gated", "jumprelu")
@@ -66,6 +67,21 @@ class SaeStack:
     def layers(self) -> list[int]:
         return list(self.sources)
 
+    def _shown(self) -> dict[str, object]:
+        read = sorted({self._d_sae[k] for k in self._d_sae})
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "layers": spans(self.layers) if self.layers else "none",
+            "features a layer": " or ".join(f"{n:,}" for n in read) or "not read yet",
+        }
+
+    def __repr__(self) -> str:
+        return text_line(type(self).__name__, self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._shown())
+
     def __getitem__(self, layer: int) -> SAE:
         """The SAE of a layer.
 
@@ -82,6 +98,10 @@ class SaeStack:
         sae = self.sources[layer].load()
         self._loaded[layer], self._d_sae[layer], self.layer_of[sae] = sae, sae.cfg.d_sae, layer
         return sae
+
+    def width(self, layer: int) -> int:
+        """Of the residuals that the layer's SAE reads and writes: d_model."""
+        return int(self[layer].W_dec.shape[1])
 
     def d_sae(self, layer: int) -> int:
         if layer not in self._d_sae:

@@ -55,6 +55,8 @@ class RivalGround:
 def rivals(ground: RivalGround, reference: Trial | None, steering: Steering | None, keep: Keep) -> dict[str, Steering]:
     """By name: `random_features`, `vector` (fitted, ungated), `mean_difference`, `probe_direction`, `whole_residual`.
 
+    Without autoencoders, `random_directions` for the first; the last is then what couplings do themselves.
+
     Args:
         reference: the trial whose procedure is repeated on random features, and the `steering` that it gave.
     """
@@ -65,10 +67,11 @@ def rivals(ground: RivalGround, reference: Trial | None, steering: Steering | No
         "vector": partial(_vector, ground),
     }
     few, gold = ground.ground.few, ground.data.gold.numpy()
-    if few is not None and reference is not None and reference.method == "coupled":
+    sparse = few is None or few.sparse
+    if few is not None and few.sparse and reference is not None and reference.method == "coupled":
         makers["whole_residual"] = partial(couple_whole, few, ground.ground.rows, gold)
     if reference is not None and steering is not None:
-        makers["random_features"] = partial(_random, ground, reference, steering)
+        makers["random_features" if sparse else "random_directions"] = partial(_random, ground, reference, steering)
     return dict(zip(makers, keep(makers), strict=True))
 
 

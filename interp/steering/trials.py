@@ -170,7 +170,8 @@ def coupled(ground: Ground, method: str, seed: int, remember: Remember = afresh)
     steering = make(few, ground.rows, gold)
     (layer,) = steering.layers
     readers = sum(len(c.readers) for c in steering.couplings.values())
-    setting = f"layer {layer}" + (f", {readers} readers" if readers else "")
+    read = f", {readers} readers" if few.sparse else ", whole residual"
+    setting = f"layer {layer}" + (read if readers else "")
     changed = _changed(data, kept) if data.anchors else 0.0
     yield Trial(method, setting, guesses, score(data, guesses), changed, steering)
 

@@ -10,6 +10,7 @@ from interp.run.stage import stage
 @stage(
     "features",
     reads=("activations",),
+    saes=True,
     writes=("features",),
     sources=("sae_identity",),
     cost=lambda work: 2 * work.examples * work.layers * work.speeds.per_encode,

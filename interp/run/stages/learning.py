@@ -94,7 +94,8 @@ def _couplings(texts: Few, places: Array, gold: Array, draw: int) -> Mapping[str
     def control() -> Steering:
         return couple(texts, places, gold, control=draw).steering
 
-    return {"coupled": partial(coupled_steering, texts, places, gold), "random_features": control}
+    random = "random_features" if texts.sparse else "random_directions"
+    return {"coupled": partial(coupled_steering, texts, places, gold), random: control}
 
 
 def _references(

@@ -26,7 +26,8 @@ from interp.steering.trials import Trial, all_trials, possible_methods
 
 @stage(
     "steer",
-    reads=("examples.parquet", "activations", "effects.parquet"),
+    reads=("examples.parquet", "activations"),
+    may_read=("effects.parquet",),
     writes=("steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"),
     fields=(
         "steering.method",

@@ -20,7 +20,8 @@ Array = np.ndarray
 
 @stage(
     "trees",
-    reads=("examples.parquet", "activations", "features"),
+    reads=("examples.parquet", "activations"),
+    may_read=("features",),
     writes=("trees.parquet", "tree_agreement.parquet"),
     fields=("resamples", "seed"),
 )
@@ -76,6 +77,8 @@ def _grown(session: Session, rows: Array, emotions: list[int]) -> tuple[list[Emo
 def _products(session: Session, layer: int, rows: Array) -> Mapping[str, Array]:
     """Inner products of the examples, of residuals and of features, each less its mean over them."""
     residuals = session.residuals(layer)[rows].double().numpy()
-    acts = session.features(layer).acts[rows].toarray().astype(float)
-    centred = {"residuals": residuals - residuals.mean(0), "features": acts - acts.mean(0)}
+    centred = {"residuals": residuals - residuals.mean(0)}
+    if session.has_saes:
+        acts = session.features(layer).acts[rows].toarray().astype(float)
+        centred["features"] = acts - acts.mean(0)
     return {source: (values @ values.T).astype(np.float32) for source, values in centred.items()}
