@@ -20,6 +20,7 @@ ORDER = (
     ("surveys",),
     ("training",),
     ("findings",),
+    ("serving",),
     ("cli",),
 )
 """What stands in a line may import from the lines above it, and from itself."""

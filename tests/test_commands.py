@@ -2,7 +2,11 @@
 
 import errno
 import json
+import re
+import signal
+import subprocess
 import sys
+import urllib.request
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +14,10 @@ from worlds import shell, start
 
 from interp.cli import main as cli
 from interp.run import pipeline
+from interp.run.steerable import Steerable
 
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
-COMMANDS += ["findings", "trees", "circuit", "patch", "certify"]
+COMMANDS += ["findings", "trees", "circuit", "patch", "certify", "serve"]
 
 
 def test_the_command_prints_the_report_last(world, tmp_path):
@@ -153,3 +158,25 @@ def test_completion_for_the_shell_is_written(tmp_path):
 def test_every_command_has_help_with_an_example(command, capsys):
     cli.app.help_print([command])
     assert "For example:" in capsys.readouterr().out
+
+
+def test_serve_answers_until_interrupted(finished, tmp_path):
+    """The command as a user gives it: an address, an answer under the run's emotions, and an end on Ctrl+C."""
+    pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install 'interp[serve]'")
+    words = [sys.executable, "-m", "interp.cli", "serve", str(finished), "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as served:
+        said = next(line for line in served.stderr if "http://" in line)
+        address = re.search(r"http://[\d.:]+/v1", said)[0]
+        with urllib.request.urlopen(f"{address}/models", timeout=60) as reply:
+            names = [m["id"] for m in json.load(reply)["data"]]
+        assert names[0] == finished.name
+        causal = Steerable.of_run(finished).emotions
+        assert set(names) >= {f"{finished.name}:{emotion}" for emotion in causal}
+        body = {"model": names[0], "prompt": "The dog", "max_tokens": 3, "steering": {"emotion": causal[0]}}
+        request = urllib.request.Request(
+            f"{address}/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            assert json.load(reply)["usage"]["completion_tokens"] <= 3
+        served.send_signal(signal.SIGINT)
+        assert served.wait(timeout=60) in (0, 2, -signal.SIGINT)

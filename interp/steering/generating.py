@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
@@ -54,15 +56,26 @@ def stream(
         with model.prompted(len(ids)), model.edited(hooks):
             out = model.hf(input_ids=step, past_key_values=past, use_cache=True)
         past, logits = out.past_key_values, out.logits[0, -1].float().cpu()
-        if temperature > 0:
-            token = int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
-        else:
-            token = int(logits.argmax())
+        token = drawn(logits, temperature, generator)
         if token in ends:
             return
         written.append(token)
         step = torch.tensor([[token]], device=model.device)
         yield str(model.tokenizer.decode(written))
+
+
+def drawn(
+    logits: Float[Tensor, " vocabulary"], temperature: float, generator: torch.Generator, *, top_p: float = 1.0
+) -> int:
+    """The likeliest token at temperature 0; above, one drawn from the likeliest ones that together have `top_p`."""
+    if temperature <= 0:
+        return int(logits.argmax())
+    chances = (logits / temperature).softmax(-1)
+    if top_p < 1:
+        ordered, index = chances.sort(descending=True, stable=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
+        chances = torch.zeros_like(chances).scatter(-1, index, ordered)
+    return int(torch.multinomial(chances, 1, generator=generator))
 
 
 def repeats(text: str) -> str | None:
