@@ -163,20 +163,26 @@ def test_every_command_has_help_with_an_example(command, capsys):
 def test_serve_answers_until_interrupted(finished, tmp_path):
     """The command as a user gives it: an address, an answer under the run's emotions, and an end on Ctrl+C."""
     pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install 'interp[serve]'")
+    emotions = Steerable.of_run(finished).emotions
     words = [sys.executable, "-m", "interp.cli", "serve", str(finished), "--port", "0"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as served:
-        said = next(line for line in served.stderr if "http://" in line)
-        address = re.search(r"http://[\d.:]+/v1", said)[0]
-        with urllib.request.urlopen(f"{address}/models", timeout=60) as reply:
-            names = [m["id"] for m in json.load(reply)["data"]]
-        assert names[0] == finished.name
-        causal = Steerable.of_run(finished).emotions
-        assert set(names) >= {f"{finished.name}:{emotion}" for emotion in causal}
-        body = {"model": names[0], "prompt": "The dog", "max_tokens": 3, "steering": {"emotion": causal[0]}}
-        request = urllib.request.Request(
-            f"{address}/completions", json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as reply:
-            assert json.load(reply)["usage"]["completion_tokens"] <= 3
-        served.send_signal(signal.SIGINT)
-        assert served.wait(timeout=60) in (0, 2, -signal.SIGINT)
+        try:
+            said = next(line for line in served.stderr if "http://" in line)
+            address = re.search(r"http://[\d.:]+/v1", said)[0]
+            names = [m["id"] for m in _posted(f"{address}/models", None)["data"]]
+            assert names[0] == finished.name
+            assert set(names) >= {f"{finished.name}:{emotion}" for emotion in emotions}
+            reply = _posted(f"{address}/completions", {"model": names[-1], "prompt": "The dog", "max_tokens": 3})
+            assert 0 <= reply["usage"]["completion_tokens"] <= 3
+            served.send_signal(signal.SIGINT)
+            assert served.wait(timeout=60) in (0, 2, -signal.SIGINT)
+        finally:
+            served.kill()
+
+
+def _posted(address: str, body: dict | None) -> dict:
+    """The JSON that comes back."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.load(reply)

@@ -18,8 +18,8 @@ from interp.run.steerable import Steerable
 from interp.serving.asked import Asked, Chat, Completion
 from interp.serving.refusals import RefusedError
 from interp.serving.replies import Replies, Usage
-from interp.serving.requests import Plan, Planner
-from interp.serving.texts import Piece, RequestText
+from interp.serving.requests import PlannedRequest, Planner
+from interp.serving.texts import RequestText, WrittenPiece
 from interp.serving.writer import Writer
 from interp.steering.rolling import RollingBatch
 
@@ -94,7 +94,7 @@ async def _answer(app: FastAPI, planner: Planner, request: Request, asked: Asked
     model = planner.steerable.model
     replies = Replies(model, asked.model, chat=isinstance(asked, Chat), top=asked.top)
     loop = asyncio.get_running_loop()
-    heard: asyncio.Queue[tuple[int, Piece | Exception]] = asyncio.Queue()
+    heard: asyncio.Queue[tuple[int, WrittenPiece | Exception]] = asyncio.Queue()
 
     def tell(choice: int) -> Any:
         return lambda said: loop.call_soon_threadsafe(heard.put_nowait, (choice, said))
@@ -104,7 +104,7 @@ async def _answer(app: FastAPI, planner: Planner, request: Request, asked: Asked
     told = _told(request, texts, heard)
     if asked.stream:
         return StreamingResponse(_events(told, replies, plan, texts, asked.with_usage), media_type="text/event-stream")
-    pieces: list[list[Piece]] = [[] for _ in texts]
+    pieces: list[list[WrittenPiece]] = [[] for _ in texts]
     try:
         async for choice, piece in told:
             pieces[choice].append(piece)
@@ -114,8 +114,8 @@ async def _answer(app: FastAPI, planner: Planner, request: Request, asked: Asked
 
 
 async def _told(
-    request: Request, texts: list[RequestText], heard: "asyncio.Queue[tuple[int, Piece | Exception]]"
-) -> AsyncIterator[tuple[int, Piece]]:
+    request: Request, texts: list[RequestText], heard: "asyncio.Queue[tuple[int, WrittenPiece | Exception]]"
+) -> AsyncIterator[tuple[int, WrittenPiece]]:
     """(choice, piece) as they come, until all texts are at their end; however it ends, no text goes on without it.
 
     Raises:
@@ -146,7 +146,11 @@ async def _told(
 
 
 async def _events(
-    told: AsyncIterator[tuple[int, Piece]], replies: Replies, plan: Plan, texts: list[RequestText], usage: bool
+    told: AsyncIterator[tuple[int, WrittenPiece]],
+    replies: Replies,
+    plan: PlannedRequest,
+    texts: list[RequestText],
+    usage: bool,
 ) -> AsyncIterator[str]:
     """Server-sent events. The status has been sent by then: what goes wrong is an event."""
     offsets: dict[int, int] = {}
@@ -171,7 +175,7 @@ def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body, ensure_ascii=False)}\n\n"
 
 
-def _usage(plan: Plan, texts: list[RequestText]) -> Usage:
+def _usage(plan: PlannedRequest, texts: list[RequestText]) -> Usage:
     return Usage(plan.prompt_tokens, sum(len(text.written) for text in texts))
 
 

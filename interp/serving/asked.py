@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from interp.errors import nearest
 from interp.serving.refusals import RefusedError
 from interp.steering.positions import Positions
+from interp.texts.prompts import Turn
 
 Amount = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -70,6 +71,11 @@ class Asked(_Body):
     steering: AskedSteering | None = None
 
     @property
+    def top(self) -> int | None:
+        """Likeliest tokens told beside each token; None: no log-probabilities."""
+        raise NotImplementedError
+
+    @property
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
 
@@ -105,17 +111,15 @@ class Completion(Asked):
         return value
 
     @property
-    def prompts(self) -> list[str] | list[list[int]]:
+    def prompts(self) -> Sequence[str | list[int]]:
         """Texts, or token ids."""
         if isinstance(self.prompt, str):
             return [self.prompt]
-        if isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]
-        return self.prompt  # type: ignore[return-value]
+        ids = [token for token in self.prompt if isinstance(token, int)]
+        return [ids] if ids else [prompt for prompt in self.prompt if not isinstance(prompt, int)]
 
     @property
     def top(self) -> int | None:
-        """Likeliest tokens told beside each; None: no log-probabilities."""
         return self.logprobs
 
 
@@ -131,9 +135,9 @@ class Message(_Body):
     content: str | list[TextPart]
 
     @property
-    def said(self) -> dict[str, str]:
+    def turn(self) -> Turn:
         content = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": content}
+        return Turn("system" if self.role == "developer" else self.role, content)
 
 
 class Chat(Asked):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from interp.models.language_model import LanguageModel
-from interp.serving.texts import Piece, TokenChance
+from interp.serving.texts import TokenChance, WrittenPiece
 
 Json = dict[str, Any]
 
@@ -34,13 +34,13 @@ class Replies:
         self._id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
         self._name, self._created = name, int(time.time())
 
-    def whole(self, texts: Sequence[Sequence[Piece]], usage: Usage) -> Json:
+    def whole(self, texts: Sequence[Sequence[WrittenPiece]], usage: Usage) -> Json:
         """The answer to a request without `stream`."""
         return self._body([self._choice(i, pieces, whole=True) for i, pieces in enumerate(texts)], whole=True) | {
             "usage": usage.body
         }
 
-    def chunk(self, index: int, piece: Piece, *, first: bool, offset: int = 0) -> Json:
+    def chunk(self, index: int, piece: WrittenPiece, *, first: bool, offset: int = 0) -> Json:
         """One piece of a stream.
 
         Args:
@@ -58,7 +58,9 @@ class Replies:
         made = {"id": self._id, "object": kind, "created": self._created, "model": self._name}
         return {**made, "choices": choices}
 
-    def _choice(self, index: int, pieces: Sequence[Piece], *, whole: bool, first: bool = True, offset: int = 0) -> Json:
+    def _choice(
+        self, index: int, pieces: Sequence[WrittenPiece], *, whole: bool, first: bool = True, offset: int = 0
+    ) -> Json:
         text = "".join(piece.text for piece in pieces)
         about = {"index": index, "logprobs": self._logprobs(pieces, offset), "finish_reason": pieces[-1].finish}
         if not self.chat:
@@ -66,7 +68,7 @@ class Replies:
         said = {"role": "assistant", "content": text} if whole or first else {"content": text} if text else {}
         return {"message" if whole else "delta": said, **about}
 
-    def _logprobs(self, pieces: Sequence[Piece], offset: int) -> Json | None:
+    def _logprobs(self, pieces: Sequence[WrittenPiece], offset: int) -> Json | None:
         told = [piece for piece in pieces if piece.chances]
         if self.top is None or not told:
             return None
@@ -84,7 +86,7 @@ class Replies:
             "text_offset": offsets,
         }
 
-    def _best(self, piece: Piece) -> list[Mapping[str, Any]]:
+    def _best(self, piece: WrittenPiece) -> list[Mapping[str, Any]]:
         return [self._chance(chance) for chance in piece.chances[1:]]
 
     def _chance(self, chance: TokenChance) -> Json:

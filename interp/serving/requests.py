@@ -11,10 +11,10 @@ from interp.models.language_model import LanguageModel
 from interp.run.steerable import Steerable
 from interp.serving.asked import MOST_TEXTS, Asked, AskedSteering, Chat, Completion
 from interp.serving.refusals import RefusedError
-from interp.serving.texts import Drawing, Piece, RequestText
+from interp.serving.texts import Drawing, RequestText, WrittenPiece
 from interp.steering.rolling import RowSteering
 from interp.steering.steering import Steering
-from interp.texts.prompts import Prompt, Turn
+from interp.texts.prompts import Prompt
 
 COMPLETION, CHAT = 16, 256
 """Tokens that are written where a request does not say, as far as the context goes; the first is OpenAI's."""
@@ -24,7 +24,7 @@ OWN = "steered"
 """Behind a run's name: its own steering."""
 
 
-class Plan(NamedTuple):
+class PlannedRequest(NamedTuple):
     """What a request comes to.
 
     Attributes:
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
         return sum(map(len, self.ids))
 
     def texts(
-        self, model: LanguageModel, tell: Callable[[int], Callable[[Piece | Exception], None]]
+        self, model: LanguageModel, tell: Callable[[int], Callable[[WrittenPiece | Exception], None]]
     ) -> list[RequestText]:
         """
         Args:
@@ -72,7 +72,7 @@ class Planner:
         self._ready: OrderedDict[str, RowSteering] = OrderedDict()
         self._one_at_a_time = threading.Lock()
 
-    def plan(self, asked: Asked) -> Plan:
+    def plan(self, asked: Asked) -> PlannedRequest:
         """
         Raises:
             RefusedError: a model, an emotion or a field that is not known, or a prompt that does not fit.
@@ -81,7 +81,7 @@ class Planner:
         with self._one_at_a_time:  # a tokenizer is not made for several threads
             return self._plan(asked)
 
-    def _plan(self, asked: Asked) -> Plan:
+    def _plan(self, asked: Asked) -> PlannedRequest:
         steering = self._steering(asked)
         if isinstance(asked, Completion):
             ids, most, field = self._prompts(asked), asked.max_tokens, "prompt"
@@ -103,7 +103,7 @@ class Planner:
             for own in ids
             for i in range(asked.n or 1)
         ]
-        return Plan(ids, steering, drawings)
+        return PlannedRequest(ids, steering, drawings)
 
     def _steering(self, asked: Asked) -> RowSteering:
         if asked.model not in self.models:
@@ -160,14 +160,13 @@ class Planner:
                 param="messages",
                 code="no_chat_template",
             )
-        said = [message.said for message in asked.messages]
-        if said[-1]["role"] != "user":
+        *earlier, last = [message.turn for message in asked.messages]
+        if last.role != "user":
             raise RefusedError("The last message must be the user's.", param="messages")
-        if not said[-1]["content"].strip():
+        if not last.content.strip():
             raise RefusedError("The last message is empty.", param="messages")
-        turns = tuple(Turn(turn["role"], turn["content"]) for turn in said[:-1])
         try:
-            return model.ids(Prompt("", said[-1]["content"], "", turns), chat=True)
+            return model.ids(Prompt("", last.content, "", tuple(earlier)), chat=True)
         except UserError as error:
             raise RefusedError(str(error), param="messages", code="chat_template") from None
 

@@ -22,6 +22,7 @@ def listening(host: str, port: int) -> socket.socket:
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(found[4])
+            bound.listen(1024)  # who comes before the server is up waits
         except BaseException:
             bound.close()
             raise

@@ -37,7 +37,7 @@ class TokenChance(NamedTuple):
     logprob: float
 
 
-class Piece(NamedTuple):
+class WrittenPiece(NamedTuple):
     """What a token adds to a text.
 
     Attributes:
@@ -64,7 +64,7 @@ class RequestText:
     ids: Sequence[int]
     steering: RowSteering
     drawing: Drawing
-    tell: Callable[[Piece | Exception], None]
+    tell: Callable[[WrittenPiece | Exception], None]
     written: list[int] = field(default_factory=list)
     given_up: bool = False
     _told: str = ""
@@ -77,19 +77,19 @@ class RequestText:
         how = self.drawing
         token = drawn(logits, how.temperature, self._generator, top_p=how.top_p)
         if token in self._ends:
-            self.tell(Piece(self._rest(self._text()), finish="stop"))
+            self.tell(WrittenPiece(self._rest(self._text()), finish="stop"))
             return None
         self.written.append(token)
         text = self._text()
         chances = self._chances(logits, token)
         found = [at for at in map(text.find, how.stops) if at >= 0]
         if found:
-            self.tell(Piece(self._rest(text[: min(found)]), chances, "stop"))
+            self.tell(WrittenPiece(self._rest(text[: min(found)]), chances, "stop"))
             return None
         if len(self.written) >= how.tokens:
-            self.tell(Piece(self._rest(text), chances, "length"))
+            self.tell(WrittenPiece(self._rest(text), chances, "length"))
             return None
-        self.tell(Piece(self._rest(_sure(text, how.stops)), chances))
+        self.tell(WrittenPiece(self._rest(_sure(text, how.stops)), chances))
         return token
 
     def _text(self) -> str:
