@@ -18,6 +18,9 @@ from interp.saes.stack import SaeStack
 from interp.steering.positions import Positions
 from interp.steering.steering import FACTS, TENSORS, Provenance, Steering
 
+READY = "emotions"
+"""A folder beside a run's files with pushes made beforehand, a folder each: where the texts' activations are not."""
+
 
 @dataclass(frozen=True)
 class Steerable:
@@ -61,6 +64,8 @@ class Steerable:
     @cached_property
     def emotions(self) -> list[str]:
         """Those that one can push towards: a causal feature was found for them."""
+        if (self.folder / READY).is_dir():
+            return [label for label in self.files.labels if (self.folder / READY / label).is_dir()]
         if any(not (self.folder / name).is_file() for name in ("effects.parquet", "examples.parquet")):
             return []
         found = set(self.files.causal_features()["emotion"])
@@ -104,7 +109,9 @@ class Steerable:
     def _towards(self, emotion: str) -> Steering:
         """At strength 1, read once."""
         if emotion not in self._whole:
-            self._whole[emotion] = towards(self.folder, self.saes, emotion)
+            made = self.folder / READY / emotion
+            ready = made.is_dir() and emotion in self.emotions
+            self._whole[emotion] = Steering.load(made) if ready else towards(self.folder, self.saes, emotion)
         return self._whole[emotion]
 
 

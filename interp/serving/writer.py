@@ -20,6 +20,7 @@ class Writer:
     def __init__(self, batch: RollingBatch[RequestText], *, most: int = 16, waiting_room: int = 1024) -> None:
         self.batch, self.most, self.waiting_room = batch, most, waiting_room
         self._waiting: deque[RequestText] = deque()
+        self._joining: list[RequestText] = []
         self._news = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="interp-writer", daemon=True)
@@ -32,7 +33,7 @@ class Writer:
     @property
     def busy(self) -> int:
         """Texts that are written or wait."""
-        return len(self.batch.texts) + len(self._waiting)
+        return len({id(text) for text in (*self._waiting, *self._joining, *self.batch.texts)})
 
     def put(self, texts: list[RequestText]) -> None:
         """
@@ -65,7 +66,7 @@ class Writer:
                     self._news.wait()
                 if self._closed:
                     break
-                new = self._next()
+                new = self._joining = self._next()
             gone = [text for text in self.batch.texts if text.given_up]
             try:
                 if gone:
@@ -76,6 +77,7 @@ class Writer:
                     self.batch.join(new)
             except Exception as error:
                 self._fail(new, error)
+            self._joining = []
         refused = RefusedError("The server is shutting down.", status=503, code="shutting_down")
         self._fail([*self._waiting], refused)
 

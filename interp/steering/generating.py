@@ -1,6 +1,7 @@
 """Text with and without steering, token by token."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,6 +31,27 @@ def stream(
     chat: bool | None = None,
 ) -> Iterator[str]:
     """The text so far (without the prompt) after every new token, up to one that ends a text.
+
+    Args and errors are those of `written_ids`.
+    """
+    options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed, "chat": chat}
+    for ids in written_ids(model, prompt, steering, saes, **options):
+        yield str(model.tokenizer.decode(ids))
+
+
+@torch.no_grad()
+def written_ids(
+    model: LanguageModel,
+    prompt: Prompt | str,
+    steering: Steering,
+    saes: SaeStack | None = None,
+    *,
+    tokens: int = 60,
+    temperature: float = 0.0,
+    seed: int = 0,
+    chat: bool | None = None,
+) -> Iterator[list[int]]:
+    """The tokens written so far, after every new one, up to one that ends a text.
 
     Args:
         temperature: 0 takes the likeliest token; above, tokens are drawn with `seed`.
@@ -61,7 +83,15 @@ def stream(
             return
         written.append(token)
         step = torch.tensor([[token]], device=model.device)
-        yield str(model.tokenizer.decode(written))
+        yield list(written)
+
+
+@torch.no_grad()
+def perplexity_of(model: LanguageModel, prompt: Sequence[int], written: Sequence[int]) -> float:
+    """How surprising the model, as it is, finds what was written after a prompt: exp of the mean surprise a token."""
+    ids = torch.tensor([[*prompt, *written]], device=model.device)
+    logits = model.hf(input_ids=ids, logits_to_keep=len(written) + 1).logits[0, :-1].float()
+    return float(torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :]).exp())
 
 
 def drawn(
