@@ -21,6 +21,7 @@ ORDER = (
     ("training",),
     ("findings",),
     ("serving",),
+    ("app",),
     ("cli",),
 )
 """What stands in a line may import from the lines above it, and from itself."""

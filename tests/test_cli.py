@@ -39,6 +39,7 @@ PLAIN = (
 )
 COMMANDS = {
     **{(name,): getattr(cli, name) for name in PLAIN},
+    ("app",): cli.app_page,
     **{("express", name): getattr(express, name) for name in ("score", "run", "compare", "build")},
     ("saes", "check"): saes_cli.check,
     **{("reliability", name): getattr(reliability, name) for name in ("score", "run", "bias", "compare")},
