@@ -34,8 +34,11 @@ LEFT_OUT = re.compile(
 """Commands that need the network, a real model, or files that are not here."""
 NO_STEERING = re.compile(r"[Tt]he steering (of|in) runs/\w+ is none")
 """The bundled model's run may choose none: then a command that uses it says so, and ends with 2."""
-NOT_HERE = re.compile(r"path/to|portable|bridge|runs/mine")
-"""Snippets that need files of one's own, another library's model, or a steering that the bundled run has not chosen."""
+NOT_HERE = re.compile(
+    r"path/to|portable|bridge|runs/mine|Component\(12|patched_answers|rating_directions|gold_sets|next_ids"
+)
+"""Snippets that need files of one's own, another library's or a deeper model, names that are the reader's, or a run with
+ratings or a steering."""
 LONG = 600
 
 
