@@ -37,8 +37,8 @@ NO_STEERING = re.compile(r"[Tt]he steering (of|in) runs/\w+ is none")
 NOT_HERE = re.compile(
     r"path/to|portable|bridge|runs/mine|Component\(12|patched_answers|rating_directions|gold_sets|next_ids"
 )
-"""Snippets that need files of one's own, another library's or a deeper model, names that are the reader's, or a run with
-ratings or a steering."""
+"""Snippets that need files of one's own, another library's or a deeper model, names that are the reader's, or a run
+with ratings or a steering."""
 LONG = 600
 
 
