@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick bench docs lint wheel clean
+.PHONY: demo test test-ray quick bench docs lint wheel clean
 
 demo: $(VENV)/installed
 	@if $(BIN)/interp fetch smollm2-135m-instruct; then \
@@ -16,6 +16,10 @@ demo: $(VENV)/installed
 # Shapes in signatures are checked in every call (tests/shapes.py).
 test: $(VENV)/installed-dev
 	INTERP_CHECK_SHAPES=engine,saes,analysis,statistics,steering $(BIN)/pytest -n 2 --dist loadfile
+
+test-ray: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[ray]'
+	$(BIN)/pytest tests/test_engines.py
 
 quick: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile --quick

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 
 from interp.app import calls
-from interp.app.workbench import FeatureCard, SideBySide, Workbench
+from interp.app.workbench import ShownCard, SideBySide, Workbench
 from interp.errors import UserError, printable
 from interp.report.dialogue import dialogue_figure
 from interp.report.inspecting import answers_figure, evidence_figure, features_table
@@ -174,7 +174,7 @@ def _cell(value: Any) -> Any:
     return float(np.round(value, 3)) if isinstance(value, float) else value
 
 
-def card_text(card: FeatureCard) -> str:
+def card_text(card: ShownCard) -> str:
     """A card in Markdown; texts as they are, not as markup."""
 
     def words(pairs: Sequence[tuple[str, float]]) -> str:
@@ -250,7 +250,7 @@ def _steering(bench: Workbench, found: gr.State) -> None:
     @told(4)
     def both(prompt: str, tokens: int, heat: float, seed: int, on: bool, *rest: Any) -> Iterator[Sequence[Any]]:
         steering = bench.steering(**asked(*rest)) if on else bench.steering()
-        options = {"tokens": int(tokens), "temperature": float(heat), "seed": int(seed or 0)}
+        options: dict[str, Any] = {"tokens": int(tokens), "temperature": float(heat), "seed": int(seed or 0)}
         for now in bench.side_by_side(prompt, steering, **options):
             yield now.plain, now.steered, perplexities(now), escape(now.warning)
 

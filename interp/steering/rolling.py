@@ -7,7 +7,7 @@ is the rounding of larger matrix products.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -40,6 +40,7 @@ class RowSteering:
         return cls(steering.edits(saes), steering.positions)
 
 
+@runtime_checkable
 class Writing(Protocol):
     """A text being written: it decides which token comes next."""
 
