@@ -51,10 +51,15 @@ def behaviours(
 
     return {
         method: Behaviour(
-            cloze=units.array(f"cloze {method}", partial(right, method)),
+            cloze=_alone(session, units, steerings.get(method)).array(f"cloze {method}", partial(right, method)),
             valid=valid[method][:, 0],
             neutral=neutral_logits[method].argmax(1),
             keyword_free=keyword_free[method].argmax(1),
         )
         for method in session.progress(list(edits), "effects", "method")
     }
+
+
+def _alone(session: Session, units: Units, steering: Steering | None) -> Units:
+    """Units of what one steering does, whichever others there are."""
+    return units.of(["alone", session.content, None if steering is None else steering.digest])

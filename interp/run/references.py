@@ -41,7 +41,8 @@ def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, A
         if shots is not None:
             prompts = build_prompts(session.texts(rows), labels, template=template, shots=shots)
             make = partial(references.few_shot, model, prompts, labels, session.answers)
-            logits[f"few_shot_{n}"] = units.array(f"few_shot_{n}", make)
+            own = units.of(["few shot", session.content, [[e.text, e.gold] for e in shots]])
+            logits[f"few_shot_{n}"] = own.array(f"few_shot_{n}", make)
 
     def probe() -> Array:
         layers = session.progress(session.saes.layers, "probe", "layer")
@@ -49,7 +50,8 @@ def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, A
         answered = references.probe(data, layers, rows, session.seed("probe"))
         return known[rows] if answered is None else answered
 
-    return logits | {"probe": units.array("probe", probe)}
+    learnt = units.of(["probe", session.content, session.config.steering.labels])
+    return logits | {"probe": learnt.array("probe", probe)}
 
 
 def tuned_answers(session: Session, rows: Array, units: Units) -> Tuned | None:

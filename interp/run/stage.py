@@ -62,6 +62,10 @@ class Stage:
         outputs: files and folders that it writes, those that only help a killed run to go on among them.
         fields: dotted fields of the configuration on which its files depend.
         sources: what else they depend on: names of what `interp.run.inputs.Inputs` knows.
+        draws: those of `fields` that only decide which texts are asked, and in which order they are solved examples:
+            runs that ask the same texts share its files whatever they are.
+        inherits: fields on which its files depend besides, and that reach its fingerprint through a stage before it
+            that only `draws` by them.
         needs: the stages that it waits for, without those for which one of them has waited already.
     """
 
@@ -72,6 +76,8 @@ class Stage:
     outputs: tuple[str, ...]
     fields: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    draws: tuple[str, ...] = ()
+    inherits: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
 
 
@@ -85,6 +91,8 @@ def stage(
     reads: Sequence[str] = (),
     fields: Sequence[str] = (),
     sources: Sequence[str] = (),
+    draws: Sequence[str] = (),
+    inherits: Sequence[str] = (),
     cost: Cost | None = None,
 ) -> Callable[[T], T]:
     """Declares a function of `interp/run/stages` to be a stage of every run; see `Stage` for what each part means.
@@ -122,7 +130,8 @@ def declared_stages(folder: Path = FOLDER) -> list[Stage]:
 def _read(call: ast.Call, module: str, function: str) -> Stage:
     said = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg != "cost"}
     run = partial(_run_by_name, f"{module}:{function}")
-    reads, writes, *others = (tuple(said.get(part, ())) for part in ("reads", "writes", "fields", "sources"))
+    parts = ("reads", "writes", "fields", "sources", "draws", "inherits")
+    reads, writes, *others = (tuple(said.get(part, ())) for part in parts)
     return Stage(ast.literal_eval(call.args[0]), run, module, reads, writes, *others)
 
 

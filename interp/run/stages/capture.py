@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from interp.engine.capture import Captured
 from interp.files.folder import write_rows, writing
 from interp.run import tables
-from interp.run.session import GROUP, Session
+from interp.run.session import Session
 from interp.run.stage import stage
 
 
@@ -20,19 +20,18 @@ from interp.run.stage import stage
     writes=("activations", "examples.parquet"),
     fields=("labels", "prompt", "seed"),
     sources=("model_identity", "device", "dtype", "config.quantization", "frame", "labelled_texts"),
+    draws=("seed",),
     cost=lambda work: work.examples * work.speeds.per_prompt,
 )
 def run(session: Session) -> None:
     """Writes `activations/layer_XX.safetensors` (with example ids) and `examples.parquet`."""
     folder, model = session.folder, session.model
     examples = [e for _, e in session.examples]
-    starts = range(0, len(examples), GROUP)
-    shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(starts))]
-    for shard, start in zip(shards, starts, strict=True):
+    shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(session.shards))]
+    for shard, rows in zip(shards, session.shards, strict=True):
         if not shard.exists():
-            texts = [e.text for e in examples[start : start + GROUP]]
             with writing(shard) as part:
-                save_file(_captured(session, texts), part)
+                save_file(_captured(session, [e.text for e in examples[rows]]), part)
     ids = [e.id for e in examples]
     for layer in range(model.n_layers):
         path = folder / f"activations/layer_{layer:02d}.safetensors"

@@ -9,6 +9,7 @@ from interp.run.stage import stage
 from interp.run.steerings import (
     FOLDER,
     answered_ratio,
+    fitted_on,
     ground,
     provenance,
     remembered,
@@ -44,7 +45,7 @@ from interp.steering.trials import Trial, all_trials, possible_methods
 )
 def run(session: Session) -> None:
     """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
-    units, config = session.units("steer"), session.config.steering
+    units, config = session.units("steer").of(fitted_on(session)), session.config.steering
     made_from = ground(session)
     data, features, keep = made_from.data, made_from.features, partial(remembered, units)
 
@@ -72,7 +73,10 @@ def run(session: Session) -> None:
     )
     made = {method: make(trial) for method, trial in choice.kept.items()}
     reference, made_with = choice.reference, provenance(session)
-    others = rivals(rival_ground(session, made_from), reference, made[reference.method] if reference else None, keep)
+    procedure = None if reference is None else (reference.method, reference.setting)
+    keep_rival = partial(remembered, units.of([fitted_on(session), procedure]))
+    steered = None if reference is None else made[reference.method]
+    others = rivals(rival_ground(session, made_from), reference, steered, keep_rival)
     tables.write(session.folder / "trials.parquet", choice.table())
     for name, one in (made | others).items():
         replace(one, provenance=made_with).save(session.folder / FOLDER / name)
