@@ -19,6 +19,7 @@ from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
 from interp.cli.running import check, fetch, run, steer, trace, trees
 from interp.cli.steering import certify, export, generate
+from interp.cli.sweeping import sweep
 from interp.errors import InterpWarning, UserError, printable, quoted
 from interp.reporting import reporting, terminal_reporter
 
@@ -32,7 +33,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 for command in (
-    *(run, trace, trees, steer, plot, inspect, circuit, patch, compare, findings),
+    *(run, trace, trees, steer, sweep, plot, inspect, circuit, patch, compare, findings),
     *(models, corpora, check, fetch, generate, export, certify),
 ):
     app.command(command)

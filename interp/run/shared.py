@@ -68,14 +68,14 @@ class Shared:
                 chat=config.prompt.chat,
             )
 
-        return self._one("model", self._loaded_as(config), load, ends=("SAEs",))
+        return self._one("model", loaded_as(config), load, ends=("SAEs",))
 
     def saes(self, config: Config) -> "SaeStack":
         """The same of its SAEs."""
         from interp.saes.loading import load_saes
 
         model = self.model(config)
-        key = fingerprint([self._loaded_as(config), asdict(config.saes)])
+        key = fingerprint([loaded_as(config), asdict(config.saes)])
         return self._one("SAEs", key, lambda: load_saes(model=model, **asdict(config.saes)))
 
     def plain_text(self, key: str, make: "Callable[[], PlainText]") -> "PlainText":
@@ -105,10 +105,6 @@ class Shared:
             self._captures.close()
         self._captures = None
         self._plain.clear()
-
-    def _loaded_as(self, config: Config) -> str:
-        tree = config.as_dict()
-        return fingerprint([reduce(getitem, name.split("."), tree) for name in LOADING])
 
     def _one(self, what: str, key: str, load: Callable[[], T], ends: Sequence[str] = ()) -> T:
         """The thing of that kind, in the place of another one."""
@@ -158,6 +154,12 @@ class Shared:
     def takes(self) -> bool:
         """Whether stages are taken over at all."""
         return self._stages is not None
+
+
+def loaded_as(config: Config) -> str:
+    """The same for runs that one loaded model can serve."""
+    tree = config.as_dict()
+    return fingerprint([reduce(getitem, name.split("."), tree) for name in LOADING])
 
 
 def shared_keys(inputs: Inputs, stages: Sequence[Stage]) -> dict[str, str]:
