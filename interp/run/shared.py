@@ -95,6 +95,8 @@ class Shared:
         from interp.engine.kept import KeptCaptures
 
         if self._captures is None:
+            if self.folder is not None:
+                self.folder.mkdir(parents=True, exist_ok=True)
             self._captures = KeptCaptures(self.folder or folder, store=self.store)
         self._captures.next_run()
         return self._captures

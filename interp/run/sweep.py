@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from interp.errors import UserError, nearest, quoted
 from interp.files.folder import RunFolder, fingerprint
 from interp.files.scalars import load_words
+from interp.resources import shipped
 from interp.run.config import MOST_LETTERS, Config, made_config
 from interp.run.shared import loaded_as
 
@@ -72,8 +73,8 @@ class Sweep:
 def load_sweep(path: Path, fields: Mapping[str, str] | None = None) -> Sweep:
     """The sweep of a YAML file.
 
-    `base` is a config (a path, beside the sweep's file or from the working folder, or a mapping; the defaults where it
-    is left out). `grid` crosses axes: a field with a list of values, or any word with a mapping of names to mappings of
+    `base` is a config (a path, beside the sweep's file or from the working folder, or a mapping; that of the
+    bundled model where it is left out). `grid` crosses axes: a field with a list of values, or any word with a mapping of names to mappings of
     fields, which are set together. `list` names the runs one by one, as mappings of fields. `name` is a pattern for
     the runs' names: `{name}` of the base, `{number}`, and any axis or field.
 
@@ -140,8 +141,10 @@ def _store_bytes(path: Path, tree: Mapping[str, Any]) -> int:
 
 def _base(path: Path, given: Any) -> tuple[dict[str, Any], str]:
     """The base's words, and where they come from."""
-    if given is None or isinstance(given, Mapping):
-        return dict(given or {}), f"{path}: base"
+    if given is None:
+        return load_words(shipped("experiments/tiny.yaml")), "experiments/tiny.yaml"
+    if isinstance(given, Mapping):
+        return dict(given), f"{path}: base"
     if not isinstance(given, str):
         raise UserError(f"{path}: base must be the path of a config or a mapping of its fields; got {quoted(given)}.")
     beside = path.parent / given
