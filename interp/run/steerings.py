@@ -126,7 +126,7 @@ def load_steerings(session: Session) -> dict[str, Steering]:
 
 def steered_by(session: Session, steerings: Mapping[str, Steering]) -> list[object]:
     """All that answers under some steerings depend on."""
-    settings = [session.config.steering.labels, session.config.steering.low_rank, session.config.resamples]
+    settings = [session.config.steering.labels, session.config.resamples]
     return [session.content, settings, {name: steering.digest for name, steering in steerings.items()}]
 
 
@@ -152,7 +152,7 @@ def steering_quality(
 
 
 def answered_ratio(session: Session, steering: Steering) -> float:
-    """Of the probability that one of the labels is answered at all, mean over some fit texts and anchors: what remains."""
+    """Of the probability that any label is answered at all, mean over some fit texts and anchors: what remains."""
     texts = session.texts(session.role("fit")[:VALIDITY_TEXTS])
     texts += [e.text for examples in session.anchors.values() for e in examples[:VALIDITY_TEXTS]]
     mass = label_mass(session.model, session.answers.first.tolist())

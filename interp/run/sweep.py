@@ -73,10 +73,10 @@ class Sweep:
 def load_sweep(path: Path, fields: Mapping[str, str] | None = None) -> Sweep:
     """The sweep of a YAML file.
 
-    `base` is a config (a path, beside the sweep's file or from the working folder, or a mapping; that of the
-    bundled model where it is left out). `grid` crosses axes: a field with a list of values, or any word with a mapping of names to mappings of
-    fields, which are set together. `list` names the runs one by one, as mappings of fields. `name` is a pattern for
-    the runs' names: `{name}` of the base, `{number}`, and any axis or field.
+    `base` is a config (a path, beside the sweep's file or from the working folder, or a mapping; that of the bundled
+    model where it is left out). `grid` crosses axes: a field with a list of values, or any word with a mapping of names
+    to mappings of fields, which are set together. `list` names the runs one by one, as mappings of fields. `name` is a
+    pattern for the runs' names: `{name}` of the base, `{number}`, and any axis or field.
 
     Args:
         fields: of the base, as on the command line.

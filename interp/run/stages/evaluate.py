@@ -30,7 +30,7 @@ def run(session: Session) -> None:
     """Writes `evaluation.parquet` and `predictions.parquet`; of a corpus with texts of several emotions, scores of
     sets over all its texts beside those of one right answer over the others."""
     steerings = load_steerings(session)
-    units = session.units("evaluate").of(steered_by(session, steerings))
+    units = session.units("evaluate").of([steered_by(session, steerings), session.config.steering.low_rank])
     rows = np.concatenate([session.role("test"), session.role("several")])
     edits: dict[str, Any] = {"unsteered": {}} | {name: s.edits(session.saes) for name, s in steerings.items()}
     logits = session.logits_under(rows, edits, "evaluate", units=units) | reference_logits(session, rows, units)
