@@ -120,7 +120,7 @@ def _taken(sweep: Sweep) -> int:
 def _report(rows: list[dict[str, Any]]) -> None:
     lines = [
         "# Eight runs of a sweep against eight runs alone\n\nWall seconds, loading and reports included; the machine"
-        " was shared with other work. Files: all that the stages of the eight runs wrote, and how many of them are not to"
+        " was shared with other work. Files: all that the stages of the eight runs wrote, and how many are not to"
         " the last byte those of the run alone.\n",
         "| model | sweep | together | alone, in all | ratio | stages taken over | files | that differ |",
         "|---|---|---|---|---|---|---|---|",

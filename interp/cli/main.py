@@ -19,6 +19,7 @@ from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
 from interp.cli.running import check, fetch, run, steer, trace, trees
 from interp.cli.steering import certify, export, generate
+from interp.cli.streaming import stream
 from interp.cli.sweeping import sweep
 from interp.errors import InterpWarning, UserError, printable, quoted
 from interp.reporting import reporting, terminal_reporter
@@ -33,7 +34,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 for command in (
-    *(run, trace, trees, steer, sweep, plot, inspect, circuit, patch, compare, findings),
+    *(run, trace, trees, steer, sweep, stream, plot, inspect, circuit, patch, compare, findings),
     *(models, corpora, check, fetch, generate, export, certify),
 ):
     app.command(command)
@@ -50,9 +51,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", category=InterpWarning)
     warnings.showwarning = _show_warning
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):
+            output.reconfigure(errors="backslashreplace")
     news = terminal_reporter(lambda line: errors.print(line, style="bold"))
     try:
         for word in sys.argv[1:]:
