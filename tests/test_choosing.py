@@ -18,9 +18,14 @@ from interp.steering.trials import Ground, Trial, possible_methods, score, stron
 LABELS = ["joy", "fear", "anger"]
 GOLD = np.arange(150) % 3
 # only gold and groups count
-DATA = FitData(
-    Mock(LanguageModel), Mock(SaeStack), LABELS, [(Mock(Captured), torch.from_numpy(GOLD))], list(range(150))
-)
+
+
+def made_data(gold: np.ndarray) -> FitData:
+    parts = [(Mock(Captured), torch.from_numpy(gold))]
+    return FitData(Mock(LanguageModel), Mock(SaeStack), LABELS, parts, list(range(len(gold))))
+
+
+DATA = made_data(GOLD)
 BUDGET = Budget(harm=0.1, perplexity=1.2)
 
 
@@ -75,6 +80,32 @@ def test_none_is_chosen_where_nothing_helps_beyond_doubt(others):
     assert choice.reference is (trials[1] if others else None)
     said = choice.reason(False)
     assert ("Nothing beat" in said) if others else said.endswith("no causal feature was found.")
+
+
+@pytest.mark.parametrize(("coupled_wrong", "wins"), [(3, True), (11, False)])
+def test_of_few_examples_a_method_settled_on_is_taken_or_none(coupled_wrong, wins):
+    gold = np.arange(30) % 3
+
+    def answered(method: str, wrong: int) -> Trial:
+        answers = gold.copy()
+        answers[:wrong] = (answers[:wrong] + 1) % 3
+        return Trial(method, f"{wrong} wrong", answers, 1 - wrong / 30, 0.0, Steering(method))
+
+    trials = [answered("none", 12), answered("coupled", coupled_wrong), answered("global", 0)]
+    choice = choose(
+        made_data(gold),
+        trials,
+        BUDGET,
+        Bootstrap(range(30), 300),
+        0,
+        make=lambda t: t.steering,
+        price=lambda *_: Price(),
+    )
+    assert choice.chosen is trials[1 if wins else 0]
+    assert "settled on for so few labels" in choice.reason(True)
+    assert choice.of_choosing == choice.improvements[1]
+    with_many = chosen([PLAIN, trial("coupled", 30), trial("global", 10)])
+    assert with_many.chosen.method == "global"
 
 
 def test_features_are_taken_from_every_emotion_in_turn():

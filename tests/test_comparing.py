@@ -5,6 +5,7 @@ import shutil
 from html import unescape
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from worlds import start
 
@@ -41,6 +42,26 @@ def test_runs_side_by_side(two_runs, tmp_path):
     (two / "why.parquet").unlink()
     with pytest.raises(UserError, match=r"holds no why\.parquet; run `interp trace` there first"):
         compare([one, two], tmp_path / "x")
+
+
+def test_what_carries_over_is_the_gain_on_every_corpus(two_runs, tmp_path):
+    one, two = two_runs
+    assert "A steering made here" not in compare([one, two], tmp_path / "both", match=False).page.read_text()
+    scores = pd.read_parquet(two / "evaluation.parquet")
+    own = RunFiles(two).record["config"]["corpora"]["fit"]["name"]
+    elsewhere = scores[scores["corpus"] == own].assign(corpus="elsewhere")
+    tables.write(two / "evaluation.parquet", pd.concat([scores, elsewhere], ignore_index=True))
+    _as_it_is(two, "evaluation.parquet")
+    page = compare([one, two], tmp_path / "both", match=False).page
+    found = tables.read(tmp_path / "both/transfer.parquet")
+    assert list(zip(found["run"], found["corpus"], found["own"], strict=True)) == [
+        ("a/small", own, True),
+        ("b/small", own, True),
+        ("b/small", "elsewhere", False),
+    ]
+    gain = scores[(scores["method"] == found["method"].iloc[1]) & (scores["metric"] == "macro_f1_gain")]
+    assert found.loc[1:, "gain"].tolist() == pytest.approx([gain["value"].iloc[0]] * 2)
+    assert "A steering made here, used there" in page.read_text()
 
 
 def test_features_of_runs_on_the_same_texts_are_matched(two_runs, tmp_path):

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.engine.capture import tokens_in_flight
@@ -61,12 +63,13 @@ class PlainText:
             lowest: the lowest layer that is steered, if known: what is below is not computed again.
         """
         loss, steered_loss, divergence, count = (np.zeros(self.n_documents) for _ in range(4))
-        passes = zip(self._passes.batches, self._documents, self._passes.unsteered, strict=True)
-        for (tokens, document, before), after in zip(passes, self._passes.under(steered, lowest), strict=True):
-            real = tokens.mask[:, 1:] & tokens.mask[:, :-1]
-            of = np.repeat(document, real.sum(1).cpu().numpy())
-            per_token = _compared(self.model, before[:, :-1][real], after[:, :-1][real], tokens.ids[:, 1:][real])
-            for total, values in zip((loss, steered_loss, divergence), per_token, strict=True):
+        for text, after in zip(self._unsteered, self._passes.under(steered, lowest), strict=True):
+            of, steered_there = text.document, after[:, :-1][text.real]
+            moved = (steered_there != text.residuals).any(-1)
+            found = text.loss.copy(), np.zeros_like(text.loss)
+            for values, new in zip(found, _compared(self.model, text, steered_there, moved), strict=True):
+                values[moved.cpu().numpy()] = new
+            for total, values in zip((loss, steered_loss, divergence), (text.loss, *found), strict=True):
                 np.add.at(total, of, values)
             np.add.at(count, of, 1)
         n = int(count.sum())
@@ -74,31 +77,76 @@ class PlainText:
         kl = bootstrap.ratio(divergence, count)._replace(n=n)
         return FluencyScore(float(np.exp(loss.sum() / n)), ratio, kl)
 
+    @cached_property
+    def _unsteered(self) -> list["_Unsteered"]:
+        """What the model says of every batch as it is: the same beside every steering."""
+        found = []
+        for tokens, document, before in zip(self._passes.batches, self._documents, self._passes.unsteered, strict=True):
+            real = tokens.mask[:, 1:] & tokens.mask[:, :-1]
+            of = np.repeat(document, real.sum(1).cpu().numpy())
+            residuals, target = before[:, :-1][real], tokens.ids[:, 1:][real]
+            found.append(_Unsteered(real, of, residuals, target, _loss(self.model, residuals, target)))
+        return found
+
 
 def fluency(model: LanguageModel, documents: Sequence[str], steered: Steered, bootstrap: Bootstrap) -> FluencyScore:
     """Perplexity ratio and KL between two passes over the text, the second inside `steered()` (see `PlainText`)."""
     return PlainText(model, documents).under(steered, bootstrap)
 
 
+class _Unsteered(NamedTuple):
+    """Tokens of a batch that are predicted, without the padding.
+
+    Attributes:
+        real: places of their predecessors in the batch.
+        document: of each token.
+        residuals: what predicts it.
+        loss: nats.
+    """
+
+    real: Bool[Tensor, "window token"]
+    document: Int[Array, " token"]
+    residuals: Float[Tensor, "token d_model"]
+    target: Int[Tensor, " token"]
+    loss: Float[Array, " token"]
+
+
+def _chunk(model: LanguageModel) -> int:
+    """Tokens of which the vocabulary is looked at together."""
+    on_cpu = model.device.type == "cpu"
+    return max(1, (LOGITS_ON_CPU if on_cpu else LOGITS_IN_FLIGHT) // len(model.head_weight))
+
+
+@torch.no_grad()
+def _loss(
+    model: LanguageModel, residuals: Float[Tensor, "token d_model"], target: Int[Tensor, " token"]
+) -> Float[Array, " token"]:
+    size, parts = _chunk(model), []
+    for x, t in zip(residuals.split(size), target.split(size), strict=True):
+        logits = model.unembed(x).float()
+        parts.append(logits.logsumexp(-1) - logits.gather(-1, t[:, None])[:, 0])
+    return np.asarray(torch.cat(parts).double().cpu().numpy())
+
+
 @torch.no_grad()
 def _compared(
     model: LanguageModel,
-    before: Float[Tensor, "token d_model"],
+    text: _Unsteered,
     after: Float[Tensor, "token d_model"],
-    target: Int[Tensor, " token"],
-) -> tuple[Array, Array, Array]:
-    """Loss before, loss after and KL of every token; the vocabulary is looked at for a few tokens at a time."""
-    on_cpu = model.device.type == "cpu"
-    size = max(1, (LOGITS_ON_CPU if on_cpu else LOGITS_IN_FLIGHT) // len(model.head_weight))
-    parts = []
-    for x, y, t in zip(before.split(size), after.split(size), target.split(size), strict=True):
+    moved: Bool[Tensor, " token"],
+) -> tuple[Array, Array]:
+    """Loss after and KL of the tokens before which the residual is another; where it is not, nothing is."""
+    size, parts = _chunk(model), [torch.zeros(2, 0)]
+    asked = (text.residuals[moved], after[moved], text.target[moved])
+    for x, y, t in zip(*(values.split(size) for values in asked), strict=True):
+        if not len(t):
+            continue
         p, q = model.unembed(x).float(), model.unembed(y).float()
         p_norm, q_norm = p.logsumexp(-1), q.logsumexp(-1)
-        losses = [norm - z.gather(-1, t[:, None])[:, 0] for z, norm in ((p, p_norm), (q, q_norm))]
         kl = ((p - p_norm[:, None]).exp() * (p - q)).sum(-1) - p_norm + q_norm
-        parts.append(torch.stack([*losses, kl]))
-    loss, steered_loss, kl = torch.cat(parts, dim=1).double().cpu().numpy()
-    return loss, steered_loss, kl
+        parts.append(torch.stack([q_norm - q.gather(-1, t[:, None])[:, 0], kl]).cpu())
+    loss, kl = torch.cat(parts, dim=1).double().numpy()
+    return loss, kl
 
 
 def _within(windows: list[tuple[int, Encoded]], limit: int | None) -> list[tuple[int, Encoded]]:

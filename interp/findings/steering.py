@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from interp.findings.measuring import RunFindings
-from interp.findings.recognition import CHOSEN, PROMISED
+from interp.findings.recognition import PROMISED
 from interp.report.markdown import table_of_words
-from interp.run.reading import PLAIN, score_of
+from interp.run.carrying import carried
+from interp.run.reading import score_of
 from interp.statistics import Estimate
 
 METHODS = {
@@ -62,14 +63,14 @@ def transfer(found: Sequence[RunFindings]) -> str:
     """What each run's coupling changes on every corpus it was tested on, a row a run; empty where none has two."""
     rows, corpora = {}, []
     for one in found:
-        scores = one.run.table("evaluation")
-        tested = [] if scores is None else [c for c in dict.fromkeys(scores["corpus"]) if c != PLAIN]
-        if scores is None or len(tested) < 2:
+        gains = carried(one.run)
+        if len(gains) < 2:
             continue
-        method = COUPLED if (scores["method"] == COUPLED).any() else CHOSEN
-        gains = {c: score_of(scores[scores["corpus"] == c], method, "macro_f1_gain") for c in tested}
-        rows[one.title] = {c: f"{_points(gain)} (n = {gain.n})" for c, gain in gains.items() if gain is not None}
-        corpora += [c for c in tested if c not in corpora]
+        rows[one.title] = {
+            g["corpus"]: f"{_points(Estimate(g['gain'], g['ci_low'], g['ci_high'], g['n']))} (n = {g['n']})"
+            for g in gains.to_dict("records")
+        }
+        corpora += [c for c in gains["corpus"] if c not in corpora]
     if not rows:
         return ""
     lines = [[title, *(own.get(c, "-") for c in corpora)] for title, own in rows.items()]

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from interp.errors import DamagedError, UserError
 from interp.files.stored import as_recorded, read_json, read_table
 from interp.report import matching
+from interp.report.carrying import carrying, gains_of
 from interp.report.contents import Columns, Page, PageColumn, PageFigure, PageTable, Section
 from interp.report.glance import short_name
 from interp.report.looks import RUNS, add_curve, styled
@@ -21,6 +22,7 @@ from interp.report.signal_names import signal_name
 from interp.report.tables import emotions_compared
 from interp.run import tables
 from interp.run.alike import RunMatches, match_runs
+from interp.run.carrying import carried
 from interp.run.reading import RunFiles
 
 SHOWN = ("probe_residuals", "probe_features", "joint_ablation", "direct_evidence")
@@ -82,7 +84,9 @@ def compare(folders: Sequence[Path], out: Path, *, match: bool = True) -> Compar
     tables.write(out / "compare.parquet", tidy)
     for name in ("features", "layers", "emotions"):
         _write_matches(out / MATCH_FILES[name], matched, name)
-    page = write_page(out / "compare.html", _page(runs, why, matched, unmatched))
+    gains = gains_of({run.name: carried(run.files) for run in runs})
+    tables.write(out / "transfer.parquet", gains)
+    page = write_page(out / "compare.html", _page(runs, why, matched, unmatched, gains))
     return Compared(tidy, page, matched, unmatched)
 
 
@@ -161,6 +165,7 @@ def _page(
     why: pd.DataFrame,
     matched: Mapping[matching.Pair, RunMatches],
     unmatched: Sequence[str],
+    gains: pd.DataFrame,
 ) -> Page:
     order = {run.name: i for i, run in enumerate(runs)}
     emotions = list(dict.fromkeys(why["emotion"]))
@@ -188,6 +193,7 @@ def _page(
                 tables=[_overlap(overlap)] if len(overlap) else [],
                 short="Overlap",
             ),
+            *carrying(gains),
             *_alike(runs, matched, emotions),
         ],
     )

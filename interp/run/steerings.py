@@ -152,7 +152,7 @@ def steering_quality(
 
 
 def answered_ratio(session: Session, steering: Steering) -> float:
-    """Of the probability that any label is answered at all, mean over some fit texts and anchors: what remains."""
+    """Which share remains of the probability that a label is answered at all, mean over some fit texts and anchors."""
     texts = session.texts(session.role("fit")[:VALIDITY_TEXTS])
     texts += [e.text for examples in session.anchors.values() for e in examples[:VALIDITY_TEXTS]]
     mass = label_mass(session.model, session.answers.first.tolist())

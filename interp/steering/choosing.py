@@ -44,6 +44,11 @@ class Price(NamedTuple):
 
 
 NOTHING = Price()
+SETTLED, FEW = "coupled", 10
+"""The method that is tried alone, settled before any label is seen, and up to how many examples of each label.
+
+Choosing among many methods costs more examples than so few can pay; the others are shown beside it.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Choice:
 
     Attributes:
         improvements: change of macro-F1 of every trial.
-        of_choosing: the change that choosing as such brings (see `nested`).
+        of_choosing: the change that choosing as such brings (see `nested`); where a method was settled on, its change.
+        settled: whether the method was settled on before any label was seen (see `SETTLED`).
         price: of the chosen one.
         refused: how many better ones exceeded the budget.
     """
@@ -64,6 +70,7 @@ class Choice:
     chosen: Trial
     price: Price = NOTHING
     refused: int = 0
+    settled: bool = False
 
     @property
     def reference(self) -> Trial | None:
@@ -112,15 +119,17 @@ class Choice:
             return f"There is nothing to steer: {lacking}."
         over = f" {self.refused} better settings cost more language or answers than allowed." if self.refused else ""
         if self.chosen is unsteered:
-            best = max(t.macro_f1 for t in tried)
-            compared = f"macro-F1 {unsteered.macro_f1:.3f}, best of {len(tried)} settings {best:.3f}, n = {n}"
+            candidates = [t for t in tried if t.method == SETTLED] if self.settled else tried
+            what = f"{SETTLED}, settled on for so few labels," if self.settled else f"best of {len(tried)} settings"
+            best = max(t.macro_f1 for t in candidates)
+            compared = f"macro-F1 {unsteered.macro_f1:.3f}, {what} {best:.3f}, n = {n}"
             return (
                 f"Nothing beat the unsteered model beyond doubt and without harm on the fit split ({compared}).{over}"
             )
+        why = "settled on for so few labels" if self.settled else f"{len(tried)} settings tried"
         return (
             f"{self.chosen.method} ({self.chosen.setting}): macro-F1 on the fit split {unsteered.macro_f1:.3f} ->"
-            f" {self.chosen.macro_f1:.3f} (n = {n}, {len(tried)} settings tried), perplexity ratio"
-            f" {self.price.perplexity_ratio:.3f}.{over}"
+            f" {self.chosen.macro_f1:.3f} (n = {n}, {why}), perplexity ratio {self.price.perplexity_ratio:.3f}.{over}"
         )
 
 
@@ -136,6 +145,8 @@ def choose(
 ) -> Choice:
     """The best trial within its budget whose own improvement, and that of choosing, are above zero beyond doubt.
 
+    Of few examples (`FEW`), the method that was settled on beforehand or none: nothing is chosen among.
+
     Args:
         trials: the unsteered model first.
         bootstrap: of the fit examples.
@@ -145,15 +156,19 @@ def choose(
     """
     gold, n_labels = data.gold.numpy(), len(data.labels)
     improvements = [macro_f1_improvement(gold, trials[0].answers, t.answers, n_labels, bootstrap) for t in trials]
-    of_choosing = nested(data, trials, bootstrap, seed)
     sure = [t for t, e in zip(trials, improvements, strict=True) if e.ci_low > 0 and t.changed <= budget.harm]
+    settled = [k for k, t in enumerate(trials) if t.method == SETTLED] if len(gold) <= FEW * n_labels else []
+    if settled:
+        sure, of_choosing = [t for t in sure if t.method == SETTLED], improvements[settled[0]]
+    else:
+        of_choosing = nested(data, trials, bootstrap, seed)
     refused = 0
     for trial in sorted(sure if of_choosing.ci_low > 0 else [], key=lambda t: -t.macro_f1):
         cost = price(trial, make(trial))
         if budget.allows(cost):
-            return Choice(trials, budget, improvements, of_choosing, trial, cost, refused)
+            return Choice(trials, budget, improvements, of_choosing, trial, cost, refused, bool(settled))
         refused += 1
-    return Choice(trials, budget, improvements, of_choosing, trials[0], refused=refused)
+    return Choice(trials, budget, improvements, of_choosing, trials[0], refused=refused, settled=bool(settled))
 
 
 def best_of_each(trials: Sequence[Trial], harm: float) -> dict[str, Trial]:
