@@ -124,8 +124,8 @@ def _dry_run(found: Sweep, *, quiet: bool, json: bool) -> None:
         table.add_row(f"and {len(planned) - MOST_SHOWN} more", *[""] * (5 + len(found.axes)))
     screen.print(table)
     for reason in dict.fromkeys(one.unknown for one in planned if one.unknown):
-        runs = [one.run.name for one in planned if one.unknown == reason]
-        print(f"not known of {_named(runs)}: {reason}")
+        names = [one.run.name for one in planned if one.unknown == reason]
+        print(f"not known of {_named(names)}: {reason}")
     rest = "" if len(known) == len(planned) else f", and {len(planned) - len(known)} runs of which it is not known"
     print(f"time, in all: {duration(sum(known))}{rest} (rough; loading, probes and reports besides)")
 

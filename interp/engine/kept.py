@@ -86,9 +86,9 @@ class KeptBatch:
         """What `save` wrote; on a CPU memory-mapped."""
         with safe_open(path, framework="pt") as file:
             behind = (file.metadata() or {}).get("behind") == str(True)
-        tensors = load_file(path, device=str(device))
+        tensors: dict[str, Any] = load_file(path, device=str(device))
         layers = range(sum(name.startswith("keys.") for name in tensors))
-        by_layer = {
+        by_layer: dict[str, Any] = {
             name: [tensors.pop(f"{name}.{layer}") for layer in layers] for name in ("continued", "keys", "values")
         }
         return cls(**tensors, **by_layer, behind=behind)

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class Units:
         make()
         for key, name in zip(keys, names, strict=False):
             assert self._store is not None
-            self._store.put(key, Path(name).suffix, lambda part, name=name: shutil.copyfile(folder / name, part))
+            self._store.put(key, Path(name).suffix, partial(shutil.copyfile, folder / name))
 
     def _keys(self, folder: Path, names: Sequence[str]) -> list[str]:
         if self._store is None or self._content is None:

@@ -89,7 +89,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSpeeds:
     """Speeds of a model on a run's prompts, for every run that has both.
 
     Attributes:
@@ -107,10 +107,10 @@ class Measured:
         return [StageEstimate(name, seconds) for name, seconds in costs(STAGES, work).items()]
 
 
-def measure(session: Session) -> Measured:
+def measure(session: Session) -> MeasuredSpeeds:
     """Loads model and SAEs, and measures speeds on a few discover prompts."""
     speeds, tokens = _speeds(session, _sample(session))
-    return Measured(speeds, tokens, len(session.saes.layers))
+    return MeasuredSpeeds(speeds, tokens, len(session.saes.layers))
 
 
 def _counts(inputs: Inputs) -> dict[str, int]:

@@ -119,7 +119,8 @@ class Shared:
                 self.close()
             value = load()
             self._held[what] = (key, value)
-        return value
+        found: T = value
+        return found
 
     # ------------------------------------------------------------------------------- on disk
 

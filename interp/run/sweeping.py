@@ -21,7 +21,7 @@ from interp.run.sweep import Sweep, SweptRun
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.run.checking import Measured
+    from interp.run.checking import MeasuredSpeeds
 
 SHARED = ".shared"
 """Folder of captures, units and records, beside the runs."""
@@ -76,7 +76,7 @@ def plan(sweep: Sweep, *, say: Callable[[str], None] = lambda line: None, measur
         measure: whether speeds are measured at all.
     """
     stages = pipeline.stages_of(sweep.command)
-    speeds: dict[str, Measured | str] = {}
+    speeds: dict[str, MeasuredSpeeds | str] = {}
     known: dict[str, str] = {}
     planned = []
     for run in sweep.runs:
@@ -129,7 +129,9 @@ def _lacking(run: SweptRun) -> str:
     return f"not here: {', '.join(names)} (interp fetch CONFIG)"
 
 
-def _measured(run: SweptRun, speeds: "dict[str, Measured | str]", say: Callable[[str], None]) -> "Measured | str":
+def _measured(
+    run: SweptRun, speeds: "dict[str, MeasuredSpeeds | str]", say: Callable[[str], None]
+) -> "MeasuredSpeeds | str":
     """Speeds of a run's model on its prompts, measured once for all runs that have both in common."""
     from interp.run.checking import measure
     from interp.run.session import Session
