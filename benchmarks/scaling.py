@@ -33,8 +33,8 @@ PLANS: dict[str, tuple[Shape, Work, int]] = {
     "gemma-2-9b with 42 SAEs, one run": (GEMMA_2_9B, Work(6_000, 700_000, 80), 8),
     "gemma-2-9b with 42 SAEs, a stream of 10 million texts": (GEMMA_2_9B, Work(10_000_000, 0, 80), 8),
 }
-"""Shape, work and GPUs. Edits: 1,800 discover texts, 64 candidates and controls in three phases, a quarter active
-(173,000), and four times as many in the stages after it."""
+"""Shape, work and GPUs. Edits are assumed: 1,800 discover texts, 64 candidates and controls in three phases, a quarter
+active (`traced_rows`: 173,000), and about four times that in all stages together."""
 
 
 def measured(name: str, peak: float) -> list[dict[str, Any]]:
@@ -125,7 +125,8 @@ def render(found: dict[str, Any]) -> list[str]:
         ),
         "",
         f"Computed, not measured; hours at {SHARES[0]:.0%} and at {SHARES[1]:.0%} of what the data sheet of an {GPU[0]}"
-        f" says ({GPU[1] / 1e12:.0f} TFLOP/s in bfloat16), without loading, statistics and reports.\n",
+        f" says ({GPU[1] / 1e12:.0f} TFLOP/s in bfloat16), without loading, statistics and reports. Prompts of 80 tokens and the"
+        " numbers of edits are assumed.\n",
         "| plan | GPUs | texts | edits | capture, PFLOP | encode, PFLOP | edits, PFLOP | weights, GB | SAEs, GB |"
         " kept for later stages, GB | on disk, GB | hours |",
         "|---" * 12 + "|",

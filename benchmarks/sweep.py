@@ -121,7 +121,10 @@ def _report(rows: list[dict[str, Any]]) -> None:
     lines = [
         "# Eight runs of a sweep against eight runs alone\n\nWall seconds, loading and reports included; the machine"
         " was shared with other work. Files: all that the stages of the eight runs wrote, and how many are not to"
-        " the last byte those of the run alone.\n",
+        " the last byte those of the run alone.\n\nsteering x seed: four ways of steering at two seeds, with"
+        f" {LIMITS['discover']} / {LIMITS['fit']} / {LIMITS['test']} vignettes, which another seed draws anew, so that"
+        " only the four runs of a seed have stages in common. seed: eight seeds on all vignettes. 16 candidates, 4,000"
+        " tokens of plain text; each measured once.\n",
         "| model | sweep | together | alone, in all | ratio | stages taken over | files | that differ |",
         "|---|---|---|---|---|---|---|---|",
         *(
