@@ -125,8 +125,8 @@ def render(found: dict[str, Any]) -> list[str]:
         ),
         "",
         f"Computed, not measured; hours at {SHARES[0]:.0%} and at {SHARES[1]:.0%} of what the data sheet of an {GPU[0]}"
-        f" says ({GPU[1] / 1e12:.0f} TFLOP/s in bfloat16), without loading, statistics and reports. Prompts of 80 tokens and the"
-        " numbers of edits are assumed.\n",
+        f" says ({GPU[1] / 1e12:.0f} TFLOP/s in bfloat16), without loading, statistics and reports. Prompts of"
+        " 80 tokens and the numbers of edits are assumed.\n",
         "| plan | GPUs | texts | edits | capture, PFLOP | encode, PFLOP | edits, PFLOP | weights, GB | SAEs, GB |"
         " kept for later stages, GB | on disk, GB | hours |",
         "|---" * 12 + "|",
