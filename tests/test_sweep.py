@@ -284,7 +284,7 @@ def test_every_stage_declares_the_fields_it_reads(world, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
 
         def run_one(session, stage, print_, say) -> None:
-            fresh = Noting(session.config, session.folder, session.progress, shared)
+            fresh = Noting(session.config, session.folder, session.progress, shared=shared)
             noted.clear()
             _ = fresh.shots, fresh.examples, fresh.anchors, fresh.rated, fresh.plain_documents  # in sources
             noted.clear()

@@ -13,15 +13,15 @@ from interp.files.folder import fingerprint, linked, read_json, write_arrays, wr
 from interp.files.store import Store
 
 Arrays = Mapping[str, np.ndarray]
-Remember = Callable[[str, Callable[[], Arrays]], Arrays]
-"""(name of a unit, what makes its arrays) -> its arrays, made now or read from an earlier attempt."""
+Remember = Callable[[Mapping[str, Callable[[], Arrays]]], Sequence[Arrays]]
+"""(by units' names, what makes their arrays) -> their arrays, made now or read from an earlier attempt."""
 
 FOLDER = "units"
 
 
-def afresh(name: str, make: Callable[[], Arrays]) -> Arrays:
+def afresh(makers: Mapping[str, Callable[[], Arrays]]) -> Sequence[Arrays]:
     """Remembers nothing."""
-    return make()
+    return [make() for make in makers.values()]
 
 
 class Units:

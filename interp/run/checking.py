@@ -13,7 +13,7 @@ from interp.memory import free_memory
 from interp.models.answers import LOGITS_AT_ONCE
 from interp.run.config import Config
 from interp.run.inputs import Inputs
-from interp.run.pipeline import STAGES
+from interp.run.pipeline import stages_of
 from interp.run.session import Session
 from interp.run.stage import Speeds, Workload, costs
 
@@ -66,15 +66,18 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     measured = measure(session)
     speeds, tokens = measured.speeds, measured.tokens
     labels = _labels(session, texts, speeds.per_prompt, tokens)
-    largest = saes[saes.layers[-1]]
-    sae_bytes = sum(p.numel() * p.element_size() for p in largest.parameters())
+    sae_bytes, told = 0, "none: what needs features is left out"
+    if session.has_saes:
+        top = saes.layers[-1]
+        sae_bytes = sum(p.numel() * p.element_size() for p in saes[top].parameters())
+        told = f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(top):,} features"
     facts = {
         "model": f"{model.name}, {model.n_layers} layers, d_model {model.d_model}",
         "precision": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",
         "prompts": ("in the chat template" if model.chat else "as they are") + f", about {tokens} tokens",
         "answers": "scored by " + ("whole words" if session.answers.whole else "first tokens"),
         **({} if labels is None else {"labels": labels}),
-        "SAEs": f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(saes.layers[-1]):,} features",
+        "SAEs": told,
         "examples": ", ".join(f"{n} {role}" for role, n in counts.items()),
         **({"rated": ", ".join(f"{len(r.examples)} of {r.name}" for r in session.rated)} if session.rated else {}),
     }
@@ -104,7 +107,7 @@ class MeasuredSpeeds:
     def estimates(self, inputs: Inputs) -> list[StageEstimate]:
         """What the stages of a run will take, of those that take more than seconds."""
         work = Workload(inputs.config, self.speeds, layers=self.layers, **_counts(inputs))
-        return [StageEstimate(name, seconds) for name, seconds in costs(STAGES, work).items()]
+        return [StageEstimate(name, seconds) for name, seconds in costs(stages_of(inputs.config), work).items()]
 
 
 def measure(session: Session) -> MeasuredSpeeds:
@@ -137,7 +140,7 @@ def _speeds(session: Session, texts: list[str]) -> tuple[Speeds, int]:
     captured = capture(model, prompts, answers=session.labels, keep_cache=True)
     layer = saes.layers[0]
     acts = saes.encode(layer, captured.residuals[layer])
-    value, feature = acts.topk(_fewer(FEATURES, session), dim=1)
+    value, feature = acts.topk(min(_fewer(FEATURES, session), acts.shape[1]), dim=1)
     example = torch.arange(len(prompts), device=feature.device)[:, None].expand_as(feature).flatten()
     flat = feature.flatten()
     few = saes.restricted({layer: flat.unique().tolist()})

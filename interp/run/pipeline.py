@@ -1,8 +1,8 @@
 """A run: its stages in order, and which of them must run again. Nothing is loaded to learn that none must."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -19,10 +19,13 @@ from interp.files.folder import RunFolder, claimed, fingerprint, out_of_space
 from interp.files.stored import UNREADABLE, Stored, files_below
 from interp.models.store import content_hash
 from interp.reporting import Progress, silent
+from interp.resources import NO_SAES
 from interp.run.config import Config
+from interp.run.engines import LOCAL, check_engine
 from interp.run.inputs import Inputs
+from interp.run.pace import Pace
 from interp.run.shared import Shared, shared_keys
-from interp.run.stage import Stage, declared_stages, in_order, with_what_follows
+from interp.run.stage import Stage, declared_stages, in_order, with_what_follows, without_saes
 
 if TYPE_CHECKING:
     from interp.run.session import Session
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 STAGES = in_order(declared_stages())
 LEAVES_OUT = {"trace": ("steer",), "trees": ("attribution", "baselines")}
 """The stages that a command leaves out, with all that follow from them (all commands write the report)."""
+WITHOUT_SAES = "without SAEs (--saes names some): no features, but layers, directions, modules, steering by directions"
+"""Said of a run that has none."""
 REPORT = "interp.report"
 """The package whose `write_report` ends a run, by name: it stands above the stages, and is loaded when it is used."""
 
@@ -72,21 +77,32 @@ def run(
     """
     began = time.perf_counter()
     path = Path(config.out) / config.name
+    check_engine(config)
     with claimed(path):
         folder = RunFolder.open(path, config.name)
         inputs = Inputs(config)
         inputs.check()
-        done = _run_stages(inputs, folder, stages_of(command), progress, say, shared)
+        if not inputs.has_saes:
+            say(WITHOUT_SAES)
+        possible = {stage.name for stage in stages_of(config)}
+        folder.forget({stage.name: stage.outputs for stage in STAGES if stage.name not in possible})
+        done = _run_stages(inputs, folder, stages_for(config, command), progress, say, shared)
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
         report = _report(folder)
     return replace(done, report=report, seconds=time.perf_counter() - began)
 
 
-def stages_of(command: str) -> list[Stage]:
-    """The stages of a command, in order."""
-    left_out = set[str]().union(*(with_what_follows(STAGES, name) for name in LEAVES_OUT.get(command, ())))
-    return [stage for stage in STAGES if stage.name not in left_out]
+def stages_of(config: Config) -> tuple[Stage, ...]:
+    """The stages that a configuration can have, in order: without autoencoders, those that can do without."""
+    return STAGES if config.saes.name != NO_SAES else without_saes(STAGES)
+
+
+def stages_for(config: Config, command: str) -> list[Stage]:
+    """Those of them that a command runs."""
+    possible = stages_of(config)
+    left_out = set[str]().union(*(with_what_follows(possible, name) for name in LEAVES_OUT.get(command, ())))
+    return [stage for stage in possible if stage.name not in left_out]
 
 
 def _run_stages(
@@ -106,6 +122,7 @@ def _run_stages(
     keys = shared_keys(inputs, stages) if shared is not None and shared.takes else {}
     session: Session | None = None
     changed: set[str] = set()
+    pace = Pace([stage.name for stage in stages])
     with ExitStack() as at_the_end:
         for stage in stages:
             print_, before = prints[stage.name], folder.outputs(stage.name)
@@ -114,6 +131,7 @@ def _run_stages(
             broken = folder.broken(stage.name, stage.outputs) if current and not anew else []
             if current and not broken and not anew:
                 done.skipped.append(stage.name)
+                pace.skip(stage.name)
                 if shared is not None and keys:
                     shared.tell(keys[stage.name], folder, stage)
                 continue
@@ -121,6 +139,7 @@ def _run_stages(
                 session = _session(inputs, folder, progress, shared)
                 if shared is None:
                     at_the_end.enter_context(closing(session))
+                at_the_end.enter_context(_workers(session, say))
             if broken:
                 say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
                 folder.discard(broken)
@@ -131,13 +150,16 @@ def _run_stages(
             if shared is not None and keys:
                 written = _taken(shared, keys[stage.name], folder, stage, print_, done, say)
             if written is None:
-                say(stage.name)
+                say(pace.heading(stage.name))
                 start = time.perf_counter()
                 _run_one(session, stage, print_, say)
                 written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
                 done.ran.append(stage.name)
+                pace.finish(stage.name)
                 if shared is not None and keys:
                     shared.tell(keys[stage.name], folder, stage)
+            else:
+                pace.skip(stage.name)
             if anew or (broken and written != before):
                 changed.add(stage.name)
     return done
@@ -160,6 +182,18 @@ def _taken(
     say(f"{stage.name}: as in {source}")
     done.taken[stage.name] = source
     return folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs, taken_from=source)
+
+
+@contextmanager
+def _workers(session: "Session", say: Callable[[str], None]) -> Iterator[None]:
+    """Those of the engine that was asked for compute for the session as long as this lasts."""
+    if session.config.engine == LOCAL:
+        yield
+        return
+    from interp.run.ray_engine import RayEngine
+
+    with RayEngine(session, say) as session.engine:
+        yield
 
 
 def _session(inputs: Inputs, folder: RunFolder, progress: Progress, shared: Shared | None) -> "Session":

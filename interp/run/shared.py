@@ -184,6 +184,6 @@ def shared_keys(inputs: Inputs, stages: Sequence[Stage]) -> dict[str, str]:
         sources = [attrgetter(name)(inputs) for name in stage.sources]
         if stage.draws:
             sources.append([[e.text, e.gold] for e in inputs.shots])
-        before = sorted({keys[writer[file]] for file in stage.reads})
+        before = sorted({keys[writer[file]] for file in stage.inputs if file in writer})
         keys[stage.name] = fingerprint([stage.name, ground, own, sources, before], whole=True)
     return keys

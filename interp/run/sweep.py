@@ -12,7 +12,7 @@ from interp.errors import UserError, nearest, quoted
 from interp.files.folder import RunFolder, fingerprint
 from interp.files.scalars import load_words
 from interp.resources import shipped
-from interp.run.config import MOST_LETTERS, Config, made_config
+from interp.run.config import HOW, MOST_LETTERS, Config, made_config
 from interp.run.shared import loaded_as
 
 KEYS = ("base", "grid", "list", "name", "out", "command", "store_gb")
@@ -21,8 +21,8 @@ MOST_RUNS = 10_000
 STORE_GB = 10.0
 OWN = ("name", "out")
 """Fields that a sweep makes for every run."""
-PLACES = ("out",)
-"""Fields that say where a run is, and nothing of what it is."""
+PLACES = ("out", *HOW)
+"""Fields that say where a run is and by what it is computed, and nothing of what it is."""
 
 
 class Axis(NamedTuple):

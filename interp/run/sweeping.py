@@ -75,12 +75,12 @@ def plan(sweep: Sweep, *, say: Callable[[str], None] = lambda line: None, measur
         say: receives a line when a model is loaded to measure its speed.
         measure: whether speeds are measured at all.
     """
-    stages = pipeline.stages_of(sweep.command)
     speeds: dict[str, MeasuredSpeeds | str] = {}
     known: dict[str, str] = {}
     planned = []
     for run in sweep.runs:
         inputs, lacking = Inputs(run.config), _lacking(run)
+        stages = pipeline.stages_for(run.config, sweep.command)
         try:
             if not lacking:
                 inputs.check()
