@@ -96,6 +96,7 @@ def session(finished) -> Session:
 
 QUICK_FAMILIES = ("llama", "gemma3")
 LONG = {
+    "test_app.py",
     "test_browser.py",
     "test_bundled.py",
     "test_cards.py",

@@ -20,6 +20,8 @@ ORDER = (
     ("surveys",),
     ("training",),
     ("findings",),
+    ("serving",),
+    ("app",),
     ("cli",),
 )
 """What stands in a line may import from the lines above it, and from itself."""

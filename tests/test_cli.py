@@ -35,10 +35,11 @@ WRONG: dict[Any, list[str]] = {
 SEVERAL_LINES = "prompt.template"
 PLAIN = (
     *("plot", "inspect", "circuit", "patch", "generate", "export", "compare", "models", "corpora", "findings"),
-    "certify",
+    *("certify", "serve"),
 )
 COMMANDS = {
     **{(name,): getattr(cli, name) for name in PLAIN},
+    ("app",): cli.app_page,
     **{("express", name): getattr(express, name) for name in ("score", "run", "compare", "build")},
     ("saes", "check"): saes_cli.check,
     **{("reliability", name): getattr(reliability, name) for name in ("score", "run", "bias", "compare")},

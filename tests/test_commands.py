@@ -2,8 +2,11 @@
 
 import errno
 import json
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +15,10 @@ from worlds import shell, start
 from interp.cli import main as cli
 from interp.run import pipeline
 from interp.run.fields import config_fields
+from interp.run.steerable import Steerable
 
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
-COMMANDS += ["findings", "trees", "circuit", "patch", "certify"]
+COMMANDS += ["findings", "trees", "circuit", "patch", "certify", "serve"]
 
 
 def test_the_command_prints_the_report_last(world, tmp_path):
@@ -194,3 +198,31 @@ def test_without_a_terminal_stages_are_lines_and_nothing_is_drawn(world, tmp_pat
 def test_every_command_has_help_with_an_example(command, capsys):
     cli.app.help_print([command])
     assert "For example:" in capsys.readouterr().out
+
+
+def test_serve_answers_until_interrupted(finished, tmp_path):
+    """The command as a user gives it: an address, an answer under the run's emotions, and an end on Ctrl+C."""
+    pytest.importorskip("fastapi", reason="FastAPI is not installed: pip install 'interp[serve]'")
+    emotions = Steerable.of_run(finished).emotions
+    words = [sys.executable, "-m", "interp.cli", "serve", str(finished), "--port", "0"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as served:
+        try:
+            said = next(line for line in served.stderr if "http://" in line)
+            address = re.search(r"http://[\d.:]+/v1", said)[0]
+            names = [m["id"] for m in _posted(f"{address}/models", None)["data"]]
+            assert names[0] == finished.name
+            assert set(names) >= {f"{finished.name}:{emotion}" for emotion in emotions}
+            reply = _posted(f"{address}/completions", {"model": names[-1], "prompt": "The dog", "max_tokens": 3})
+            assert 0 <= reply["usage"]["completion_tokens"] <= 3
+            served.send_signal(signal.SIGINT)
+            assert served.wait(timeout=60) in (0, 2, -signal.SIGINT)
+        finally:
+            served.kill()
+
+
+def _posted(address: str, body: dict | None) -> dict:
+    """The JSON that comes back."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.load(reply)

@@ -20,6 +20,8 @@ from interp.cli.console import errors, print_fields
 from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
 from interp.cli.running import check, fetch, run, steer, trace, trees
+from interp.cli.serving import app as app_page
+from interp.cli.serving import serve
 from interp.cli.steering import certify, export, generate
 from interp.cli.streaming import stream
 from interp.cli.sweeping import sweep
@@ -37,9 +39,10 @@ app = cyclopts.App(
 )
 for command in (
     *(run, trace, trees, steer, sweep, stream, plot, inspect, circuit, patch, compare, findings),
-    *(models, corpora, check, fetch, generate, export, certify),
+    *(models, corpora, check, fetch, generate, export, certify, serve),
 ):
     app.command(command)
+app.command(app_page, name="app")
 app.command("interp.cli.express:app", name="express", help="Does a model name what people say they feel?")
 app.command("interp.cli.reliability:app", name="reliability", help="Does the answer survive the way of asking?")
 app.command("interp.cli.saes:app", name="saes", help="Sparse autoencoders: trained and measured.")

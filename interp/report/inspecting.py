@@ -25,13 +25,13 @@ MOST_TEXT = 400
 def inspection_page(found: Inspection, name: str) -> str:
     """The page: one heat map per emotion behind a switch, answers by condition, features with exact effects."""
     maps = [
-        PageFigure(f"evidence-{i}", label, _evidence(found, i), _caption(label), group="emotion")
+        PageFigure(f"evidence-{i}", label, evidence_figure(found, i), _caption(label), group="emotion")
         for i, label in _by_probability(found)
     ]
     bars = PageFigure(
         "answers",
         "Answers",
-        _answers(found),
+        answers_figure(found),
         "Probability of each emotion as answer: the model as it is; with the features that support its answer most"
         f" removed together; and steered, if the run found a steering.{_unsteered(found)} n = 1 text: no interval, and"
         " no claim beyond it.",
@@ -50,7 +50,7 @@ def inspection_page(found: Inspection, name: str) -> str:
         sections=[
             Section("Where in the text and the layers", "evidence", maps, short="Layers and tokens"),
             Section("What edits change", "answers", [bars], short="Edits"),
-            Section("Features behind the answer", "features", tables=[_features(found)], short="Features"),
+            Section("Features behind the answer", "features", tables=[features_table(found)], short="Features"),
         ],
         notices=cut,
     )
@@ -77,7 +77,8 @@ def _caption(label: str) -> str:
     )
 
 
-def _evidence(found: Inspection, label: int) -> go.Figure:
+def evidence_figure(found: Inspection, label: int) -> go.Figure:
+    """A heat map of one label's evidence: layers by tokens."""
     values = found.evidence[:, -MOST_TOKENS:, label]
     tokens = [t.replace("\n", "⏎").strip() or "·" for t in found.tokens[-MOST_TOKENS:]]
     most = float(found.evidence[:, -MOST_TOKENS:].max(initial=0))
@@ -98,7 +99,8 @@ def _evidence(found: Inspection, label: int) -> go.Figure:
     return styled(figure, 150 + 22 * len(values))
 
 
-def _answers(found: Inspection) -> go.Figure:
+def answers_figure(found: Inspection) -> go.Figure:
+    """Bars of the labels' probabilities, one a condition."""
     palette = colours(found.labels)
     figure = go.Figure()
     names = list(found.probabilities)
@@ -117,7 +119,8 @@ def _answers(found: Inspection) -> go.Figure:
     return styled(figure, 90 + 50 * len(names))
 
 
-def _features(found: Inspection) -> PageTable:
+def features_table(found: Inspection) -> PageTable:
+    """A row per feature behind the answer."""
     columns = [
         PageColumn("layer, feature", "feature"),
         PageColumn("activation", "number"),
@@ -189,7 +192,7 @@ def _feature_lines(found: Inspection) -> Lines:
     table = Lines(title="features behind the answer (exact, one at a time)")
     for column in ("layer", "feature", "activation", "effect (nats)", "answer without", "probability", "causal for"):
         table.add_column(column, justify="right" if column not in ("answer without", "causal for") else "left")
-    for (layer, feature), activation, effect, answer, share, causal in _features(found).rows:
+    for (layer, feature), activation, effect, answer, share, causal in features_table(found).rows:
         cells: Sequence[str] = (f"{layer}", f"{feature}", f"{activation:.2f}", f"{effect:+.3f}", answer, f"{share:.2f}")
         table.add_row(*(Text(c) for c in (*cells, causal)))
     return table

@@ -1,8 +1,11 @@
 """Text with and without steering, token by token."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from interp.errors import UserError
 from interp.models.language_model import LanguageModel
@@ -29,6 +32,27 @@ def stream(
 ) -> Iterator[str]:
     """The text so far (without the prompt) after every new token, up to one that ends a text.
 
+    Args and errors are those of `written_ids`.
+    """
+    options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed, "chat": chat}
+    for ids in written_ids(model, prompt, steering, saes, **options):
+        yield str(model.tokenizer.decode(ids))
+
+
+@torch.no_grad()
+def written_ids(
+    model: LanguageModel,
+    prompt: Prompt | str,
+    steering: Steering,
+    saes: SaeStack | None = None,
+    *,
+    tokens: int = 60,
+    temperature: float = 0.0,
+    seed: int = 0,
+    chat: bool | None = None,
+) -> Iterator[list[int]]:
+    """The tokens written so far, after every new one, up to one that ends a text.
+
     Args:
         temperature: 0 takes the likeliest token; above, tokens are drawn with `seed`.
         chat: through the chat template; None: as the model was loaded.
@@ -54,15 +78,34 @@ def stream(
         with model.prompted(len(ids)), model.edited(hooks):
             out = model.hf(input_ids=step, past_key_values=past, use_cache=True)
         past, logits = out.past_key_values, out.logits[0, -1].float().cpu()
-        if temperature > 0:
-            token = int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
-        else:
-            token = int(logits.argmax())
+        token = drawn(logits, temperature, generator)
         if token in ends:
             return
         written.append(token)
         step = torch.tensor([[token]], device=model.device)
-        yield str(model.tokenizer.decode(written))
+        yield list(written)
+
+
+@torch.no_grad()
+def perplexity_of(model: LanguageModel, prompt: Sequence[int], written: Sequence[int]) -> float:
+    """How surprising the model, as it is, finds what was written after a prompt: exp of the mean surprise a token."""
+    ids = torch.tensor([[*prompt, *written]], device=model.device)
+    logits = model.hf(input_ids=ids, logits_to_keep=len(written) + 1).logits[0, :-1].float()
+    return float(torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :]).exp())
+
+
+def drawn(
+    logits: Float[Tensor, " vocabulary"], temperature: float, generator: torch.Generator, *, top_p: float = 1.0
+) -> int:
+    """The likeliest token at temperature 0; above, one drawn from the likeliest ones that together have `top_p`."""
+    if temperature <= 0:
+        return int(logits.argmax())
+    chances = (logits / temperature).softmax(-1)
+    if top_p < 1:
+        ordered, index = chances.sort(descending=True, stable=True)
+        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0
+        chances = torch.zeros_like(chances).scatter(-1, index, ordered)
+    return int(torch.multinomial(chances, 1, generator=generator))
 
 
 def repeats(text: str) -> str | None:
