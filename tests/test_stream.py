@@ -17,13 +17,13 @@ from worlds import shell
 from interp import UserError
 from interp.analysis.tally import FeatureTally
 from interp.engine.capture import capture
-from interp.run.streaming import StreamOptions, random_keys, stream_features
+from interp.run.streaming import TallyOptions, random_keys, stream_features
 from interp.texts.prompts import build_prompts
 from interp.texts.streams import StreamedText, StreamSource
 
 LABELS = ["anger", "fear", "joy"]
 WORDS = ["the", "a", "dog", "cat", "rain", "street", "letter", "morning", "friend", "lost", "found"]
-SMALL = StreamOptions(shard=16, checkpoint=2, kept=3)
+SMALL = TallyOptions(shard=16, checkpoint=2, kept=3)
 
 
 def texts(n: int = 70) -> Iterator[StreamedText]:
@@ -121,7 +121,7 @@ def test_a_longer_stream_goes_on_from_a_shorter_one(streamed, tmp_path):
 def test_memory_and_disk_do_not_grow_with_the_texts(streamed, tmp_path):
     """Ten times as many texts: what Python and numpy allocate, what the process holds, and what lies on disk."""
     model, saes, _, _ = streamed
-    options = StreamOptions(shard=64, checkpoint=4, kept=3)
+    options = TallyOptions(shard=64, checkpoint=4, kept=3)
     stream_features(model, saes, lambda: texts(256), LABELS, tmp_path / "warm", options=options)
     peaks, held, sizes = [], [], []
     for n in (256, 2560):

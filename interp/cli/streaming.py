@@ -58,12 +58,12 @@ def stream(
 
     from interp.files.folder import RunFolder
     from interp.run.session import Session
-    from interp.run.streaming import StreamOptions, stream_features
+    from interp.run.streaming import TallyOptions, stream_features
     from interp.texts.streams import StreamSource
 
     texts = StreamSource(source, text_column, label_column, split, subset)
     next(iter(texts.texts()), None)  # refused before a model is loaded
-    options = StreamOptions(made.prompt.template, made.corpora.discover.mapping, limit, kept, seed=made.seed)
+    options = TallyOptions(made.prompt.template, made.corpora.discover.mapping, limit, kept, seed=made.seed)
     with TemporaryDirectory() as folder:
         session = Session(made, RunFolder(Path(folder)))
         tell = (lambda n: None) if quiet or json else (lambda n: reporter().advance("texts", n, limit or 0, "text"))

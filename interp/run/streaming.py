@@ -30,7 +30,7 @@ RECORD, FEATURES, TEXTS, ANSWERS = "stream.json", "features.parquet", "texts.par
 
 
 @dataclass(frozen=True)
-class StreamOptions:
+class TallyOptions:
     """How a stream is read.
 
     Attributes:
@@ -73,7 +73,7 @@ def stream_features(
     labels: Sequence[str],
     folder: Path,
     *,
-    options: StreamOptions | None = None,
+    options: TallyOptions | None = None,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Streamed:
     """Counts every feature over a stream, and writes `features.parquet`, `texts.parquet` and `answers.parquet`.
@@ -89,7 +89,7 @@ def stream_features(
     Raises:
         UserError: no text at all, or a folder of a stream with other settings.
     """
-    options = options or StreamOptions()
+    options = options or TallyOptions()
     stream = _Stream(model, saes, list(labels), folder, options)
     with claimed(folder, RECORD):
         return stream.run(texts, advance)
@@ -99,7 +99,7 @@ class _Stream:
     """One stream at work."""
 
     def __init__(
-        self, model: LanguageModel, saes: SaeStack, labels: list[str], folder: Path, options: StreamOptions
+        self, model: LanguageModel, saes: SaeStack, labels: list[str], folder: Path, options: TallyOptions
     ) -> None:
         self.model, self.saes, self.labels, self.folder, self.options = model, saes, labels, folder, options
         self.names = LabelNames(labels, dict(options.mapping or {}))
