@@ -5,7 +5,7 @@ from importlib import import_module
 
 import torch
 
-NAMES = ("speed", "real", "attribution", "circuits", "memory")
+NAMES = ("speed", "real", "attribution", "circuits", "memory", "sweep", "scaling")
 
 
 def main() -> None:

@@ -23,6 +23,8 @@ from interp.cli.running import check, fetch, run, steer, trace, trees
 from interp.cli.serving import app as app_page
 from interp.cli.serving import serve
 from interp.cli.steering import certify, export, generate
+from interp.cli.streaming import stream
+from interp.cli.sweeping import sweep
 from interp.errors import InterpWarning, UserError, printable, quoted
 from interp.reporting import reporting, terminal_reporter
 
@@ -36,7 +38,7 @@ app = cyclopts.App(
     suppress_keyboard_interrupt=False,
 )
 for command in (
-    *(run, trace, trees, steer, plot, inspect, circuit, patch, compare, findings),
+    *(run, trace, trees, steer, sweep, stream, plot, inspect, circuit, patch, compare, findings),
     *(models, corpora, check, fetch, generate, export, certify, serve),
 ):
     app.command(command)
@@ -73,9 +75,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("default", category=InterpWarning)
     warnings.showwarning = _show_warning
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    for output in (sys.stdout, sys.stderr):
+        if hasattr(output, "reconfigure"):
+            output.reconfigure(errors="backslashreplace")
     news = terminal_reporter(lambda line: errors.print(line, style="bold"))
     try:
         for word in sys.argv[1:]:

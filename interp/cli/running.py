@@ -98,9 +98,9 @@ def check(*arguments: Arguments, json: Json = False) -> None:
     memory = " + ".join(f"{gigabytes(size)} {what}" for size, what in parts)
     table.add_row("peak memory", f"{gigabytes(found.peak_bytes)} ({memory}); now free: {gigabytes(found.free_bytes)}")
     for stage in found.stages:
-        table.add_row(f"time, {stage.stage}", _duration(stage.seconds))
+        table.add_row(f"time, {stage.stage}", duration(stage.seconds))
     table.add_row(
-        "time, in all", f"{_duration(sum(s.seconds for s in found.stages))} (rough; probes and report besides)"
+        "time, in all", f"{duration(sum(s.seconds for s in found.stages))} (rough; probes and report besides)"
     )
     screen.print(table)
 
@@ -207,7 +207,7 @@ def _said(folder: Path) -> None:
     errors.print(f'Next: open the report; interp inspect {folder} --text "..."; interp findings {folder}', style="bold")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     return (
         f"{seconds:.1f} s"
         if seconds < 90

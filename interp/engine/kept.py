@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from interp.engine.cache import PromptCache, SharedPrefix
 from interp.engine.capture import Captured
+from interp.files.store import Store
 from interp.memory import free_memory
 from interp.models.answers import LabelTokens
 
@@ -22,6 +24,7 @@ MEMORY_SHARE = 0.25
 """Share of the free memory that kept captures may take, and of the free disk that the others may."""
 MEMORY_AT_MOST = 2**31
 SCRATCH = "scratch_"
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,21 @@ class KeptBatch:
     @property
     def n_bytes(self) -> int:
         return sum(x.nbytes for x in self.tensors.values())
+
+    def save(self, path: Path) -> None:
+        save_file({name: x.contiguous() for name, x in self.tensors.items()}, path, {"behind": str(self.behind)})
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> "KeptBatch":
+        """What `save` wrote; on a CPU memory-mapped."""
+        with safe_open(path, framework="pt") as file:
+            behind = (file.metadata() or {}).get("behind") == str(True)
+        tensors: dict[str, Any] = load_file(path, device=str(device))
+        layers = range(sum(name.startswith("keys.") for name in tensors))
+        by_layer: dict[str, Any] = {
+            name: [tensors.pop(f"{name}.{layer}") for layer in layers] for name in ("continued", "keys", "values")
+        }
+        return cls(**tensors, **by_layer, behind=behind)
 
 
 def _kept(captured: Captured, cache: PromptCache, prefix: SharedPrefix | None) -> KeptBatch:
@@ -181,21 +199,27 @@ def remove_scratch(folder: Path) -> None:
 
 
 class KeptCaptures(AbstractContextManager["KeptCaptures"]):
-    """Batches by key: in memory within a budget, then memory-mapped from a scratch folder, then not at all.
+    """Batches by key: in memory within a budget, then memory-mapped from disk, then not at all.
 
-    Nothing is dropped once it is kept: stages read all prompts in turn, and what was seen least recently comes next.
+    Nothing that a run has used is dropped while it lasts: stages read all prompts in turn, and what was seen least
+    recently comes next. What only runs before it used gives way.
     """
 
-    def __init__(self, folder: Path, *, memory: int | None = None, disk: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, memory: int | None = None, disk: int | None = None, store: Store | None = None
+    ) -> None:
         """
         Args:
             folder: where the scratch folder is made, if it is needed.
             memory, disk: bytes that may be taken; None: a quarter of what is free (of memory at most 2 GB).
+            store: where batches are kept for other runs and processes as well.
         """
-        self.folder = folder
+        self.folder, self.store = folder, store
         self._memory = memory
         self._disk = shutil.disk_usage(folder).free * MEMORY_SHARE if disk is None else disk
-        self._kept: dict[tuple[int, int], KeptBatch] = {}
+        self._kept: dict[str, KeptBatch] = {}
+        self._in_memory: dict[str, int] = {}  # their sizes, what was used least recently first
+        self._used: set[str] = set()
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def __exit__(self, *_: object) -> None:
@@ -203,30 +227,67 @@ class KeptCaptures(AbstractContextManager["KeptCaptures"]):
 
     def close(self) -> None:
         """Lets go of everything and removes the scratch folder."""
-        self._kept.clear()
+        for kept in (self._kept, self._in_memory, self._used):
+            kept.clear()
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
 
-    def get(self, key: tuple[int, int]) -> KeptBatch | None:
+    def next_run(self) -> None:
+        """From here on, what was used before gives way."""
+        self._used.clear()
+
+    def get(self, key: str, device: torch.device | str = "cpu") -> KeptBatch | None:
+        """
+        Args:
+            device: where a batch goes that another process has kept.
+        """
+        if key not in self._kept and self.store is not None and (path := self.store.get(key)) is not None:
+            batch = KeptBatch.load(path, device)
+            if self._has_room(batch):
+                batch = batch.filled({name: x.clone() for name, x in batch.tensors.items()})
+                self._keep_in_memory(key, batch)
+            self._kept[key] = batch
+        if key in self._in_memory:
+            self._in_memory[key] = self._in_memory.pop(key)
+        self._used.add(key)
         return self._kept.get(key)
 
-    def put(self, key: tuple[int, int], batch: KeptBatch) -> None:
+    def put(self, key: str, batch: KeptBatch) -> None:
         """Keeps a batch, if there is room."""
-        size = batch.n_bytes
+        path = None if self.store is None else self.store.put(key, SUFFIX, batch.save)
+        self._used.add(key)
+        if self._has_room(batch):
+            self._keep_in_memory(key, batch)
+        elif batch.residuals.device.type == "cpu":
+            if path is not None:
+                self._kept[key] = KeptBatch.load(path)
+            elif batch.n_bytes <= self._disk:
+                self._disk -= batch.n_bytes
+                self._kept[key] = self._mapped(key, batch)
+
+    def _keep_in_memory(self, key: str, batch: KeptBatch) -> None:
+        assert self._memory is not None
+        self._memory -= batch.n_bytes
+        self._kept[key], self._in_memory[key] = batch, batch.n_bytes
+
+    def _has_room(self, batch: KeptBatch) -> bool:
+        """Whether a batch fits into memory, once what this run does not use has gone."""
         if self._memory is None:
             free = free_memory(batch.residuals.device)
             self._memory = int(min(free * MEMORY_SHARE, MEMORY_AT_MOST))
-        if size <= self._memory:
-            self._memory -= size
-            self._kept[key] = batch
-        elif size <= self._disk and batch.residuals.device.type == "cpu":
-            self._disk -= size
-            self._kept[key] = self._mapped(key, batch)
+        idle = [key for key in self._in_memory if key not in self._used]
+        if batch.n_bytes > self._memory + sum(self._in_memory[key] for key in idle):
+            return False
+        while batch.n_bytes > self._memory:
+            key = idle.pop(0)
+            self._memory += self._in_memory.pop(key)
+            del self._kept[key]
+        return True
 
-    def _mapped(self, key: tuple[int, int], batch: KeptBatch) -> KeptBatch:
+    def _mapped(self, key: str, batch: KeptBatch) -> KeptBatch:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.folder, ignore_cleanup_errors=True)
-        path = Path(self._scratch.name) / f"{key[0]}_{key[1]}.safetensors"
-        save_file({name: x.contiguous() for name, x in batch.tensors.items()}, path)
+        path = Path(self._scratch.name) / f"{key}{SUFFIX}"
+        batch.save(path)
         return batch.filled(load_file(path))

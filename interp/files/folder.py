@@ -28,6 +28,7 @@ __all__ = [
     "RunFolder",
     "claimed",
     "fingerprint",
+    "linked",
     "out_of_space",
     "parts_named",
     "read_json",
@@ -130,9 +131,27 @@ def write_rows(
             raise ValueError(f"{name}: {written} bytes of {size} were given for shape {shape}.")
 
 
-def fingerprint(value: Any) -> str:
-    """A short hash of anything JSON can hold."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+def fingerprint(value: Any, *, whole: bool = False) -> str:
+    """A hash of anything JSON can hold, a short one unless the whole is asked for."""
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return digest if whole else digest[:16]
+
+
+def linked(source: Path, target: Path) -> None:
+    """Puts a file in another place as well: as a hard link, or as a copy where the file system has none.
+
+    Files of a run are replaced and never written into, so that neither changes with the other.
+    """
+    part = target.with_name(f"{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except OSError:
+        with writing(target) as part:
+            shutil.copyfile(source, part)
+    else:
+        part.replace(target)
 
 
 @contextmanager
@@ -274,10 +293,18 @@ class RunFolder:
         self._set_stage(stage, {"fingerprint": print_, "finished": False})
         return stale
 
-    def finish(self, stage: str, print_: str, seconds: float, outputs: Sequence[str] = ()) -> dict[str, Stored]:
-        """Records what a stage wrote: of each file (a folder is all its files) the size and hash."""
+    def finish(
+        self, stage: str, print_: str, seconds: float, outputs: Sequence[str] = (), *, taken_from: str | None = None
+    ) -> dict[str, Stored]:
+        """Records what a stage wrote: of each file (a folder is all its files) the size and hash.
+
+        Args:
+            taken_from: the run whose files they are, where another one made them.
+        """
         written = contents(self.path, files_below(self.path, outputs))
-        facts = {"fingerprint": print_, "finished": True, "seconds": round(seconds, 2)}
+        facts: dict[str, Any] = {"fingerprint": print_, "finished": True, "seconds": round(seconds, 2)}
+        if taken_from is not None:
+            facts["taken_from"] = taken_from
         self._set_stage(stage, {**facts, "outputs": {name: list(file) for name, file in written.items()}})
         return written
 

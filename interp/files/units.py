@@ -3,12 +3,14 @@
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from interp.files.folder import read_json, write_arrays, write_json
+from interp.files.folder import fingerprint, linked, read_json, write_arrays, write_json
+from interp.files.store import Store
 
 Arrays = Mapping[str, np.ndarray]
 Remember = Callable[[Mapping[str, Callable[[], Arrays]]], Sequence[Arrays]]
@@ -29,18 +31,53 @@ class Units:
     units of another one are removed with the stage's outputs.
     """
 
-    def __init__(self, folder: Path, stage: str) -> None:
+    def __init__(self, folder: Path, stage: str, store: Store | None = None, content: object = None) -> None:
+        """
+        Args:
+            store: where units are kept for other runs as well, where it is known what they are computed from.
+            content: that; see `of`.
+        """
         self.folder = folder / FOLDER / stage
+        self._stage, self._root, self._store, self._content = stage, folder, store, content
+
+    def of(self, content: object) -> "Units":
+        """The same units, shared with runs whose units of this stage have the same name and content.
+
+        Args:
+            content: all that they are computed from, down to the last bit; anything JSON can hold.
+        """
+        return Units(self._root, self._stage, self._store, content)
 
     def path(self, name: str) -> Path:
         """Where a unit lies, without a suffix."""
         return self.folder / re.sub(r"[^\w.-]+", "_", name)
 
+    def files(self, folder: Path, names: Sequence[str], make: Callable[[], object]) -> None:
+        """Makes files of a folder, or takes them from another run; the last of them is there when all are."""
+        if (folder / names[-1]).exists():
+            return
+        keys = self._keys(folder, names)
+        known = [self._store.get(key) for key in keys] if self._store is not None and keys else [None]
+        if None not in known:
+            for path, name in zip(known, names, strict=True):
+                assert path is not None
+                linked(path, folder / name)
+            return
+        make()
+        for key, name in zip(keys, names, strict=False):
+            assert self._store is not None
+            self._store.put(key, Path(name).suffix, partial(shutil.copyfile, folder / name))
+
+    def _keys(self, folder: Path, names: Sequence[str]) -> list[str]:
+        if self._store is None or self._content is None:
+            return []
+        place = folder.relative_to(self.folder).as_posix()
+        return [fingerprint(["unit", self._stage, place, name, self._content], whole=True) for name in names]
+
     def arrays(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         """What `make` gives, kept without loss."""
         path = self.path(name).with_name(self.path(name).name + ".npz")
-        if not path.exists():
-            write_arrays(path, make())
+        self.files(path.parent, [path.name], lambda: write_arrays(path, make()))
         with np.load(path) as stored:
             return dict(stored)
 
@@ -51,8 +88,7 @@ class Units:
     def values(self, name: str, make: Callable[[], Any]) -> Any:
         """The same for anything that JSON holds; numbers keep every digit."""
         path = self.path(name).with_name(self.path(name).name + ".json")
-        if not path.exists():
-            write_json(path, make())
+        self.files(path.parent, [path.name], lambda: write_json(path, make()))
         return read_json(path)
 
     def clear(self) -> None:

@@ -51,7 +51,7 @@ def behaviours(
         return cloze.right(apply, lowest=lowest_layer(session, steerings[method]))
 
     def kept(method: str) -> Array:
-        return units.array(f"cloze {method}", partial(right, method))
+        return _alone(session, units, steerings.get(method)).array(f"cloze {method}", partial(right, method))
 
     return {
         method: Behaviour(
@@ -62,6 +62,11 @@ def behaviours(
         )
         for method, answered in zip(edits, session.each(kept, list(edits), "effects", "method"), strict=True)
     }
+
+
+def _alone(session: Session, units: Units, steering: Steering | None) -> Units:
+    """Units of what one steering does, whichever others there are."""
+    return units.of(["alone", session.content, None if steering is None else steering.digest])
 
 
 def _cloze_test(session: Session, items: tuple[Cloze, ...]) -> ClozeTest:

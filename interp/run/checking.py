@@ -12,6 +12,7 @@ from interp.files.folder import RunFolder
 from interp.memory import free_memory
 from interp.models.answers import LOGITS_AT_ONCE
 from interp.run.config import Config
+from interp.run.inputs import Inputs
 from interp.run.pipeline import stages_of
 from interp.run.session import Session
 from interp.run.stage import Speeds, Workload, costs
@@ -59,13 +60,11 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     say("SAEs")
     saes = session.saes
     say("corpora")
-    roles = [role for role, _ in session.examples]
-    counts = {role: roles.count(role) for role in ("discover", "fit", "test")}
-    counts["test"] += roles.count("several")
+    counts = _counts(session)
     say("speed")
-    few = _fewer(SAMPLE, session)
-    texts = [e.text for role, e in session.examples if role == "discover"][:few]
-    speeds, tokens = _speeds(session, texts)
+    texts = _sample(session)
+    measured = measure(session)
+    speeds, tokens = measured.speeds, measured.tokens
     labels = _labels(session, texts, speeds.per_prompt, tokens)
     sae_bytes, told = 0, "none: what needs features is left out"
     if session.has_saes:
@@ -82,15 +81,51 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         "examples": ", ".join(f"{n} {role}" for role, n in counts.items()),
         **({"rated": ", ".join(f"{len(r.examples)} of {r.name}" for r in session.rated)} if session.rated else {}),
     }
-    workload = Workload(config, speeds, layers=len(saes.layers), **counts)
     return Check(
         facts,
         model_bytes=sum(p.numel() * p.element_size() for p in model.hf.parameters()),
         sae_bytes=sae_bytes * min(saes.resident, len(saes.layers)),
         batch_bytes=_batch_bytes(session, tokens),
         free_bytes=free_memory(model.device),
-        stages=[StageEstimate(name, seconds) for name, seconds in costs(stages_of(config), workload).items()],
+        stages=measured.estimates(session),
     )
+
+
+@dataclass(frozen=True)
+class MeasuredSpeeds:
+    """Speeds of a model on a run's prompts, for every run that has both.
+
+    Attributes:
+        tokens: mean length of the prompts.
+        layers: how many have an SAE.
+    """
+
+    speeds: Speeds
+    tokens: int
+    layers: int
+
+    def estimates(self, inputs: Inputs) -> list[StageEstimate]:
+        """What the stages of a run will take, of those that take more than seconds."""
+        work = Workload(inputs.config, self.speeds, layers=self.layers, **_counts(inputs))
+        return [StageEstimate(name, seconds) for name, seconds in costs(stages_of(inputs.config), work).items()]
+
+
+def measure(session: Session) -> MeasuredSpeeds:
+    """Loads model and SAEs, and measures speeds on a few discover prompts."""
+    speeds, tokens = _speeds(session, _sample(session))
+    return MeasuredSpeeds(speeds, tokens, len(session.saes.layers))
+
+
+def _counts(inputs: Inputs) -> dict[str, int]:
+    """Examples of each role."""
+    roles = [role for role, _ in inputs.examples]
+    counts = {role: roles.count(role) for role in ("discover", "fit", "test")}
+    counts["test"] += roles.count("several")
+    return counts
+
+
+def _sample(session: Session) -> list[str]:
+    return [e.text for role, e in session.examples if role == "discover"][: _fewer(SAMPLE, session)]
 
 
 def _fewer(count: int, session: Session) -> int:

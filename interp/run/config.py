@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, field, fields, is_dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -378,18 +379,28 @@ def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = N
     Raises:
         UserError: missing file, broken YAML, unknown key (the nearest is named), or a value out of place.
     """
-    tree: Any = {}
-    where = "the command line"
-    if path is not None:
-        where = str(path)
-        tree = load_words(Path(path))
+    where = "the command line" if path is None else str(path)
+    return made_config({} if path is None else load_words(Path(path)), where, overrides)
+
+
+def made_config(words: Mapping[str, Any], where: str, fields: Mapping[str, Any] | None = None) -> Config:
+    """The configuration of a tree of words, as YAML gives it, with dotted fields on top.
+
+    Args:
+        where: the tree comes from, for messages.
+        fields: by dotted key, words as on the command line, or lists and mappings of words as in YAML.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    tree: Any = deepcopy(dict(words))
     if isinstance(tree.get("saes"), str):
         tree["saes"] = _named(tree["saes"])
     tree = typed(tree, Config)
-    for key, value in (overrides or {}).items():
-        if key == "saes" and not value.lstrip().startswith("{"):
+    for key, value in (fields or {}).items():
+        if key == "saes" and isinstance(value, str) and not value.lstrip().startswith("{"):
             key = "saes.name"
-        if key == "labels" and re.fullmatch(r"\w+", value):
+        if key == "labels" and isinstance(value, str) and re.fullmatch(r"\w+", value):
             tree["labels"] = value
             continue
         steps = _steps(key)
@@ -397,7 +408,7 @@ def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = N
     try:
         return _validated(tree)
     except ValidationError as error:
-        raise UserError(_explain(error, where, overrides or {})) from None
+        raise UserError(_explain(error, where, fields or {})) from None
 
 
 def config_of(folder: Path) -> Config:

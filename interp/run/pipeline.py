@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from interp.errors import DamagedError
 from interp.files.folder import RunFolder, claimed, fingerprint, out_of_space
-from interp.files.stored import UNREADABLE, files_below
+from interp.files.stored import UNREADABLE, Stored, files_below
 from interp.models.store import content_hash
 from interp.reporting import Progress, silent
 from interp.resources import NO_SAES
@@ -24,6 +24,7 @@ from interp.run.config import Config
 from interp.run.engines import LOCAL, check_engine
 from interp.run.inputs import Inputs
 from interp.run.pace import Pace
+from interp.run.shared import Shared, shared_keys
 from interp.run.stage import Stage, declared_stages, in_order, with_what_follows, without_saes
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Outcome:
     seconds: float
     mended: list[str] = field(default_factory=list)
     """Stages that ran again because files of theirs were missing or damaged."""
+    taken: dict[str, str] = field(default_factory=dict)
+    """Stages whose files were taken over, and from which run."""
 
 
 def run(
@@ -59,6 +62,7 @@ def run(
     command: str = "run",
     progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
+    shared: Shared | None = None,
 ) -> Outcome:
     """Runs what is missing or stale, in order, and writes the report.
 
@@ -66,6 +70,7 @@ def run(
         command: `trees` stops after the emotion trees, `trace` after the causal effects, `steer` and `run` after the
             evaluation.
         say: receives a line when a stage begins or is skipped.
+        shared: what it has in common with other runs; None: nothing.
 
     Raises:
         UserError: anything in the configuration, the data or the folder that the user can mend.
@@ -79,11 +84,9 @@ def run(
         inputs.check()
         if not inputs.has_saes:
             say(WITHOUT_SAES)
-        possible = stages_of(config)
-        left_out = set[str]().union(*(with_what_follows(possible, name) for name in LEAVES_OUT.get(command, ())))
-        wanted = [stage for stage in possible if stage.name not in left_out]
-        folder.forget({stage.name: stage.outputs for stage in STAGES if stage.name not in {s.name for s in possible}})
-        done = _run_stages(inputs, folder, wanted, progress, say)
+        possible = {stage.name for stage in stages_of(config)}
+        folder.forget({stage.name: stage.outputs for stage in STAGES if stage.name not in possible})
+        done = _run_stages(inputs, folder, stages_for(config, command), progress, say, shared)
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
         report = _report(folder)
@@ -95,8 +98,20 @@ def stages_of(config: Config) -> tuple[Stage, ...]:
     return STAGES if config.saes.name != NO_SAES else without_saes(STAGES)
 
 
+def stages_for(config: Config, command: str) -> list[Stage]:
+    """Those of them that a command runs."""
+    possible = stages_of(config)
+    left_out = set[str]().union(*(with_what_follows(possible, name) for name in LEAVES_OUT.get(command, ())))
+    return [stage for stage in possible if stage.name not in left_out]
+
+
 def _run_stages(
-    inputs: Inputs, folder: RunFolder, stages: Sequence[Stage], progress: Progress, say: Callable[[str], None]
+    inputs: Inputs,
+    folder: RunFolder,
+    stages: Sequence[Stage],
+    progress: Progress,
+    say: Callable[[str], None],
+    shared: Shared | None,
 ) -> Outcome:
     """Runs the stages that are not done, or whose files are not those they wrote, and all that comes after those.
 
@@ -104,6 +119,7 @@ def _run_stages(
     """
     done = Outcome(folder.path, folder / "report.html", [], [], [], 0.0, [])
     prints = fingerprints(inputs, stages)
+    keys = shared_keys(inputs, stages) if shared is not None and shared.takes else {}
     session: Session | None = None
     changed: set[str] = set()
     pace = Pace([stage.name for stage in stages])
@@ -116,9 +132,13 @@ def _run_stages(
             if current and not broken and not anew:
                 done.skipped.append(stage.name)
                 pace.skip(stage.name)
+                if shared is not None and keys:
+                    shared.tell(keys[stage.name], folder, stage)
                 continue
             if session is None:
-                session = at_the_end.enter_context(closing(_session(inputs, folder, progress)))
+                session = _session(inputs, folder, progress, shared)
+                if shared is None:
+                    at_the_end.enter_context(closing(session))
                 at_the_end.enter_context(_workers(session, say))
             if broken:
                 say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
@@ -126,15 +146,42 @@ def _run_stages(
                 done.mended.append(stage.name)
             if folder.begin(stage.name, print_, stage.outputs, anew=anew):
                 done.stale.append(stage.name)
-            say(pace.heading(stage.name))
-            start = time.perf_counter()
-            _run_one(session, stage, print_, say)
-            written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
-            done.ran.append(stage.name)
-            pace.finish(stage.name)
+            written = None
+            if shared is not None and keys:
+                written = _taken(shared, keys[stage.name], folder, stage, print_, done, say)
+            if written is None:
+                say(pace.heading(stage.name))
+                start = time.perf_counter()
+                _run_one(session, stage, print_, say)
+                written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
+                done.ran.append(stage.name)
+                pace.finish(stage.name)
+                if shared is not None and keys:
+                    shared.tell(keys[stage.name], folder, stage)
+            else:
+                pace.skip(stage.name)
             if anew or (broken and written != before):
                 changed.add(stage.name)
     return done
+
+
+def _taken(
+    shared: Shared,
+    key: str,
+    folder: RunFolder,
+    stage: Stage,
+    print_: str,
+    done: Outcome,
+    say: Callable[[str], None],
+) -> dict[str, Stored] | None:
+    """The files of a stage as another run has made them, where one has."""
+    start = time.perf_counter()
+    source = shared.take(key, folder, stage)
+    if source is None:
+        return None
+    say(f"{stage.name}: as in {source}")
+    done.taken[stage.name] = source
+    return folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs, taken_from=source)
 
 
 @contextmanager
@@ -149,12 +196,12 @@ def _workers(session: "Session", say: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def _session(inputs: Inputs, folder: RunFolder, progress: Progress) -> "Session":
+def _session(inputs: Inputs, folder: RunFolder, progress: Progress, shared: Shared | None) -> "Session":
     """What the stages work with: torch, the model and the SAEs are loaded here, and the record says which they are."""
     from interp.run.record import facts
     from interp.run.session import Session
 
-    session = Session.going_on(inputs, folder, progress)
+    session = Session.going_on(inputs, folder, progress, shared)
     known, began = facts(session), folder.record.get("date") or str(datetime.now(UTC).date())
     folder.note(name=inputs.config.name, date=began, config=inputs.config.as_dict(), **known)
     return session

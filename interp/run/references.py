@@ -27,6 +27,13 @@ class Tuned(NamedTuple):
     cost: dict[str, Estimate]
 
 
+class _Maker(NamedTuple):
+    """What makes a method's answers, and where they are kept."""
+
+    units: Units
+    make: Callable[[], Array]
+
+
 def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, Array]:
     """By method, [row, answer]: answers of what needs no steering."""
     model, labels, template = session.model, session.labels, session.config.prompt.template
@@ -37,12 +44,14 @@ def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, A
         "answer_bias": references.with_bias(known[rows], known[fit], session.gold(fit)),
     }
     solved = [session.examples[row][1] for row in fit]
-    makers: dict[str, Callable[[], Array]] = {}
+    makers: dict[str, _Maker] = {}
     for n in references.SHOTS:
         shots = references.shots_that_fit(model, solved, labels, template, n, session.seed("few shot"))
         if shots is not None:
             prompts = build_prompts(session.texts(rows), labels, template=template, shots=shots)
-            makers[f"few_shot_{n}"] = partial(references.few_shot, model, prompts, labels, session.answers)
+            own = units.of(["few shot", session.content, [[e.text, e.gold] for e in shots]])
+            make = partial(references.few_shot, model, prompts, labels, session.answers)
+            makers[f"few_shot_{n}"] = _Maker(own, make)
 
     def probe() -> Array:
         layers = session.progress(session.saes.layers, "probe", "layer")
@@ -50,8 +59,13 @@ def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, A
         answered = references.probe(data, layers, rows, session.seed("probe"))
         return known[rows] if answered is None else answered
 
-    makers["probe"] = probe
-    found = session.each(lambda one: units.array(*one), list(makers.items()), "references", "method")
+    makers["probe"] = _Maker(units.of(["probe", session.content, session.config.steering.labels]), probe)
+
+    def made(one: tuple[str, _Maker]) -> Array:
+        name, (own, make) = one
+        return own.array(name, make)
+
+    found = session.each(made, list(makers.items()), "references", "method")
     return logits | dict(zip(makers, found, strict=True))
 
 

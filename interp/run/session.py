@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -21,16 +22,15 @@ from interp.engine.prompt_pass import shared_prefix
 from interp.engine.suffix import ResidualEdit
 from interp.engine.variants import Name, Read, answers_under_each
 from interp.evaluation.fluency import PlainText
-from interp.files.folder import RunFolder, remove_parts
+from interp.files.folder import RunFolder, fingerprint, remove_parts
 from interp.files.units import Units
 from interp.models.answers import Answers
 from interp.models.language_model import Encoded, LanguageModel
-from interp.models.loading import load_model
 from interp.processors import compute_with, one_thread_per_core
 from interp.reporting import Progress, silent
 from interp.run.engines import LOCAL, Engine, InProcess, Item, Result, threads
 from interp.run.inputs import Inputs
-from interp.saes.loading import load_saes
+from interp.run.shared import Shared
 from interp.saes.stack import SaeStack
 from interp.texts.examples import load_corpus
 from interp.texts.prompts import Prompt, build_prompts
@@ -60,9 +60,10 @@ class Session(Inputs):
     folder: RunFolder
     progress: Progress = silent
     engine: Engine = field(default_factory=InProcess)
+    shared: Shared = field(default_factory=Shared)
 
     @classmethod
-    def going_on(cls, inputs: Inputs, folder: RunFolder, progress: Progress) -> "Session":
+    def going_on(cls, inputs: Inputs, folder: RunFolder, progress: Progress, shared: Shared | None = None) -> "Session":
         """With what is known of the inputs already, in a folder from which a killed run may have left scratch."""
         remove_scratch(folder.path)
         remove_parts(folder.path)
@@ -70,25 +71,17 @@ class Session(Inputs):
             one_thread_per_core()
         else:
             compute_with(threads(inputs.config.resources))
-        session = cls(inputs.config, folder, progress)
+        session = cls(inputs.config, folder, progress, shared=shared or Shared())
         vars(session).update(vars(inputs))  # what has been read is not read again
         return session
 
     @cached_property
     def model(self) -> LanguageModel:
-        config = self.config
-        return load_model(
-            config.model,
-            device=config.device,
-            dtype=config.dtype,
-            device_map=config.device_map,
-            quantization=config.quantization,
-            chat=config.prompt.chat,
-        )
+        return self.shared.model(self.config)
 
     @cached_property
     def saes(self) -> SaeStack:
-        return load_saes(model=self.model, **asdict(self.config.saes))
+        return self.shared.saes(self.config)
 
     # ---------------------------------------------------------------------------------- units
 
@@ -182,7 +175,28 @@ class Session(Inputs):
 
     @cached_property
     def _kept(self) -> KeptCaptures:
-        return KeptCaptures(self.folder.path)
+        return self.shared.captures(self.folder.path)
+
+    @cached_property
+    def _ground(self) -> list[object]:
+        """All that a capture depends on besides its texts, also in its last bits."""
+        model, config = self.model, self.config
+        return [
+            [model.identity, str(model.dtype), model.device.type, config.device_map, config.quantization, self.frame],
+            [config.prompt.template, [[e.text, e.gold] for e in self.shots], self.labels],
+            [torch.__version__, torch.get_num_threads()],
+        ]
+
+    @cached_property
+    def shards(self) -> list[slice]:
+        """The rows of the examples in parts of one corpus and role, `GROUP` at most: runs that have a corpus in common
+        capture it in the same batches."""
+        found, start = list[slice](), 0
+        for _, part in groupby(self.examples, lambda one: (one[0].replace("several", "test"), one[1].corpus)):
+            end = start + len(list(part))
+            found += [slice(k, min(k + GROUP, end)) for k in range(start, end, GROUP)]
+            start = end
+        return found
 
     @cached_property
     def _groups(self) -> list[list[str]]:
@@ -191,7 +205,7 @@ class Session(Inputs):
         So a capture is the same to the last bit however a run was interrupted: it depends on a batch's other rows.
         """
         texts = [e.text for _, e in self.examples]
-        shards = [texts[k : k + GROUP] for k in range(0, len(texts), GROUP)]
+        shards = [texts[rows] for rows in self.shards]
         anchors = ([e.text for e in found] for found in self.anchors.values())
         return [*shards, *anchors, self.neutral, *([e.text for e in rated.examples] for rated in self.rated)]
 
@@ -238,11 +252,14 @@ class Session(Inputs):
                 one = _Batch((group, b), members)
                 self._batch_of.update({(group, m): one for m in members})
         batch = self._batch_of[group, i]
-        found = held.get(batch.key) or self._kept.get(batch.key)
+        found = held.get(batch.key)
         if found is None:
-            captured = self._capture([self._groups[group][m] for m in batch.members])
-            found = KeptBatch.of(captured, self.prefix)
-            self._kept.put(batch.key, found)
+            texts = [self._groups[group][m] for m in batch.members]
+            key = fingerprint(["capture", self._ground, texts], whole=True)
+            found = self._kept.get(key, self.model.device)
+            if found is None:
+                found = KeptBatch.of(self._capture(texts), self.prefix)
+                self._kept.put(key, found)
         held[batch.key] = found
         return KeptPrompt(found, batch.members.index(i))
 
@@ -374,7 +391,7 @@ class Session(Inputs):
 
     def close(self) -> None:
         """Lets go of kept captures; a scratch folder that they may have needed is removed."""
-        self._kept.close()
+        self.shared.close()
 
     @property
     def tokens_per_batch(self) -> int:
@@ -458,11 +475,21 @@ class Session(Inputs):
         return self.plain_text if short.n_tokens == self.plain_text.n_tokens else short
 
     def _plain_text(self, limit: int) -> PlainText:
-        return PlainText(self.model, self.plain_documents, layers=self.saes.layers, limit=limit)
+        documents, layers = self.plain_documents, self.saes.layers
+        key = fingerprint([self.model.identity, documents, layers, limit])
+        return self.shared.plain_text(key, lambda: PlainText(self.model, documents, layers=layers, limit=limit))
 
     def units(self, stage: str) -> Units:
         """The finished units of a stage's work."""
-        return Units(self.folder.path, stage)
+        return self.shared.units(self.folder.path, stage)
+
+    @cached_property
+    def content(self) -> list[object]:
+        """All that measurements on texts of the run depend on, down to the last bit, besides what is measured."""
+        texts = fingerprint([self.labelled_texts, [e.group for _, e in self.examples], self.anchor_texts], whole=True)
+        plain = fingerprint(self.plain_documents, whole=True)
+        saes = [self.saes.identity, asdict(self.config.saes)]
+        return [self._ground, saes, texts, plain, self.config.fluency.limit, self.config.batch_size, self.config.seed]
 
     def seed(self, purpose: str) -> int:
         """A seed of its own for each purpose, from the one in the config."""

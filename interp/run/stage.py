@@ -62,6 +62,10 @@ class Stage:
         outputs: files and folders that it writes, those that only help a killed run to go on among them.
         fields: dotted fields of the configuration on which its files depend.
         sources: what else they depend on: names of what `interp.run.inputs.Inputs` knows.
+        draws: those of `fields` that only decide which texts are asked, and in which order they are solved examples:
+            runs that ask the same texts share its files whatever they are.
+        inherits: fields on which its files depend besides, and that reach its fingerprint through a stage before it
+            that only `draws` by them.
         may_read: the same of those without which less is done.
         saes: whether it looks into sparse autoencoders: it, and what cannot do without its files, is left out where a
             model has none.
@@ -75,6 +79,8 @@ class Stage:
     outputs: tuple[str, ...]
     fields: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    draws: tuple[str, ...] = ()
+    inherits: tuple[str, ...] = ()
     may_read: tuple[str, ...] = ()
     saes: bool = False
     needs: tuple[str, ...] = ()
@@ -97,6 +103,8 @@ def stage(
     saes: bool = False,
     fields: Sequence[str] = (),
     sources: Sequence[str] = (),
+    draws: Sequence[str] = (),
+    inherits: Sequence[str] = (),
     cost: Cost | None = None,
 ) -> Callable[[T], T]:
     """Declares a function of `interp/run/stages` to be a stage of every run; see `Stage` for what each part means.
@@ -134,10 +142,10 @@ def declared_stages(folder: Path = FOLDER) -> list[Stage]:
 def _read(call: ast.Call, module: str, function: str) -> Stage:
     said = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg != "cost"}
     run = partial(_run_by_name, f"{module}:{function}")
-    parts = ("reads", "writes", "fields", "sources", "may_read")
-    reads, writes, fields, sources, may_read = (tuple(said.get(part, ())) for part in parts)
-    name = ast.literal_eval(call.args[0])
-    return Stage(name, run, module, reads, writes, fields, sources, may_read, saes=said.get("saes", False))
+    parts = ("reads", "writes", "fields", "sources", "draws", "inherits", "may_read")
+    reads, writes, fields, sources, draws, inherits, may_read = (tuple(said.get(part, ())) for part in parts)
+    name, saes = ast.literal_eval(call.args[0]), said.get("saes", False)
+    return Stage(name, run, module, reads, writes, fields, sources, draws, inherits, may_read, saes)
 
 
 def _run_by_name(address: str, session: "Session") -> None:

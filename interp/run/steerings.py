@@ -1,6 +1,6 @@
 """The steerings of a run: what they are fitted on, how they are kept and loaded, and what they cost in language."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from interp.statistics import Bootstrap, Estimate
 from interp.steering.coupled import SAMPLE, Few, RunningText, deep_layers
 from interp.steering.fit import FitData
 from interp.steering.rivals import RivalGround
-from interp.steering.steering import FACTS, Provenance, SteeredFeature, Steering
+from interp.steering.steering import FACTS, TENSORS, Provenance, SteeredFeature, Steering
 from interp.steering.trials import Ground, strongest_features
 
 FEWEST_TEXTS = 12
@@ -109,15 +109,27 @@ def provenance(session: Session) -> Provenance:
 def remembered(units: Units, name: str, make: Callable[[], Steering]) -> Steering:
     """A steering that is kept as a unit."""
     folder = units.path(f"steering {name}")
-    if not (folder / FACTS).exists():
-        make().save(folder)
+    units.files(folder, [TENSORS, FACTS], lambda: make().save(folder))
     return Steering.load(folder)
+
+
+def fitted_on(session: Session) -> list[object]:
+    """All that the steerings of a run are fitted on: not which of them are tried, nor by what rule one is chosen."""
+    config, made = session.config.steering, session.folder.outputs("trace")
+    settings = [config.labels, config.readers, config.features, config.first_layer, session.config.resamples]
+    return [session.content, settings, made.get("effects.parquet")]
 
 
 def load_steerings(session: Session) -> dict[str, Steering]:
     """`steered`, the choice, then the best setting of each method and the rivals."""
     folders = sorted(Path(session.folder / FOLDER).iterdir())
     return {"steered": Steering.load(session.folder.path)} | {f.name: Steering.load(f) for f in folders}
+
+
+def steered_by(session: Session, steerings: Mapping[str, Steering]) -> list[object]:
+    """All that answers under some steerings depend on."""
+    settings = [session.config.steering.labels, session.config.resamples]
+    return [session.content, settings, {name: steering.digest for name, steering in steerings.items()}]
 
 
 def lowest_layer(session: Session, steering: Steering) -> int:
@@ -136,7 +148,8 @@ def steering_quality(
     """
     apply = partial(steering.applied, session.model, session.saes, positions="all")
     lowest = lowest_layer(session, steering)
-    kept = units.values(name, lambda: language_quality(session, apply, lowest=lowest, short=short))
+    own = units.of(["language", "short" if short else "whole", session.content, steering.digest])
+    kept = own.values(name, lambda: language_quality(session, apply, lowest=lowest, short=short))
     return {metric: Estimate(*numbers) for metric, numbers in kept.items()}
 
 

@@ -1,5 +1,6 @@
 """A steering as data: gains, couplings, vectors and gates by layer; a function of the residual that sees no label."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, TypedDict, cast, get_args
 import torch
 from jaxtyping import Float, Int
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from interp.engine.suffix import ResidualEdit
@@ -306,8 +307,9 @@ class Steering:
         made: Steering = resolve_name("interp.steering.making:from_difference")(model, positive, negative, **options)
         return made
 
-    def save(self, folder: Path) -> None:
-        """`steering.safetensors` and `steering.json`."""
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it does, by name."""
         tensors = {f"gains.{k}.features": g.features for k, g in self.gains.items()}
         tensors |= {f"gains.{k}.gains": g.gains for k, g in self.gains.items()}
         tensors |= {f"vectors.{k}": v for k, v in self.vectors.items()}
@@ -316,9 +318,18 @@ class Steering:
             tensors[f"gates.{k}.bias"] = torch.tensor([gate.bias], dtype=torch.float64)
         for k, coupling in self.couplings.items():
             tensors |= {f"couplings.{k}.{name}": tensor for name, tensor in coupling.tensors().items()}
+        return {k: v.detach().cpu().clone().contiguous() for k, v in sorted(tensors.items())}
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that it does, wherever it comes from and whatever it is called."""
+        return hashlib.sha256(save(self.tensors)).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """`steering.safetensors` and `steering.json`."""
         folder.mkdir(parents=True, exist_ok=True)
         with writing(folder / TENSORS) as part:
-            save_file({k: v.detach().cpu().clone().contiguous() for k, v in sorted(tensors.items())}, part)
+            save_file(self.tensors, part)
         facts = {"format": 2, "method": self.method, "positions": self.positions}
         write_json(folder / FACTS, {**facts, **self.provenance, "causal": [f._asdict() for f in self.causal]})
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from interp.engine.capture import Captured
 from interp.files.folder import write_rows, writing
 from interp.run import tables
-from interp.run.session import GROUP, Session
+from interp.run.session import Session
 from interp.run.stage import stage
 
 SHARDS_EACH = 4
@@ -23,17 +23,17 @@ SHARDS_EACH = 4
     writes=("activations", "examples.parquet"),
     fields=("labels", "prompt", "seed"),
     sources=("model_identity", "device", "dtype", "config.quantization", "frame", "labelled_texts"),
+    draws=("seed",),
     cost=lambda work: work.examples * work.speeds.per_prompt,
 )
 def run(session: Session) -> None:
     """Writes `activations/layer_XX.safetensors` (with example ids) and `examples.parquet`."""
     folder, model = session.folder, session.model
     examples = [e for _, e in session.examples]
-    starts = range(0, len(examples), GROUP)
-    shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(starts))]
+    shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(session.shards))]
 
     def write(k: int) -> None:
-        texts = [e.text for e in examples[starts[k] : starts[k] + GROUP]]
+        texts = [e.text for e in examples[session.shards[k]]]
         with writing(shards[k]) as part:
             save_file(_captured(session, texts), part)
 

@@ -12,7 +12,7 @@ from interp.run import tables
 from interp.run.references import reference_logits, tuned_answers
 from interp.run.session import Session
 from interp.run.stage import stage
-from interp.run.steerings import load_steerings, steering_quality
+from interp.run.steerings import load_steerings, steered_by, steering_quality
 from interp.statistics import Bootstrap, Estimate
 
 TUNED = "low_rank_tuning"
@@ -29,7 +29,8 @@ TUNED = "low_rank_tuning"
 def run(session: Session) -> None:
     """Writes `evaluation.parquet` and `predictions.parquet`; of a corpus with texts of several emotions, scores of
     sets over all its texts beside those of one right answer over the others."""
-    units, steerings = session.units("evaluate"), load_steerings(session)
+    steerings = load_steerings(session)
+    units = session.units("evaluate").of([steered_by(session, steerings), session.config.steering.low_rank])
     rows = np.concatenate([session.role("test"), session.role("several")])
     edits: dict[str, Any] = {"unsteered": {}} | {name: s.edits(session.saes) for name, s in steerings.items()}
     logits = session.logits_under(rows, edits, "evaluate", units=units) | reference_logits(session, rows, units)

@@ -9,7 +9,7 @@ from interp.run.session import Session
 from interp.run.stage import stage
 
 
-@stage("selectivity", reads=("examples.parquet", "features"), writes=("selectivity.parquet",))
+@stage("selectivity", reads=("examples.parquet", "features"), writes=("selectivity.parquet",), inherits=("seed",))
 def run(session: Session) -> None:
     """Writes `selectivity.parquet` from the discover examples."""
     rows = session.role("discover")

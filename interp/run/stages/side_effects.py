@@ -11,7 +11,7 @@ from interp.run import tables
 from interp.run.behaviours import behaviours
 from interp.run.session import Session
 from interp.run.stage import stage
-from interp.run.steerings import load_steerings, steering_quality
+from interp.run.steerings import load_steerings, steered_by, steering_quality
 from interp.statistics import Bootstrap, Estimate
 
 COLUMNS = ["corpus", "method", "strength", "value", "ci_low", "ci_high", "n", "changed"]
@@ -25,7 +25,8 @@ COLUMNS = ["corpus", "method", "strength", "value", "ci_low", "ci_high", "n", "c
 )
 def run(session: Session) -> None:
     """Writes `dose.parquet` (corpus, method, strength) and `side_effects.parquet` (method, metric)."""
-    units, steerings, rows = session.units("side_effects"), load_steerings(session), session.role("test")
+    steerings, rows = load_steerings(session), session.role("test")
+    units = session.units("side_effects").of(steered_by(session, steerings))
     unsteered = Dose("unsteered", 0.0)
     edits: dict[Dose, Any] = {unsteered: {}} | {
         Dose(method, strength): steering.scaled(strength).edits(session.saes)

@@ -11,6 +11,7 @@ from interp.run.stage import stage
 from interp.run.steerings import (
     FOLDER,
     answered_ratio,
+    fitted_on,
     ground,
     provenance,
     remembered,
@@ -47,15 +48,17 @@ from interp.steering.trials import Trial, all_trials, possible_methods
 )
 def run(session: Session) -> None:
     """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
-    units, config = session.units("steer"), session.config.steering
+    fitted, config = fitted_on(session), session.config.steering
+    units = session.units("steer").of(fitted)
     made_from = session.made(ground)
     data, features = made_from.data, made_from.features
 
     def remember(makers: Mapping[str, Callable[[], Arrays]]) -> list[Arrays]:
         return list(session.engine.map(lambda one: units.arrays(*one), list(makers.items())))
 
-    def keep(makers: Mapping[str, Callable[[], Steering]]) -> list[Steering]:
-        return list(session.engine.map(lambda one: remembered(units, *one), list(makers.items())))
+    def keep(makers: Mapping[str, Callable[[], Steering]], procedure: object = None) -> list[Steering]:
+        own = units if procedure is None else units.of([fitted, procedure])
+        return list(session.engine.map(lambda one: remembered(own, *one), list(makers.items())))
 
     def make(trial: Trial) -> Steering:
         if trial.steering is not None:
@@ -81,7 +84,9 @@ def run(session: Session) -> None:
     )
     made = {method: make(trial) for method, trial in choice.kept.items()}
     reference, made_with = choice.reference, provenance(session)
-    others = rivals(rival_ground(session, made_from), reference, made[reference.method] if reference else None, keep)
+    steered = None if reference is None else made[reference.method]
+    procedure = ["rivals", None if reference is None else [reference.method, reference.setting]]
+    others = rivals(rival_ground(session, made_from), reference, steered, partial(keep, procedure=procedure))
     tables.write(session.folder / "trials.parquet", choice.table())
     for name, one in (made | others).items():
         replace(one, provenance=made_with).save(session.folder / FOLDER / name)
