@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 
 from interp.app import calls
-from interp.app.workbench import FeatureCard, SideBySide, Workbench
+from interp.app.workbench import FeatureFacts, SideBySide, Workbench
 from interp.errors import UserError, printable
 from interp.report.dialogue import dialogue_figure
 from interp.report.inspecting import answers_figure, evidence_figure, features_table
@@ -23,7 +23,9 @@ SLIDERS = 8
 """Features behind an answer that get a slider."""
 MOST_TOKENS = 200
 TEXT = "The milk had gone sour and lumps slid into my cup."
-DIALOGUE = "Anna: I found the letter you had hidden.\nBen: You had no right to open it!\nAnna: I read it and could not stop crying."
+DIALOGUE = """Anna: I found the letter you had hidden.
+Ben: You had no right to open it!
+Anna: I read it and could not stop crying."""
 PROMPT = "When I opened the door"
 MODEL = "model"
 """All that passes the model waits in one queue."""
@@ -97,7 +99,7 @@ def _said() -> gr.Markdown:
 
 
 def _code(elem_id: str) -> gr.Code:
-    return gr.Code("", language="python", label="the same in Python", elem_id=elem_id, interactive=False)
+    return gr.Code("", language="python", label="the same in Python", elem_id=elem_id, interactive=False, lines=2)
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -111,13 +113,13 @@ def _reading(bench: Workbench, found: gr.State) -> None:
     said = _said()
     with gr.Row(equal_height=False):
         with gr.Column(scale=3):
-            evidence = gr.Plot(label="Evidence by layer and token", elem_id="evidence")
+            evidence = gr.Plot(label="Evidence by layer and token", show_label=False, elem_id="evidence")
             gr.Markdown(
                 "Colour: the label's probability among the labels if that layer's residual at that token were read out"
                 " (logit lens). Only the last column is where the model answers. n = 1 text."
             )
         with gr.Column(scale=2):
-            answers = gr.Plot(label="Answers", elem_id="answers")
+            answers = gr.Plot(label="Answers", show_label=False, elem_id="answers")
     code = _code("look-code")
     table = gr.Dataframe(
         label="Features behind the answer (exact, one at a time; choose a row for its card)",
@@ -171,7 +173,7 @@ def _cell(value: Any) -> Any:
     return float(np.round(value, 3)) if isinstance(value, float) else value
 
 
-def card_text(card: FeatureCard) -> str:
+def card_text(card: FeatureFacts) -> str:
     """A card in Markdown; texts as they are, not as markup."""
 
     def words(pairs: Sequence[tuple[str, float]]) -> str:
@@ -311,7 +313,7 @@ def _dialogue(bench: Workbench) -> None:
         before = gr.Checkbox(False, label="read each turn with those before it")
         button = gr.Button("Read the dialogue", variant="primary", elem_id="read-dialogue")
     said = _said()
-    track = gr.Plot(label="Emotion by speaker and turn", elem_id="track")
+    track = gr.Plot(label="Emotion by speaker and turn", show_label=False, elem_id="track")
     table = gr.Dataframe(label="Answers", interactive=False, elem_id="turns")
     code = _code("dialogue-code")
 
