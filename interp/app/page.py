@@ -29,7 +29,7 @@ Anna: I read it and could not stop crying."""
 PROMPT = "When I opened the door"
 MODEL = "model"
 """All that passes the model waits in one queue."""
-QUIET = {"show_progress": "minimal", "concurrency_limit": 1, "concurrency_id": MODEL}
+QUIET: dict[str, Any] = {"show_progress": "minimal", "concurrency_limit": 1, "concurrency_id": MODEL}
 CSS = """
 .said:not(:empty) {color: #b35900; font-weight: 600}
 .dark .said:not(:empty) {color: #ffa94d}
@@ -162,9 +162,9 @@ def _reading(bench: Workbench, found: gr.State) -> None:
     outputs = [kept, label, evidence, answers, table, found, said]
     for trigger in (button.click, text.submit):
         trigger(lambda text: calls.look_call(bench, text), text, code, queue=False)
-        trigger(read, text, outputs, api_name=False, **QUIET)
-    label.input(evidence_for, [label, kept], [evidence, said], api_name=False, show_progress="hidden")
-    table.select(chosen, found, [card, card_code, said], api_name=False, **QUIET)
+        trigger(read, text, outputs, api_visibility="private", **QUIET)
+    label.input(evidence_for, [label, kept], [evidence, said], api_visibility="private", show_progress="hidden")
+    table.select(chosen, found, [card, card_code, said], api_visibility="private", **QUIET)
 
 
 def _cell(value: Any) -> Any:
@@ -281,10 +281,10 @@ def _steering(bench: Workbench, found: gr.State) -> None:
     running = []
     for trigger in (write.click, prompt.submit):
         trigger(both_call, given, code, queue=False)
-        running.append(trigger(both, given, outputs, api_name=False, **QUIET))
+        running.append(trigger(both, given, outputs, api_visibility="private", **QUIET))
     stop.click(None, cancels=running)
     save.click(files_call, [to, *inputs], save_code, queue=False)
-    save.click(files_of, [to, *inputs], [files, save_said], api_name=False, **QUIET)
+    save.click(files_of, [to, *inputs], [files, save_said], api_visibility="private", **QUIET)
     found.change(named, found, [waiting, *features], queue=False)
 
 
@@ -328,4 +328,4 @@ def _dialogue(bench: Workbench) -> None:
         yield dialogue_figure(found), {"headers": headers, "data": rows}
 
     button.click(lambda text, before: calls.dialogue_call(bench, text, before), [text, before], code, queue=False)
-    button.click(read, [text, before], [track, table, said], api_name=False, **QUIET)
+    button.click(read, [text, before], [track, table, said], api_visibility="private", **QUIET)
