@@ -1,17 +1,13 @@
 """Small repairs and additions to generated Markdown, for MkDocs' `hooks`."""
 
-import ast
-import inspect
-import json
 import re
 import sys
-from dataclasses import MISSING, fields, is_dataclass
 from html import escape
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-from interp.run import config, tables
+from interp.run import tables
+from interp.run.fields import config_fields
 from interp.run.pipeline import STAGES
 
 sys.path.append(str(Path(__file__).parent))
@@ -85,9 +81,10 @@ def stages_table() -> str:
 def config_table() -> str:
     """One row per field of the configuration tree: flag, default, what its docstring says, and the words it takes."""
     lines = ["| flag | default | means |", "|---|---|---|"]
-    for flag, words, default, means in _rows(config.Config, ""):
-        choice = f" One of {', '.join(f'`{w}`' for w in words)}." if len(words) > 1 else ""
-        cells = (f"`--{flag}`", f"`{default}`" if default else "", (means + choice).strip())
+    for field in config_fields():
+        choice = f" One of {', '.join(f'`{w}`' for w in field.words)}." if len(field.words) > 1 else ""
+        default = f"`{field.default}`" if field.default else ""
+        cells = (f"`--{field.key}`", default, (field.means + choice).strip())
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines)
 
@@ -95,43 +92,3 @@ def config_table() -> str:
 def _cell(text: str) -> str:
     """HTML, since Markdown cannot hold a bar in the code of a table."""
     return CODE.sub(r"<code>\1</code>", escape(text, quote=False)).replace("|", "&#124;")
-
-
-def _rows(kind: type, prefix: str) -> list[tuple[str, list[str], str, str]]:
-    types, means, rows = get_type_hints(kind), _docstrings(kind), []
-    for f in fields(kind):
-        if is_dataclass(types[f.name]):
-            if f.name in ("discover", "fit"):
-                continue
-            rows += _rows(types[f.name], f"{prefix}{f.name}.")
-        elif types[f.name] not in (list[config.CorpusConfig], list[config.RatingsConfig]):
-            rows.append((prefix + f.name, _words(types[f.name]), _default(f), means.get(f.name, "")))
-    if kind is config.CorporaConfig:
-        rows += _rows(config.CorpusConfig, f"{prefix}PART.") + _rows(config.RatingsConfig, f"{prefix}ratings.N.")
-    return rows
-
-
-def _words(kind: Any) -> list[str]:
-    """The words of a `Literal`, also within a union."""
-    if get_origin(kind) is Literal:
-        return [str(a) for a in get_args(kind)]
-    return [w for part in get_args(kind) for w in _words(part)] if get_origin(kind) is not list else []
-
-
-def _default(f: Any) -> str:
-    """As it is written in YAML."""
-    if f.default is None or isinstance(f.default, bool):
-        return json.dumps(f.default)
-    if f.default is not MISSING:
-        return str(f.default)
-    return "" if f.default_factory is MISSING else str(f.default_factory()).replace("'", "")
-
-
-def _docstrings(kind: type) -> dict[str, str]:
-    """Strings that stand below fields."""
-    body = ast.parse(inspect.getsource(kind)).body[0].body
-    found = {}
-    for above, below in pairwise(body):
-        if isinstance(above, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            found[above.target.id] = " ".join(str(below.value.value).split())
-    return found

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from interp.errors import UserError
     from interp.models.language_model import LanguageModel
     from interp.models.loading import load_model
+    from interp.report.opened import OpenedRun, open_run
     from interp.saes.loading import load_saes
     from interp.saes.stack import SaeStack
     from interp.steering.steering import Steering
@@ -22,6 +23,7 @@ __all__ = [
     "Captured",
     "Example",
     "LanguageModel",
+    "OpenedRun",
     "SaeStack",
     "Steering",
     "UserError",
@@ -29,11 +31,13 @@ __all__ = [
     "load_corpus",
     "load_model",
     "load_saes",
+    "open_run",
 ]
 _WHERE = {
     "Captured": "interp.engine.capture",
     "Example": "interp.texts.examples",
     "LanguageModel": "interp.models.language_model",
+    "OpenedRun": "interp.report.opened",
     "SaeStack": "interp.saes.stack",
     "Steering": "interp.steering.steering",
     "UserError": "interp.errors",
@@ -41,6 +45,7 @@ _WHERE = {
     "load_corpus": "interp.texts.examples",
     "load_model": "interp.models.loading",
     "load_saes": "interp.saes.loading",
+    "open_run": "interp.report.opened",
 }
 
 

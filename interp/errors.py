@@ -25,7 +25,12 @@ class DamagedError(UserError):
 
     def __init__(self, path: Path, reason: str, remedy: str = "") -> None:
         self.path = path
+        self._said = (path, reason, remedy)
         super().__init__(f"{path} is damaged ({reason}); {remedy or remedy_for(path)}")
+
+    def __reduce__(self) -> tuple[type["DamagedError"], tuple[Path, str, str]]:
+        """From a worker to the process that asked it."""
+        return type(self), self._said
 
 
 class InterpWarning(UserWarning):

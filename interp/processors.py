@@ -31,6 +31,17 @@ def one_thread_per_core() -> int:
     return torch.get_num_threads()
 
 
+def compute_with(threads: int) -> None:
+    """Sets the threads of torch and of all linear algebra that is loaded, whatever the environment says.
+
+    What a sum comes to in its last bits depends on how many threads share it.
+    """
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
+
+
 def _quota(unlimited: int) -> int:
     try:
         quota, period = QUOTA.read_text().split()

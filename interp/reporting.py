@@ -1,5 +1,6 @@
 """How long work is told of: the library is silent unless whoever calls it asks to hear."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,10 +20,15 @@ def silent(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
 
 
 def bars(items: Sequence[T], description: str, unit: str) -> Iterable[T]:
-    """A bar in the terminal, gone when all is done; none for what takes less than a second."""
-    from tqdm import tqdm
+    """A bar in the terminal or the notebook, gone when all is done; none for what takes less than a second.
 
-    shown: Iterable[T] = tqdm(items, desc=f"  {description}", unit=unit, leave=False, delay=1, dynamic_ncols=True)
+    Where neither looks on, as in the log of a cluster, there is none.
+    """
+    from tqdm.auto import tqdm
+
+    hidden = False if "ipykernel" in sys.modules else None  # None: where standard error is no terminal
+    options = {"leave": False, "delay": 1, "dynamic_ncols": True, "disable": hidden}
+    shown: Iterable[T] = tqdm(items, desc=f"  {description}", unit=unit, **options)
     return shown
 
 

@@ -8,6 +8,8 @@ BUNDLED = ("tiny",)
 """Models that ship, by name: `sae_checkpoints/NAME/model`."""
 BUNDLED_SAES = ("tiny", "smollm2-135m-instruct")
 """Stacks of SAEs that ship, by the name of their model: `sae_checkpoints/NAME/saes`."""
+NO_SAES = "none"
+"""In the place of SAEs: a model is looked at without any."""
 
 
 def data_file(name: str) -> Path:

@@ -105,6 +105,7 @@ LONG = {
     "test_commands.py",
     "test_comparing.py",
     "test_coupled.py",
+    "test_engines.py",
     "test_findings.py",
     "test_inspecting.py",
     "test_pipeline.py",

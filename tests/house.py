@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "interp"
 ORDER = (
     ("defaults", "errors"),
-    ("terminal", "reporting", "processors", "memory", "resources", "statistics"),
+    ("terminal", "reporting", "processors", "memory", "resources", "statistics", "notebook"),
     ("files",),
     ("texts",),
     ("models",),

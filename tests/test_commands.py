@@ -14,6 +14,7 @@ from worlds import shell, start
 
 from interp.cli import main as cli
 from interp.run import pipeline
+from interp.run.fields import config_fields
 from interp.run.steerable import Steerable
 
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
@@ -150,8 +151,47 @@ def test_tables_come_as_json(world, finished, tmp_path):
 
 def test_completion_for_the_shell_is_written(tmp_path):
     done = shell("--install-completion", "--shell", "bash", "--output", "interp.sh", cwd=tmp_path, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    script = (tmp_path / "interp.sh").read_text()
+    for known in ("--tracing.candidates", "--corpora.discover.name", "goemotions", "smollm2-135m-instruct", "bfloat16"):
+        assert known in script
+    assert [file.name for file in tmp_path.iterdir()] == ["interp.sh"]  # and the shell's own files are not touched
+
+
+def test_the_completion_completes_fields_names_and_words(tmp_path):
+    """As bash would: the last word is completed by the function that the script defines."""
+    done = shell("--install-completion", "--shell", "bash", "--output", "interp.sh", cwd=tmp_path, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+    def offered(*words: str) -> set[str]:
+        given = " ".join(repr(word) for word in ("interp", *words))
+        state = f"COMP_WORDS=({given}); COMP_CWORD={len(words)}; COMPREPLY=()"
+        code = f"source interp.sh; {state}; _interp; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        return {*subprocess.run(["bash", "-c", code], cwd=tmp_path, capture_output=True, text=True).stdout.split()}
+
+    assert "--tracing.candidates" in offered("run", "--trac")
+    assert {"goemotions", "local"} <= offered("run", "--corpora.discover.name", "")
+    assert {"tiny", "smollm2-135m-instruct"} <= offered("run", "--model", "")
+    assert {"circuit", "check"} <= offered("c")
+
+
+def test_help_lists_every_field_with_its_type_and_default(tmp_path):
+    done = shell("run", "--help", cwd=tmp_path, COLUMNS="80")
     assert done.returncode == 0
-    assert "interp" in (tmp_path / "interp.sh").read_text()
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    told = "".join(shell("run", "--help", cwd=tmp_path, COLUMNS="300").stdout.split())
+    for field in config_fields():
+        assert field.means, field.key
+        assert f"--{field.key}{field.kind}{f'[{field.default}]' if field.default else ''}".replace(" ", "") in told
+    keys = {field.key for field in config_fields()}
+    assert {"tracing.candidates", "saes.name", "corpora.PART.limit", "corpora.ratings.N.columns", "seed"} <= keys
+
+
+def test_without_a_terminal_stages_are_lines_and_nothing_is_drawn(world, tmp_path):
+    done = shell("trace", str(world / "small.yaml"), "--out", "here", cwd=tmp_path)
+    assert "\r" not in done.stderr
+    assert "%|" not in done.stderr
+    assert "capture, stage 1 of " in done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)

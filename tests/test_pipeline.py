@@ -1,6 +1,7 @@
 """Whole runs on a tiny random model saved to disk: their files, resuming, staleness."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,11 @@ from interp.engine import ablate, ablate_everywhere
 from interp.files.folder import RunFolder
 from interp.files.units import Units
 from interp.run import pipeline, tables
-from interp.run.config import load_config
+from interp.run.additive import towards
+from interp.run.certifying import certify
+from interp.run.config import config_of, load_config
+from interp.run.inspecting import inspect
+from interp.run.reading import RunFiles
 from interp.run.session import Session
 from interp.run.steerings import causal_features, remembered
 from interp.steering.steering import Steering
@@ -127,6 +132,67 @@ def test_tracing_at_all_positions(world, finished, tmp_path):
 
 def test_the_same_run_gives_the_same_bytes(world, finished, tmp_path):
     assert contents(start(world, tmp_path).folder) == contents(finished)
+
+
+@pytest.fixture(scope="module")
+def bare(world, tmp_path_factory):
+    """A run of the same model without SAEs."""
+    return start(world, tmp_path_factory.mktemp("bare"), saes="none")
+
+
+def test_without_saes_a_run_does_all_that_needs_none(world, bare, finished):
+    made = contents(bare.folder)
+    assert {"signals.parquet", "phases.json", "baselines.parquet", "evaluation.parquet", "certificate.json"} <= set(
+        made
+    )
+    assert not any(name.startswith("features/") or name in ("effects.parquet", "cards.json") for name in made)
+    run = RunFiles(bare.folder)
+    assert run.missing == []
+    assert run.record["saes"] == {"name": "none", "identity": "none", "layers": [], "neuronpedia": {}, "d_sae": []}
+    for name in ("baselines", "examples"):  # what needs no features is what it is beside them
+        assert made[f"{name}.parquet"] == contents(finished)[f"{name}.parquet"]
+    both = ["probe_residuals", "probe_shuffled", "probe_control", "neighbour_agreement", "direct_evidence"]
+    signals = [pd.read_parquet(folder / "signals.parquet") for folder in (bare.folder, finished)]
+    assert set(signals[0]["signal"]) == {*both}
+    keys = ["signal", "layer"]
+    beside = signals[0].merge(signals[1], on=keys, suffixes=("", "_beside"))
+    assert len(beside) == len(signals[0])
+    assert np.allclose(beside["value"], beside["value_beside"])
+    trials = pd.read_parquet(bare.folder / "trials.parquet")
+    assert {"prior", "coupled"} <= {*trials["method"]}
+    page = (bare.folder / "report.html").read_text()
+    assert "What the answer takes from it" not in page
+    assert "without SAEs" in page
+    again = start(world, bare.folder.parent, saes="none")
+    assert again.ran == []
+
+
+def test_a_run_without_saes_can_be_looked_into_certified_and_pushed(bare):
+    assert all(figure.same for figure in certify(bare.folder))
+    found = inspect(bare.folder, "The dog ran down the street.")
+    assert found.features == []
+    assert found.evidence.shape[0] == 4
+    config = config_of(bare.folder)
+    model = load_model(config.model)
+    push = towards(bare.folder, load_saes("none", model), "joy", 2.0)
+    (layer,) = push.layers
+    table = pd.read_parquet(bare.folder / "baselines.parquet")
+    own = table[(table["emotion"] == "joy") & (table["method"] == "mean difference direction")]
+    assert layer == own.loc[own["effect"].idxmax(), "layer"]
+    with push.applied(model):
+        pass
+
+
+def test_saes_that_are_named_later_do_the_rest_and_leaving_them_out_removes_it(world, bare, tmp_path):
+    folder = shutil.copytree(bare.folder, tmp_path / "small")
+    more = start(world, tmp_path)
+    assert "capture" in more.skipped
+    assert {"features", "trace", "parts"} <= {*more.ran}
+    assert "signals" in more.stale
+    less = start(world, tmp_path, saes="none")
+    assert "capture" in less.skipped
+    assert contents(folder) == contents(bare.folder)
+    assert {"features", "trace"} & {*RunFiles(folder).record["stages"]} == set()
 
 
 def test_a_second_run_skips_everything(world, finished):
@@ -271,7 +337,8 @@ def test_steering_begins_at_the_layer_asked_for(world, tmp_path, monkeypatch):
     monkeypatch.setattr("interp.run.steerings.tables.read", lambda path: effects)
     for first, layers in (("null", [0, 1, 2, 3]), ("2", [2, 3])):
         config = load_config(world / "small.yaml", {"steering.first_layer": first})
-        assert [f.layer for f in causal_features(SimpleNamespace(folder=tmp_path, config=config))] == layers
+        session = SimpleNamespace(folder=tmp_path, config=config, has_saes=True)
+        assert [f.layer for f in causal_features(session)] == layers
     with pytest.raises(UserError, match="first_layer 4 leaves no feature to steer"):
         start(world, tmp_path, **{"steering.first_layer": "4"})
 

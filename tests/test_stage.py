@@ -10,7 +10,7 @@ import pytest
 from interp.run.config import Config
 from interp.run.inputs import Inputs
 from interp.run.pipeline import STAGES, fingerprints
-from interp.run.stage import Speeds, Stage, Workload, costs, declared_stages, in_order, with_what_follows
+from interp.run.stage import Speeds, Stage, Workload, costs, declared_stages, in_order, with_what_follows, without_saes
 from interp.run.tables import FILES
 
 
@@ -21,10 +21,36 @@ def made(name: str, reads: tuple[str, ...] = ()) -> Stage:
 def test_what_is_read_is_written_before_and_nothing_is_waited_for_twice():
     written: set[str] = set()
     for stage in STAGES:
-        assert {*stage.reads} <= written, stage.name
+        assert {*stage.inputs} <= written, stage.name
         written |= {*stage.outputs}
     assert {stage.name: stage.needs for stage in STAGES}["why"] == ("causes", "selectivity")
     assert {stage.name: stage.needs for stage in STAGES}["trace"] == ("phases",)
+
+
+def test_without_saes_stages_that_need_their_files_drop_out_and_the_others_keep_their_order():
+    left = {stage.name: stage for stage in without_saes(STAGES)}
+    assert {stage.name for stage in STAGES} - {*left} == {
+        *("features", "attribution", "selectivity", "trace", "causes", "why", "cards", "parts", "ratings"),
+    }
+    written: set[str] = set()
+    for stage in left.values():
+        assert {*stage.inputs} <= written, stage.name
+        written |= {*stage.outputs}
+    assert left["signals"].may_read == ()
+    assert left["signals"].needs == ("capture",)
+    assert next(s for s in STAGES if s.name == "signals").needs == ("attribution",)
+
+
+def test_what_may_be_read_is_waited_for_and_can_be_missed():
+    given = [
+        replace(made("a"), saes=True),
+        made("b"),
+        replace(made("c", ("b.json",)), may_read=("a.json",)),
+        made("d", ("a.json",)),
+        made("e", ("d.json",)),
+    ]
+    assert {s.name: s.needs for s in in_order(given)}["c"] == ("a", "b")
+    assert {s.name: s.needs for s in without_saes(in_order(given))} == {"b": (), "c": ("b",)}
 
 
 def test_the_longest_chain_comes_first_whatever_the_order_of_declarations():

@@ -19,6 +19,8 @@ from interp.models.language_model import LanguageModel
 
 Array = np.ndarray
 PARTS: tuple[Part, ...] = ("attention", "mlp")
+Module = tuple[int, Part]
+"""A part of a layer."""
 
 
 class Directions(NamedTuple):
@@ -86,23 +88,41 @@ def probe_weights(
     return out
 
 
+class ModuleSums(NamedTuple):
+    """By layer and module, its outputs at the answer position summed over `n` examples, in float64 on the CPU."""
+
+    totals: Mapping[Module, Float[Tensor, " d_model"]]
+    n: int
+
+
 @torch.no_grad()
+def module_sums(model: LanguageModel, captured: Captured) -> ModuleSums:
+    """
+    Args:
+        captured: with keys and values.
+    """
+    totals = {
+        (layer, part): module_outputs(model, captured, layer=layer, part=part).double().sum(0).cpu()
+        for layer in range(model.n_layers)
+        for part in PARTS
+    }
+    return ModuleSums(totals, len(captured.n_tokens))
+
+
 def module_means(
-    model: LanguageModel, captures: Iterable[Captured]
-) -> dict[tuple[int, Part], Float[Tensor, " d_model"]]:
+    model: LanguageModel, captures: Iterable[Captured | ModuleSums]
+) -> dict[Module, Float[Tensor, " d_model"]]:
     """By layer and module, its mean output at the answer position.
 
     Args:
-        captures: with keys and values, of at least one example.
+        captures: with keys and values, of at least one example; or what `module_sums` made of them.
     """
-    totals, n = dict[tuple[int, Part], Tensor](), 0
+    totals, n = dict[Module, Tensor](), 0
     for captured in captures:
-        n += len(captured.n_tokens)
-        for layer in range(model.n_layers):
-            for part in PARTS:
-                total = module_outputs(model, captured, layer=layer, part=part).double().sum(0)
-                totals[layer, part] = total + totals.get((layer, part), 0)
-    return {key: (total / n).to(model.dtype) for key, total in totals.items()}
+        sums = module_sums(model, captured) if isinstance(captured, Captured) else captured
+        totals = {key: total + totals.get(key, 0) for key, total in sums.totals.items()}
+        n += sums.n
+    return {key: (total / n).to(model.device, model.dtype) for key, total in totals.items()}
 
 
 @torch.no_grad()

@@ -76,6 +76,16 @@ def causal_signals(
     return dict(zip(CAUSAL, (read, lost), strict=True))
 
 
+@torch.no_grad()
+def direct_evidence(
+    model: LanguageModel, captured: Captured, gold: Int[Tensor, " example"]
+) -> Float[Tensor, "example layer"]:
+    """The gold emotion's answer log-probability when each layer's residual is read out as if it were the last."""
+    target = gold.to(model.device)[:, None]
+    read = [captured.read_out(model, k).log_softmax(-1).gather(1, target)[:, 0] for k in range(model.n_layers)]
+    return torch.stack(read, 1).double().cpu()
+
+
 class Probed(NamedTuple):
     """The examples on which probes are trained and tested: their places, and their classes in a control task."""
 
@@ -84,7 +94,7 @@ class Probed(NamedTuple):
 
 
 def layer_signals(
-    features: LayerFeatures,
+    features: LayerFeatures | None,
     residuals: Float[Array, "example d_model"],
     following: Float[Array, "example d_model"] | None,
     causal: Mapping[str, Float[Array, " example"]],
@@ -96,6 +106,7 @@ def layer_signals(
     """All signals of a layer.
 
     Args:
+        features: None where the layer has no SAE: signals that need some are left out.
         following: residuals of the next layer, where there is one.
         causal: what removing features of the layer does, and the like, by name (`CAUSAL`), for every example.
         weights: bootstrap weights, the same for all layers.
@@ -103,12 +114,14 @@ def layer_signals(
     """
     places, gold = probed.places, examples.gold
     of_probed = weights[:, places]
-    signals = structural_signals(features, weights, seed)
-    signals += probe_signals(features.rows(places), residuals[places], gold[places], probed.control, of_probed, seed)
+    of_places = None if features is None else features.rows(places)
+    signals = [] if features is None else structural_signals(features, weights, seed)
+    signals += probe_signals(of_places, residuals[places], gold[places], probed.control, of_probed, seed)
     if following is not None:
         agreement = neighbour_agreement(residuals[places], following[places])
         signals.append(_of_means("neighbour_agreement", agreement, of_probed))
-    signals.append(selective_signal(features.acts, gold, len(examples.labels), examples.resamples, seed))
+    if features is not None:
+        signals.append(selective_signal(features.acts, gold, len(examples.labels), examples.resamples, seed))
     return signals + [_of_means(name, values, weights) for name, values in causal.items()]
 
 
@@ -181,7 +194,7 @@ def control_labels(texts: Sequence[str], n_labels: int, seed: int) -> Int[Array,
 
 
 def probe_signals(
-    features: LayerFeatures,
+    features: LayerFeatures | None,
     residuals: Float[Array, "example d_model"],
     gold: Int[Array, " example"],
     control: Int[Array, " example"],
@@ -190,16 +203,19 @@ def probe_signals(
 ) -> list[Signal]:
     """Cross-validated accuracy of logistic regression on features and on residuals.
 
-    On residuals also for shuffled labels and the control task. Empty where an emotion has fewer examples than folds.
+    On residuals (alone, where there are no features) also for shuffled labels and the control task. Empty where an
+    emotion has fewer examples than folds.
     """
     if np.bincount(gold)[np.unique(gold)].min() < FOLDS or len(np.unique(gold)) < 2:
         return []
-    often = np.flatnonzero(np.diff(features.acts.tocsc().indptr) >= MIN_ACTIVE)
-    sparse = features.acts[:, often]
     shuffled = np.random.default_rng(seed).permutation(gold)
-    on_features = probe_right(sparse, gold, seed) if len(often) else np.zeros(len(gold))
+    found = []
+    if features is not None:
+        often = np.flatnonzero(np.diff(features.acts.tocsc().indptr) >= MIN_ACTIVE)
+        on_features = probe_right(features.acts[:, often], gold, seed) if len(often) else np.zeros(len(gold))
+        found = [_of_means("probe_features", on_features, weights)]
     return [
-        _of_means("probe_features", on_features, weights),
+        *found,
         _of_means("probe_residuals", probe_right(residuals, gold, seed), weights),
         _of_means("probe_shuffled", probe_right(residuals, shuffled, seed), weights),
         _of_means("probe_control", probe_right(residuals, control, seed), weights),

@@ -321,7 +321,7 @@ def _dialogue(bench: Workbench) -> None:
     def read(text: str, before: bool) -> Iterator[Sequence[Any]]:
         found = bench.dialogue(text, before=before)
         rows = [
-            [i + 1, turn.speaker, answer, float(found.probabilities[i].max().round(3)), turn.words]
+            [i + 1, turn.speaker, answer, round(float(found.probabilities[i].max()), 3), turn.words]
             for i, (turn, answer) in enumerate(zip(found.turns, found.answers, strict=True))
         ]
         headers = ["turn", "speaker", "answer", "probability", "words"]

@@ -22,7 +22,12 @@ Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON in
 def parsed(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:
     """The config file, or the one of the bundled model, and what stands behind it."""
     if not arguments or arguments[0].startswith("--"):
-        return shipped("experiments/tiny.yaml"), overrides(arguments, "--seed 1", known_keys())
+        given = overrides(arguments, "--seed 1", known_keys())
+        if (
+            "model" in given and "name" not in given
+        ):  # another model's run is not to take the place of the bundled one's
+            given["name"] = Path(given["model"].rstrip("/\\")).stem or "run"
+        return shipped("experiments/tiny.yaml"), given
     return Path(arguments[0]), overrides(arguments[1:], "--seed 1", known_keys())
 
 
@@ -50,6 +55,23 @@ def overrides(words: Sequence[str], example: str, known: Sequence[str] | None = 
             value = rest.pop(0)
         pairs[key] = value
     return pairs
+
+
+def print_fields() -> None:
+    """Every field of the configuration, with what it takes, its default and its meaning, for `--help`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from interp.run.fields import config_fields
+
+    screen.print("Fields of the configuration (PART: discover, fit, test.0, test.1, ..., anchors.0, ...; N: 0, 1, ...)")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(ratio=5, overflow="fold")
+    table.add_column(ratio=6)
+    for field in config_fields():
+        default = f" [{field.default}]" if field.default else ""
+        table.add_row(Text(f"--{field.key} {field.kind}{default}"), Text(field.means))
+    screen.print(table)
 
 
 def json_text(value: Any) -> str:

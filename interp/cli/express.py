@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from interp.cli.console import errors
+from interp.cli.console import errors, json_text
 from interp.cli.options import Count, Resamples, Seed, folder_path
 from interp.defaults import RESAMPLES
 from interp.errors import UserError
@@ -83,18 +83,28 @@ def score(
 
 
 @app.command
-def run(*, options: Annotated[ExpressOptions, Parameter(name="*")], quiet: Quiet = False) -> None:
+def run(
+    *,
+    options: Annotated[ExpressOptions, Parameter(name="*")],
+    quiet: Quiet = False,
+    json_: Annotated[bool, Parameter(name="--json", negative=(), help="Print the scores as JSON.")] = False,
+) -> None:
     """Ask a model which words stood behind the masks, and score its answers.
 
     A run that was stopped goes on where it was: the same command asks only what has no answer yet.
     """
     from interp.surveys.express.running import run_express
 
+    quiet = quiet or json_
     with reporting(Reporter()) if quiet else nullcontext():
         done = run_express(options, say=(lambda line: None) if quiet else _say)
     for one in (done.unsteered, done):
         if one is not None and not quiet:
             show(one.scores, str(one.folder))
+    if json_:
+        scores = {name: one.scores.as_dict() for name, one in (("unsteered", done.unsteered), ("scores", done)) if one}
+        print(json_text({"folder": done.folder, "page": done.page, **scores}))
+        return
     print(done.page or done.folder)
 
 

@@ -4,7 +4,9 @@ import os
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import Annotated, Literal
 
 import cyclopts
 from cyclopts.exceptions import CycloptsError
@@ -14,7 +16,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from interp import __version__
 from interp.cli.circuits import circuit, patch
-from interp.cli.console import errors
+from interp.cli.console import errors, print_fields
 from interp.cli.listing import corpora, models
 from interp.cli.looking import compare, findings, inspect, plot
 from interp.cli.running import check, fetch, run, steer, trace, trees
@@ -42,9 +44,28 @@ app.command(app_page, name="app")
 app.command("interp.cli.express:app", name="express", help="Does a model name what people say they feel?")
 app.command("interp.cli.reliability:app", name="reliability", help="Does the answer survive the way of asking?")
 app.command("interp.cli.saes:app", name="saes", help="Sparse autoencoders: trained and measured.")
-app.register_install_completion_command(
-    help="Install shell completion (bash, zsh, fish) for this user; with --output FILE, write the script there."
-)
+TAKE_CONFIG = (run, trace, trees, steer, check, fetch)
+"""Commands of which every field of the configuration is an option."""
+
+
+@app.command(name="--install-completion")
+def install_completion(
+    *,
+    shell: Literal["bash", "zsh", "fish"] | None = None,
+    output: Annotated[Path | None, cyclopts.Parameter(name=["-o", "--output"])] = None,
+) -> None:
+    """Complete commands and fields in your shell; with --output FILE, only write the script there.
+
+    Parameters
+    ----------
+    shell
+        Default: the one this runs in.
+    output
+        Where to write the script; no file of your shell is touched then.
+    """
+    from interp.cli.completing import completed, install
+
+    print(install(completed(app, TAKE_CONFIG), shell, output))
 
 
 def main() -> None:
@@ -61,6 +82,11 @@ def main() -> None:
             if "\0" in word or any("\ud800" <= letter <= "\udfff" for letter in word):
                 raise UserError(f"The argument {quoted(word)} is not UTF-8 text.")
         with reporting(news):
+            if {"--help", "-h"} & {*sys.argv[2:]} and sys.argv[1] in [command.__name__ for command in TAKE_CONFIG]:
+                with suppress(SystemExit):
+                    app(exit_on_error=False, print_error=False)
+                print_fields()
+                return
             app(exit_on_error=False, print_error=False)
     except UserError as error:
         _fail(str(error), 2)

@@ -1,14 +1,17 @@
 """`interp reliability`: score logged probabilities, run a model, compare runs."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
+from interp.cli.console import Quiet
 from interp.cli.options import Count, Drawn, Seed, folder_path, page_path
 from interp.defaults import RESAMPLES
+from interp.reporting import Reporter, reporting
 from interp.surveys.reliability.options import ReliabilityOptions, label_set
 
 app = cyclopts.App(
@@ -64,6 +67,7 @@ def score(
 def run(
     *,
     options: Annotated[ReliabilityOptions, Parameter(name="*", negative_iterable=(), consume_multiple=True)] = DEFAULTS,
+    quiet: Quiet = False,
     json_: Annotated[Json, Parameter(name="--json")] = False,
 ) -> None:
     """Ask a model the same things in many ways. Without options, the bundled model and the bundled questionnaire.
@@ -73,9 +77,12 @@ def run(
     from interp.surveys.reliability.running import run_reliability
     from interp.surveys.reliability.tables import print_run
 
-    done = run_reliability(options)
+    with reporting(Reporter()) if quiet or json_ else nullcontext():
+        done = run_reliability(options)
     if json_:
         print(json.dumps(done.as_dict(), indent=1))
+    elif quiet:
+        print(done.folder)
     else:
         print_run(done, model=options.model)
 

@@ -121,7 +121,8 @@ def export(
     from interp.steering.export import export as run_export
 
     folder_path(out or run / "export" / to)
-    model, saes, steering = _steering_of(run, emotion, strength)
+    # llama.cpp's control vectors cannot act on layer 0
+    model, saes, steering = _steering_of(run, emotion, strength, lowest=1 if to == "gguf" else 0)
     if constant:
         steering = steering.constant(saes)
     print(run_export(steering, model, saes, to, out or run / "export" / to))
@@ -164,7 +165,7 @@ def _strength(emotion: str | None, strength: float | None) -> float:
 
 
 def _steering_of(
-    run: Path, emotion: str | None, strength: float | None, chat: bool | None = None
+    run: Path, emotion: str | None, strength: float | None, chat: bool | None = None, lowest: int = 0
 ) -> tuple[Any, Any, Any]:
     """Model, SAEs and steering of a run folder; chats as the run did, unless `chat` says otherwise."""
     from interp.files.stored import as_recorded, read_record
@@ -191,7 +192,7 @@ def _steering_of(
     )
     saes = load_saes(model=model, **asdict(config.saes))
     if own is None:
-        own = towards(run, saes, str(emotion), strength)
+        own = towards(run, saes, str(emotion), strength, lowest=lowest)
     if not own.layers:
         raise UserError(f"The steering of {run} is none: nothing was found to help. Name an --emotion to push towards.")
     return model, saes, own

@@ -12,6 +12,7 @@ from interp.engine.prompt_pass import pass_prompts, shared_prefix
 from interp.memory import halved
 from interp.models.answers import LabelTokens
 from interp.models.language_model import LanguageModel
+from interp.notebook import html_table, text_line
 from interp.texts.prompts import Prompt
 
 TOKENS_PER_BATCH = 8192
@@ -21,7 +22,7 @@ HIDDEN_AT_ONCE = 2**21
 system after each use, and cost more to get anew than larger passes save."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Captured:
     """What one pass per prompt leaves behind."""
 
@@ -43,6 +44,23 @@ class Captured:
         """Residuals of a cache's prompts from the answer position on: itself, then the continuation tokens."""
         examples = torch.tensor(cache.examples, device=self.residuals.device)
         return torch.cat([self.residuals[layer, examples][:, None], cache.continued[layer]], dim=1)
+
+    def _shown(self) -> dict[str, object]:
+        layers, examples, width = self.residuals.shape
+        return {
+            "residuals": f"[layer {layers}, example {examples}, d_model {width}]",
+            "precision": f"{str(self.residuals.dtype).removeprefix('torch.')} on {self.residuals.device}",
+            "answers": self.answer_logits.shape[1],
+            "tokens": f"{min(self.n_tokens)} to {max(self.n_tokens)} a prompt" if self.n_tokens else "",
+            "cut": sum(n > 0 for n in self.cut) or "",
+            "keys and values": "kept" if self.caches else "not kept",
+        }
+
+    def __repr__(self) -> str:
+        return text_line("Captured", self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table("Captured", self._shown())
 
     def read_out(self, model: LanguageModel, layer: int) -> Float[Tensor, "example answer"]:
         """Scores of the answers if a layer's residual were the last one (the logit lens, nostalgebraist 2020)."""

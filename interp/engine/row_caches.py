@@ -1,6 +1,7 @@
 """Keys and values of texts that come and go: caches put together row by row, their last columns beside each other."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,16 +15,21 @@ def joined(caches: Sequence[DynamicCache]) -> DynamicCache:
     width = max(cache.get_seq_length() for cache in caches)
     for cache in caches:
         set_width(cache, width)
-    for k, layer in enumerate(first.layers):
-        if rest and layer.is_initialized:
-            layer.keys = torch.cat([layer.keys, *(cache.layers[k].keys for cache in rest)])
-            layer.values = torch.cat([layer.values, *(cache.layers[k].values for cache in rest)])
+    for layer, *others in zip(*(_layers(cache) for cache in (first, *rest)), strict=True):
+        if others and layer.is_initialized:
+            layer.keys = torch.cat([layer.keys, *(other.keys for other in others)])
+            layer.values = torch.cat([layer.values, *(other.values for other in others)])
     return first
+
+
+def _layers(cache: DynamicCache) -> list[Any]:
+    """Layers with keys and values: those of attention over all tokens, or over a window."""
+    return list(cache.layers)
 
 
 def keep_rows(cache: DynamicCache, rows: Sequence[int], width: int) -> None:
     """Of a cache, some rows and their last `width` columns."""
-    for layer in cache.layers:
+    for layer in _layers(cache):
         if layer.is_initialized:
             index = torch.tensor(rows, device=layer.keys.device)
             layer.keys, layer.values = layer.keys[index], layer.values[index]
@@ -36,7 +42,7 @@ def set_width(cache: DynamicCache, width: int) -> None:
     A layer of sliding attention counts all tokens that it has seen and holds the last of them, one fewer than its
     window.
     """
-    for layer in cache.layers:
+    for layer in _layers(cache):
         if not layer.is_initialized:
             continue
         window = getattr(layer, "sliding_window", None)

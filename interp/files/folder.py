@@ -29,7 +29,9 @@ __all__ = [
     "claimed",
     "fingerprint",
     "out_of_space",
+    "parts_named",
     "read_json",
+    "remove_parts",
     "write_arrays",
     "write_json",
     "write_rows",
@@ -39,6 +41,22 @@ __all__ = [
 SCHEMA_VERSION = 3
 """Layout of a run folder. 2: what a stage wrote is kept with size and hash; 3: effects have a `role`, no `split`."""
 LOCK = ".lock"
+
+
+_own = ""
+"""Who writes, where several processes write into one folder."""
+
+
+def parts_named(own: str) -> None:
+    """From now on temporary names of this process hold `own`: another may be writing the same file at this moment."""
+    global _own
+    _own = own
+
+
+def remove_parts(folder: Path) -> None:
+    """Takes away what processes with such names had not finished when they were killed."""
+    for left in folder.rglob(".*.part"):
+        left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -51,7 +69,7 @@ def writing(path: Path) -> Iterator[Path]:
         OSError: the disk is full, whichever library noticed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{path.name}.{_own}.part" if _own else f"{path.name}.part")
     part.unlink(missing_ok=True)  # of a killed process, or a link that somebody put there
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0), 0o666)
     mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -229,6 +247,18 @@ class RunFolder:
                 shutil.rmtree(target)
             else:
                 target.unlink(missing_ok=True)
+
+    def forget(self, stages: Mapping[str, Sequence[str]]) -> None:
+        """Removes what stages wrote that are no longer part of the run.
+
+        Args:
+            stages: by name, their outputs.
+        """
+        known: dict[str, Any] = self.record.get("stages", {})
+        gone = [name for name in stages if name in known]
+        self.discard(output for name in gone for output in stages[name])
+        if gone:
+            self.note(stages={name: entry for name, entry in known.items() if name not in gone})
 
     def begin(self, stage: str, print_: str, outputs: Sequence[str], *, anew: bool = False) -> bool:
         """Makes ready for a stage; True if stale files of an earlier configuration were removed.

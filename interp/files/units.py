@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,15 @@ import numpy as np
 from interp.files.folder import read_json, write_arrays, write_json
 
 Arrays = Mapping[str, np.ndarray]
-Remember = Callable[[str, Callable[[], Arrays]], Arrays]
-"""(name of a unit, what makes its arrays) -> its arrays, made now or read from an earlier attempt."""
+Remember = Callable[[Mapping[str, Callable[[], Arrays]]], Sequence[Arrays]]
+"""(by units' names, what makes their arrays) -> their arrays, made now or read from an earlier attempt."""
 
 FOLDER = "units"
 
 
-def afresh(name: str, make: Callable[[], Arrays]) -> Arrays:
+def afresh(makers: Mapping[str, Callable[[], Arrays]]) -> Sequence[Arrays]:
     """Remembers nothing."""
-    return make()
+    return [make() for make in makers.values()]
 
 
 class Units:

@@ -18,6 +18,7 @@ from interp.errors import UserError
 from interp.models.architectures import WRITERS, BlockPart, architecture_of
 from interp.models.placing import Placing
 from interp.models.tokenization import Tokenization
+from interp.notebook import html_table, text_line
 from interp.texts.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -109,6 +110,24 @@ class LanguageModel:
         self.chat = chat
         if chat:
             self.tokenization.frame()  # a template that fails does so now
+
+    def _shown(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "architecture": type(self.hf).__name__,
+            "layers": self.n_layers,
+            "d_model": self.d_model,
+            "heads": self.n_heads,
+            "precision": f"{str(self.dtype).removeprefix('torch.')} on {self.device}",
+            "prompts": "in the chat template" if self.chat else "as they are",
+        }
+
+    def __repr__(self) -> str:
+        return text_line("LanguageModel", self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table("LanguageModel", self._shown())
 
     # -------------------------------------------------------------------------------- tokens
 

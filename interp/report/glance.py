@@ -63,15 +63,16 @@ def facts(run: RunFiles) -> list[str]:
     model, saes = record["model"], record["saes"]
     examples = run.table("examples")
     counts = {} if examples is None else examples["role"].value_counts().to_dict()
-    texts = ", ".join(f"{counted(int(counts[r]), 'text')} {use}" for r, use in ROLES.items() if r in counts)
-    at = layer_list(saes["layers"], model["n_layers"]) if saes["layers"] else "no layer"
+    uses = ROLES if saes["layers"] else ROLES | {"discover": "to find directions"}
+    texts = ", ".join(f"{counted(int(counts[r]), 'text')} {use}" for r, use in uses.items() if r in counts)
+    at = layer_list(saes["layers"], model["n_layers"])
     return [
         fact
         for fact in (
             f"run {record['name']}",
             str(record.get("date", "")),
             f"{short_name(str(model['name']))}, {counted(model['n_layers'], 'layer')} of width {model['d_model']:,}",
-            f"SAEs {short_name(str(saes['name']))} at {at}",
+            f"SAEs {short_name(str(saes['name']))} at {at}" if saes["layers"] else "without SAEs",
             texts,
             f"emotions: {', '.join(run.labels)}",
             f"seed {record['config']['seed']}, interp {record['versions']['interp']}",

@@ -67,6 +67,9 @@ def layer_phases(
     measured = set(signals["signal"])
     present = [p._replace(colours={s: c for s, c in p.colours.items() if s in measured}) for p in panels]
     present = [p for p in present if p.colours]
+    if "fvu" not in measured:  # without SAEs one signal of that panel is left
+        alone = {"neighbour_agreement"}
+        present = [p._replace(title="Agreement with the next layer") if {*p.colours} == alone else p for p in present]
     if not present:
         return None
     layers = sorted(int(k) for k in signals["layer"].unique())

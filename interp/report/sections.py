@@ -109,8 +109,14 @@ def _layer_phases(run: RunFiles, signals: pd.DataFrame) -> list[PageFigure]:
             "what the answer uses",
             "causal",
             layers.USED,
-            "What the answer takes from a layer. Where the probe is high and the loss here is low, the layer holds the"
-            " emotion and the answer does not use it. 1 nat: the right answer becomes 2.7 times less likely.",
+            "What the answer takes from a layer. "
+            + (
+                "Where the probe is high and the loss here is low, the layer holds the emotion and the answer does not"
+                " use it. "
+                if (signals["signal"] == "joint_ablation").any()
+                else "What taking directions and modules out costs stands further down. "
+            )
+            + "1 nat: the right answer becomes 2.7 times less likely.",
         ),
     )
     drawn = [(title, slug, layers.layer_phases(signals, phases, panels), own) for title, slug, panels, own in parts]

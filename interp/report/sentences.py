@@ -70,7 +70,7 @@ def _used(run: RunFiles) -> str:
     """At which layer the answer depends most on features."""
     signals = run.table("signals")
     if signals is None or not (signals["signal"] == "joint_ablation").any():
-        return ""
+        return _used_directions(run)
     own = signals[signals["signal"] == "joint_ablation"].set_index("layer")
     most = own.loc[own["value"].idxmax()]
     if most["ci_low"] <= 0:
@@ -79,6 +79,27 @@ def _used(run: RunFiles) -> str:
     return (
         f"The answer leans most on layer {int(most.name)}: without its 16 strongest features the right answer loses"
         f" {loss} nats of log-probability."
+    )
+
+
+def _used_directions(run: RunFiles) -> str:
+    """At which layer the answer depends most on the emotions' own directions, where there are no features."""
+    table = run.table("baselines")
+    if table is None or run.record["saes"]["layers"]:
+        return ""
+    falls = table[table["method"] == "mean difference direction"].groupby("layer")
+    if not len(falls):
+        return ""
+    layer, mean = max(falls["effect"].mean().items(), key=lambda one: one[1])
+    own = falls.get_group(layer)
+    # The emotions' texts are different ones, so that the halves of their intervals add as errors do.
+    half = float(((own["ci_high"] - own["ci_low"]) ** 2).sum() ** 0.5 / 2 / len(own))
+    if mean <= half:
+        return "At no layer does taking out an emotion's direction lower the right answer beyond doubt."
+    return (
+        f"The answer leans most on layer {layer}: without the emotion's direction there (its texts' mean less that of"
+        f" the others) the right answer loses {interval(float(mean), mean - half, mean + half, 2)} nats of"
+        " log-probability, mean over emotions."
     )
 
 

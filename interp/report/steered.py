@@ -85,7 +85,9 @@ def said(run: RunFiles) -> str:
         parts.append(f"a vector is added at {layer_list(found.vectors, n_layers)}")
     for layer, (readers, writers) in found.couplings.items():
         parts.append(
-            f"{counted(readers, 'feature')} of layer {layer} that read the emotions are coupled to"
+            f"what all of layer {layer}'s residual says of the emotions is coupled to directions that say them"
+            if not run.record["saes"]["layers"]
+            else f"{counted(readers, 'feature')} of layer {layer} that read the emotions are coupled to"
             f" {counted(writers, 'feature')} that say them"
         )
     gated = ", as far as a gate lets it through" if found.gates else ""

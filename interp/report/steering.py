@@ -24,6 +24,7 @@ METHOD_COLOURS = {
     "amplify": "#E6A700",
     "vector": "#9467BD",
     "random_features": "#8C8C8C",
+    "random_directions": "#8C8C8C",
     "mean_difference": "#A6761D",
     "probe_direction": "#56B4E9",
 }

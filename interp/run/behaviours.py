@@ -41,20 +41,28 @@ def behaviours(
     mass = label_mass(session.model, [int(ids[0]) for ids in session.answers.tokens])
     valid = under(validity_rows[:VALIDITY_PROMPTS], description="valid answers", read=mass)
     keyword_free = under(keyword_free_rows, description="keyword-free")
-    cloze = ClozeTest(session.model, items, session.saes.layers)
+    asked = tuple(items)
 
     def right(method: str) -> Array:
+        cloze = session.made(_cloze_test, asked)
         if method == "unsteered":
             return cloze.right()
         apply = partial(steerings[method].applied, session.model, session.saes, positions="all")
         return cloze.right(apply, lowest=lowest_layer(session, steerings[method]))
 
+    def kept(method: str) -> Array:
+        return units.array(f"cloze {method}", partial(right, method))
+
     return {
         method: Behaviour(
-            cloze=units.array(f"cloze {method}", partial(right, method)),
+            cloze=answered,
             valid=valid[method][:, 0],
             neutral=neutral_logits[method].argmax(1),
             keyword_free=keyword_free[method].argmax(1),
         )
-        for method in session.progress(list(edits), "effects", "method")
+        for method, answered in zip(edits, session.each(kept, list(edits), "effects", "method"), strict=True)
     }
+
+
+def _cloze_test(session: Session, items: tuple[Cloze, ...]) -> ClozeTest:
+    return ClozeTest(session.model, items, session.saes.layers)

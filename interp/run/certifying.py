@@ -26,7 +26,9 @@ FILES = (
     *("examples.parquet", "steering.safetensors", "steering.json", FOLDER, "trials.parquet"),
     *("evaluation.parquet", "predictions.parquet", "side_effects.parquet", "parts.parquet"),
 )
-METHODS = ("unsteered", "steered", "random_features")
+RANDOM = ("random_features", "random_directions")
+"""The control with and without SAEs."""
+METHODS = ("unsteered", "steered", *RANDOM)
 TOLERANCE = 1e-4
 """Relative difference at which a figure counts as another one: the order of a batch's sums may differ."""
 
@@ -52,7 +54,7 @@ def certificate(session: Session) -> dict[str, Any]:
     steering = Steering.load(folder.path)
     own = scores[(scores["method"] == "steered") & (scores["corpus"] != PLAIN)]
     gains = {str(r.corpus): _estimate(r) for r in own[own["metric"] == "macro_f1_gain"].itertuples()}
-    random = scores[(scores["method"] == "random_features") & (scores["metric"] == "macro_f1_gain")]
+    random = scores[scores["method"].isin(RANDOM) & (scores["metric"] == "macro_f1_gain")]
     found: dict[str, Any] = {
         "claim": _claim(facts, gains),
         "steering": {
@@ -130,9 +132,9 @@ def _recorded_figures(answers: pd.DataFrame, scores: pd.DataFrame, labels: list[
 def _measured_figures(session: Session, names: Mapping[str, float]) -> dict[str, float]:
     steered, rows = Steering.load(session.folder.path), session.role("test")
     edits: dict[str, Any] = {"unsteered": {}, "steered": steered.edits(session.saes)}
-    random = session.folder / FOLDER / "random_features"
-    if random.is_dir():
-        edits["random_features"] = Steering.load(random).edits(session.saes)
+    for name in RANDOM:
+        if (session.folder / FOLDER / name).is_dir():
+            edits[name] = Steering.load(session.folder / FOLDER / name).edits(session.saes)
     logits = session.logits_under(rows, edits, "certify")
     corpora, gold = session.table["corpus"].iloc[rows].to_numpy(), session.gold(rows)
     found = {

@@ -12,7 +12,7 @@ from interp.files.folder import RunFolder
 from interp.memory import free_memory
 from interp.models.answers import LOGITS_AT_ONCE
 from interp.run.config import Config
-from interp.run.pipeline import STAGES
+from interp.run.pipeline import stages_of
 from interp.run.session import Session
 from interp.run.stage import Speeds, Workload, costs
 
@@ -67,15 +67,18 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
     texts = [e.text for role, e in session.examples if role == "discover"][:few]
     speeds, tokens = _speeds(session, texts)
     labels = _labels(session, texts, speeds.per_prompt, tokens)
-    largest = saes[saes.layers[-1]]
-    sae_bytes = sum(p.numel() * p.element_size() for p in largest.parameters())
+    sae_bytes, told = 0, "none: what needs features is left out"
+    if session.has_saes:
+        top = saes.layers[-1]
+        sae_bytes = sum(p.numel() * p.element_size() for p in saes[top].parameters())
+        told = f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(top):,} features"
     facts = {
         "model": f"{model.name}, {model.n_layers} layers, d_model {model.d_model}",
         "precision": f"{str(model.dtype).removeprefix('torch.')} on {model.device}",
         "prompts": ("in the chat template" if model.chat else "as they are") + f", about {tokens} tokens",
         "answers": "scored by " + ("whole words" if session.answers.whole else "first tokens"),
         **({} if labels is None else {"labels": labels}),
-        "SAEs": f"{saes.name}, {len(saes.layers)} of {model.n_layers} layers, {saes.d_sae(saes.layers[-1]):,} features",
+        "SAEs": told,
         "examples": ", ".join(f"{n} {role}" for role, n in counts.items()),
         **({"rated": ", ".join(f"{len(r.examples)} of {r.name}" for r in session.rated)} if session.rated else {}),
     }
@@ -86,7 +89,7 @@ def check(config: Config, folder: RunFolder, say: Callable[[str], None]) -> Chec
         sae_bytes=sae_bytes * min(saes.resident, len(saes.layers)),
         batch_bytes=_batch_bytes(session, tokens),
         free_bytes=free_memory(model.device),
-        stages=[StageEstimate(name, seconds) for name, seconds in costs(STAGES, workload).items()],
+        stages=[StageEstimate(name, seconds) for name, seconds in costs(stages_of(config), workload).items()],
     )
 
 
@@ -102,7 +105,7 @@ def _speeds(session: Session, texts: list[str]) -> tuple[Speeds, int]:
     captured = capture(model, prompts, answers=session.labels, keep_cache=True)
     layer = saes.layers[0]
     acts = saes.encode(layer, captured.residuals[layer])
-    value, feature = acts.topk(_fewer(FEATURES, session), dim=1)
+    value, feature = acts.topk(min(_fewer(FEATURES, session), acts.shape[1]), dim=1)
     example = torch.arange(len(prompts), device=feature.device)[:, None].expand_as(feature).flatten()
     flat = feature.flatten()
     few = saes.restricted({layer: flat.unique().tolist()})

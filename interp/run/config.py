@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, field, fields, is_dataclass
+from dataclasses import asdict, field, fields, is_dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +16,17 @@ from interp.defaults import RESAMPLES
 from interp.errors import CONTROL, DamagedError, UserError, nearest, quoted
 from interp.files.scalars import alternatives, dotted_keys, hints_of, load_words, typed
 from interp.files.stored import read_record
+from interp.resources import BUNDLED_SAES, NO_SAES
 from interp.texts.corpus_names import corpus_names
 from interp.texts.emotions import EKMAN, LABEL_SETS, TOGETHER
 
 _strict = ConfigDict(extra="forbid")
+AUTO_SAES = "auto"
+"""Those that ship for the model, else none."""
 MOST_LETTERS = 100
 """Of a label, or of a run's name: longer ones are no file or column names."""
+HOW = ("engine", "resources")
+"""Fields that say by what a run is computed."""
 
 
 def _expanded(path: str) -> str:
@@ -63,6 +68,18 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
         raise ValueError(f"unknown device; use auto, cpu, cuda or cuda:N; got {quoted(text)}")
     return text
+
+
+def _engine(text: str) -> str:
+    if not re.fullmatch(r"local|ray|auto|ray://[\w.\-\[\]:]{1,100}:\d{1,5}", text):
+        raise ValueError(f"must be local, ray, auto or ray://HOST:PORT; got {quoted(text)}")
+    return text
+
+
+def _quantity(value: float | None) -> float | None:
+    if value is not None and value > 1 and not value.is_integer():
+        raise ValueError(f"must be whole above 1; got {value}")
+    return value
 
 
 def _width(value: str | int | None) -> str | int | None:
@@ -125,14 +142,17 @@ class CorpusConfig:
     """One split of one corpus."""
 
     name: Line
-    """A known corpus, or `local` for a table of your own."""
+    """A known corpus, `local` for a table of your own, or `hub:OWNER/NAME` for any data set of the hub."""
     split: Line = "test"
+    """discover, fit, test, all, or one that its authors released."""
     path: PathText | None = None
     """Its released file or folder; without it the corpus comes from the Hugging Face hub."""
     limit: Count | None = None
     """At most this many examples, stratified by emotion."""
     text_column: Line = "text"
+    """Of `local` and `hub:`: the column with the texts."""
     label_column: Line = "label"
+    """Of `local` and `hub:`: the column with the labels."""
     mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
     """The corpus' own labels (words or numbers) to the run's labels."""
     several: Flag = False
@@ -148,6 +168,7 @@ class RatingsConfig:
     name: Line
     """A known corpus with ratings (`interp corpora`), or `local` for a table of your own."""
     split: Line = "all"
+    """As under the other corpora."""
     path: PathText | None = None
     """Its released file or folder."""
     columns: Annotated[list[Line] | None, AfterValidator(_columns)] = None
@@ -155,6 +176,7 @@ class RatingsConfig:
     limit: Count | None = None
     """At most this many texts, stratified by emotion where there are emotions."""
     text_column: Line = "text"
+    """Of `local`: the column with the texts."""
     label_column: Line | None = None
     """Of `local`: the column with emotions, if there is one."""
     mapping: Annotated[dict[str, Label] | None, BeforeValidator(_text_keys)] = None
@@ -230,14 +252,28 @@ class FluencyConfig:
             raise ValueError(f"limit must be at least 2 tokens; got {self.limit}")
 
 
+@dataclass(frozen=True, config=_strict)
+class ResourcesConfig:
+    """What each process computes with; it says how a run is computed and not what."""
+
+    cpus: Annotated[Ratio | None, Field(ge=0.01, le=4096), AfterValidator(_quantity)] = None
+    """Processors of each worker, one thread each; less than one where workers share one. None: one, or, with
+    `engine local`, all that there are."""
+    gpus: Annotated[Ratio, Field(ge=0, le=64), AfterValidator(_quantity)] = 0.0
+    """GPUs of each worker; less than one where workers share one."""
+    workers: Count | None = None
+    """How many workers; None: as many as there is room for."""
+
+
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, config=_strict)
 class SaesConfig:
-    name: PathText = "tiny"
-    """Bundled name, release of SAELens' registry, or folder with one folder per layer."""
+    name: PathText = "auto"
+    """Bundled name, release of SAELens' registry, or folder with one folder per layer. `auto`: those that ship for the
+    model, else `none`: what needs no features is done."""
     layers: Annotated[list[Number] | None, AfterValidator(_layers)] = None
     """Only these layers; None: all that are covered."""
     width: Annotated[str | Count | None, AfterValidator(_width)] = None
@@ -255,6 +291,7 @@ class Config:
     """A whole experiment."""
 
     name: Annotated[str, AfterValidator(_name)] = "tiny"
+    """Of the run, and of its folder."""
     model: PathText = "tiny"
     """Bundled name, hub id, or folder in Hugging Face format."""
     saes: Annotated[SaesConfig, BeforeValidator(_named)] = field(default_factory=SaesConfig)
@@ -270,8 +307,11 @@ class Config:
     resamples: Annotated[int, Field(strict=True, ge=100, le=1_000_000)] = RESAMPLES
     """Bootstrap resamples behind every interval."""
     seed: Seed = 0
+    """From which all others come: of draws, folds and resamples."""
     device: Annotated[str, AfterValidator(_device)] = "auto"
+    """auto, cpu, cuda or cuda:N."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the model's weights; `auto`: float32 on a CPU."""
     device_map: Literal["auto"] | None = None
     """`auto`: accelerate spreads the model's layers over all GPUs."""
     quantization: Literal["8bit", "4bit"] | None = None
@@ -280,8 +320,16 @@ class Config:
     """Prompt tokens per pass."""
     out: PathText = "runs"
     """Folder under which `<name>/` is made."""
+    engine: Annotated[str, AfterValidator(_engine)] = "local"
+    """Where units of work are computed: `local`, in this process; `ray`, in workers on this machine; `auto`, on the
+    Ray cluster that this machine belongs to; `ray://HOST:PORT`, on one that is reached through Ray's client."""
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    """Of each worker. Engine and resources are no part of a run: its files are the same whatever computed them."""
 
     def __post_init__(self) -> None:
+        if self.saes.name == AUTO_SAES:  # the record says which those were
+            found = self.model if self.model in BUNDLED_SAES else NO_SAES
+            object.__setattr__(self, "saes", replace(self.saes, name=found))
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels must be at least two different words; got {quoted(self.labels)}")
         if not self.corpora.test:
@@ -317,7 +365,8 @@ class Config:
             raise ValueError(f"labels must not hold {TOGETHER!r} where texts may have several; got {quoted(joined)}")
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What is computed, as a run records it: all fields but those that say how."""
+        return {name: value for name, value in asdict(self).items() if name not in HOW}
 
 
 def load_config(path: str | Path | None, overrides: Mapping[str, str] | None = None) -> Config:
@@ -386,7 +435,7 @@ def _path_values(part: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         elif isinstance(value, list) and value and is_dataclass(value[0]):
             for i, one in enumerate(value):
                 yield from _path_values(one, f"{key}.{i}.")
-        elif isinstance(value, str) and key != "out" and _is_path(hints[f.name]):
+        elif isinstance(value, str) and key != "out" and value != NO_SAES and _is_path(hints[f.name]):
             yield key, value
 
 

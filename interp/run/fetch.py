@@ -15,7 +15,7 @@ from interp.models.hub import cached_file, explain_hub_error
 from interp.models.loading import model_source
 from interp.models.sources import locate, packaged_models, prepare, source_of
 from interp.models.weights import check_folder
-from interp.resources import BUNDLED_SAES
+from interp.resources import BUNDLED_SAES, NO_SAES
 from interp.run.config import Config, CorpusConfig
 from interp.saes.releases import choose_saes, known_releases
 from interp.texts.corpora import BUNDLED_TEXTS
@@ -49,7 +49,9 @@ def needs(config: Config) -> list[Need]:
     out = [_model_need(config.model)]
     saes = config.saes
     release = known_releases().get(saes.name)
-    if Path(saes.name).is_dir() or saes.name in BUNDLED_SAES:
+    if saes.name == NO_SAES:
+        pass
+    elif Path(saes.name).is_dir() or saes.name in BUNDLED_SAES:
         out.append(Need("SAEs", saes.name, "local"))
     elif release is not None:
         chosen = choose_saes(saes.name, layers=saes.layers, width=saes.width, l0=saes.l0)
@@ -102,7 +104,13 @@ def fetch(config: Config, say: Callable[[str], None]) -> None:
                 for corpus in _corpora(config):
                     if corpus.name == need.name:
                         load_corpus(
-                            corpus.name, split=corpus.split, labels=config.labels, mapping=corpus.mapping, limit=1
+                            corpus.name,
+                            split=corpus.split,
+                            labels=config.labels,
+                            mapping=corpus.mapping,
+                            text_column=getattr(corpus, "text_column", "text"),
+                            label_column=getattr(corpus, "label_column", None) or "label",
+                            limit=1,
                         )
         except (OSError, ValueError, RuntimeError) as error:
             if isinstance(error, UserError):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from interp.analysis.cards import FiringText, Key, short, strongest_examples
+from interp.engine.capture import Captured
 from interp.models.language_model import token_pieces
 from interp.run.session import Session
 
@@ -22,9 +23,12 @@ def firing_texts(
     shown = {layer: {i for places in of_layer for i in places} for layer, of_layer in best.items()}
     wanted = sorted(set().union(*shown.values()))
     table = session.table.iloc[rows[wanted]]
+    texts = table["text"].tolist()
     tokens: dict[int, list[str]] = {}
     fired: dict[Key, np.ndarray] = {}
-    for chunk, captured in session.cached_texts(table["text"].tolist(), "texts of features", everywhere=list(layers)):
+
+    def firing(captured: Captured, chunk: list[int]) -> dict[Key, np.ndarray]:
+        fired: dict[Key, np.ndarray] = {}
         for cache in captured.caches:
             for column, example in enumerate(cache.examples):
                 i, mask = wanted[chunk[example]], cache.mask[column]
@@ -33,9 +37,12 @@ def firing_texts(
                     found = session.saes.encode_features(layer, cache.everywhere[layer][column][mask], index)
                     found[0] = 0  # the first token is a constant far from all others, which SAEs are not trained on
                     fired[layer, i] = found[-TOKENS_SHOWN:].float().cpu().numpy()
+        return fired
+
+    for chunk, of_chunk in session.over(texts, firing, "texts of features", everywhere=list(layers)):
+        fired |= of_chunk
         for place in chunk:
-            prompt = session.prompts([table["text"].iloc[place]])
-            ids = session.model.encode(prompt, room=int(session.answers.offsets.max()))[0].ids
+            ids = session.model.encode(session.prompts([texts[place]]), room=int(session.answers.offsets.max()))[0].ids
             tokens[wanted[place]] = token_pieces(session.model.tokenizer, ids)[-TOKENS_SHOWN:]
     facts = table[["id", "corpus", "gold", "predicted"]].astype(str).to_dict("records")
     known = dict(zip(wanted, facts, strict=True))

@@ -10,6 +10,7 @@ from interp.models.chat import has_template
 from interp.models.devices import device_type, dtype_name
 from interp.models.identity import model_identity
 from interp.models.sources import locate
+from interp.resources import NO_SAES
 from interp.run.config import Config, CorpusConfig
 from interp.saes.identity import select_saes
 from interp.texts.corpus_names import CorpusNames, corpus_names
@@ -139,6 +140,11 @@ class Inputs:
                 f" {FEWEST}; raise its limit, or give another corpus or mapping."
             )
 
+    @property
+    def has_saes(self) -> bool:
+        """Whether there are autoencoders to look into."""
+        return self.config.saes.name != NO_SAES
+
     # ------------------------------------------------------------------------------- sources of stages
 
     @cached_property
@@ -154,7 +160,7 @@ class Inputs:
         """
         saes, first = self.config.saes, self.config.steering.first_layer
         selection = select_saes(saes.name, layers=saes.layers, width=saes.width, l0=saes.l0)
-        if first is not None and first > max(selection.saes):
+        if first is not None and selection.saes and first > max(selection.saes):
             raise UserError(
                 f"steering.first_layer {first} leaves no feature to steer: the highest layer with an SAE is"
                 f" {max(selection.saes)}."

@@ -49,7 +49,7 @@ def inspect_text(session: Session, text: str) -> Inspection:
     ids = model.encode(prompts, room=int(session.answers.offsets.max()))[0].ids
     plain = captured.answer_logits[0]
     target = int(plain.argmax())
-    features = _behind(session, captured, target)
+    features = _behind(session, captured, target) if session.has_saes else []
     for_it = {k: [f.feature for f in features[:SHOWN] if f.layer == k and f.effect > 0] for k in session.saes.layers}
     removed = {k: own for k, own in for_it.items() if own}
     conditions = {"plain": plain}

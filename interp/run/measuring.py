@@ -1,7 +1,5 @@
 """What removing features one by one does to examples of a run, as a table."""
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import torch
@@ -12,7 +10,7 @@ from interp.files.units import Units
 from interp.run.session import Session
 
 SHARD = 128
-"""Examples per unit of a measurement."""
+"""Examples that are put into batches together; a batch is a unit of a measurement."""
 
 
 def measured(
@@ -29,7 +27,7 @@ def measured(
     Args:
         features: columns layer, feature and emotion (a label).
         on_all: on examples of all emotions.
-        units: where the finished parts are kept, `SHARD` examples each.
+        units: where the finished batches are kept, those of `SHARD` examples after another.
 
     Returns:
         Columns of `OneByOne.columns`; rows are those of `examples.parquet`.
@@ -40,22 +38,24 @@ def measured(
         asked = [labels] * len(of_layer) if on_all else [[emotion] for emotion in of_layer["emotion"]]
         pairs = [(f, labels.index(e)) for f, emotions in zip(of_layer["feature"], asked, strict=True) for e in emotions]
         traced[int(layer)] = TracedFeatures.of(pairs, len(labels))
-    position = session.config.tracing.position
-    restricted = session.saes.restricted({layer: t.features.tolist() for layer, t in traced.items()})
-
-    def removed(shard: np.ndarray, shown: str) -> dict[str, np.ndarray]:
-        parts = []
-        for chunk, captured in session.cached(shard, shown, list(traced) if position == "all" else []):
-            gold = torch.from_numpy(session.gold(chunk))
-            found = ablate_one_by_one(session.model, restricted, captured, traced, gold, position=position)
-            parts.append(found.columns(gold, chunk))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
     if not len(rows) or not traced:
         return pd.DataFrame(columns=["row", "layer", "feature", "effect", "flipped"])
-    if units is None:
-        return pd.DataFrame(removed(rows, description))
-    shards = [rows[start : start + SHARD] for start in range(0, len(rows), SHARD)]
-    makers = [partial(removed, shard, f"trace {description} {k + 1}") for k, shard in enumerate(shards)]
-    parts = [pd.DataFrame(units.arrays(f"{description} {k:05d}", make)) for k, make in enumerate(makers)]
-    return pd.concat(parts, ignore_index=True)
+    position = session.config.tracing.position
+    restricted = session.saes.restricted({layer: t.features.tolist() for layer, t in traced.items()})
+    everywhere = list(traced) if position == "all" else []
+    size = len(rows) if units is None else SHARD
+    shards = [rows[start : start + size] for start in range(0, len(rows), size)]
+    batches = [shard[chunk] for shard in shards for chunk in session.chunks(session.texts(shard), everywhere)]
+
+    def removed(k: int) -> dict[str, np.ndarray]:
+        def columns() -> dict[str, np.ndarray]:
+            gold = torch.from_numpy(session.gold(batches[k]))
+            captured = session.captured(session.texts(batches[k]), everywhere)
+            found = ablate_one_by_one(session.model, restricted, captured, traced, gold, position=position)
+            return found.columns(gold, batches[k])
+
+        return columns() if units is None else dict(units.arrays(f"{description} {k:05d}", columns))
+
+    shares = [len(batch) for batch in batches]
+    parts = list(session.each(removed, range(len(batches)), f"trace {description}", "batch", shares=shares))
+    return pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})

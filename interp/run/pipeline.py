@@ -1,8 +1,8 @@
 """A run: its stages in order, and which of them must run again. Nothing is loaded to learn that none must."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -19,9 +19,12 @@ from interp.files.folder import RunFolder, claimed, fingerprint, out_of_space
 from interp.files.stored import UNREADABLE, files_below
 from interp.models.store import content_hash
 from interp.reporting import Progress, silent
+from interp.resources import NO_SAES
 from interp.run.config import Config
+from interp.run.engines import LOCAL, check_engine
 from interp.run.inputs import Inputs
-from interp.run.stage import Stage, declared_stages, in_order, with_what_follows
+from interp.run.pace import Pace
+from interp.run.stage import Stage, declared_stages, in_order, with_what_follows, without_saes
 
 if TYPE_CHECKING:
     from interp.run.session import Session
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 STAGES = in_order(declared_stages())
 LEAVES_OUT = {"trace": ("steer",), "trees": ("attribution", "baselines")}
 """The stages that a command leaves out, with all that follow from them (all commands write the report)."""
+WITHOUT_SAES = "without SAEs (--saes names some): no features, but layers, directions, modules, steering by directions"
+"""Said of a run that has none."""
 REPORT = "interp.report"
 """The package whose `write_report` ends a run, by name: it stands above the stages, and is loaded when it is used."""
 
@@ -67,17 +72,27 @@ def run(
     """
     began = time.perf_counter()
     path = Path(config.out) / config.name
+    check_engine(config)
     with claimed(path):
         folder = RunFolder.open(path, config.name)
         inputs = Inputs(config)
         inputs.check()
-        left_out = set[str]().union(*(with_what_follows(STAGES, name) for name in LEAVES_OUT.get(command, ())))
-        wanted = [stage for stage in STAGES if stage.name not in left_out]
+        if not inputs.has_saes:
+            say(WITHOUT_SAES)
+        possible = stages_of(config)
+        left_out = set[str]().union(*(with_what_follows(possible, name) for name in LEAVES_OUT.get(command, ())))
+        wanted = [stage for stage in possible if stage.name not in left_out]
+        folder.forget({stage.name: stage.outputs for stage in STAGES if stage.name not in {s.name for s in possible}})
         done = _run_stages(inputs, folder, wanted, progress, say)
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
         report = _report(folder)
     return replace(done, report=report, seconds=time.perf_counter() - began)
+
+
+def stages_of(config: Config) -> tuple[Stage, ...]:
+    """The stages that a configuration can have, in order: without autoencoders, those that can do without."""
+    return STAGES if config.saes.name != NO_SAES else without_saes(STAGES)
 
 
 def _run_stages(
@@ -91,6 +106,7 @@ def _run_stages(
     prints = fingerprints(inputs, stages)
     session: Session | None = None
     changed: set[str] = set()
+    pace = Pace([stage.name for stage in stages])
     with ExitStack() as at_the_end:
         for stage in stages:
             print_, before = prints[stage.name], folder.outputs(stage.name)
@@ -99,23 +115,38 @@ def _run_stages(
             broken = folder.broken(stage.name, stage.outputs) if current and not anew else []
             if current and not broken and not anew:
                 done.skipped.append(stage.name)
+                pace.skip(stage.name)
                 continue
             if session is None:
                 session = at_the_end.enter_context(closing(_session(inputs, folder, progress)))
+                at_the_end.enter_context(_workers(session, say))
             if broken:
                 say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
                 folder.discard(broken)
                 done.mended.append(stage.name)
             if folder.begin(stage.name, print_, stage.outputs, anew=anew):
                 done.stale.append(stage.name)
-            say(stage.name)
+            say(pace.heading(stage.name))
             start = time.perf_counter()
             _run_one(session, stage, print_, say)
             written = folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs)
             done.ran.append(stage.name)
+            pace.finish(stage.name)
             if anew or (broken and written != before):
                 changed.add(stage.name)
     return done
+
+
+@contextmanager
+def _workers(session: "Session", say: Callable[[str], None]) -> Iterator[None]:
+    """Those of the engine that was asked for compute for the session as long as this lasts."""
+    if session.config.engine == LOCAL:
+        yield
+        return
+    from interp.run.ray_engine import RayEngine
+
+    with RayEngine(session, say) as session.engine:
+        yield
 
 
 def _session(inputs: Inputs, folder: RunFolder, progress: Progress) -> "Session":

@@ -12,8 +12,10 @@ from interp.analysis import effect_rows
 from interp.errors import DamagedError, InterpWarning
 from interp.files.folder import SCHEMA_VERSION
 from interp.files.stored import as_recorded, read_json, read_record
+from interp.resources import NO_SAES
 from interp.run import tables
 from interp.run.afterwards import stale
+from interp.run.stage import declared_stages, in_order, without_saes
 from interp.statistics import Estimate
 
 PLAIN = "plain text"
@@ -60,10 +62,13 @@ class RunFiles:
     @property
     def missing(self) -> list[str]:
         """Files of which the report shows something and that are not there, though the configuration asks for them."""
+        without = self.record["config"].get("saes", {}).get("name") == NO_SAES
+        possible = {one.name for one in (without_saes(in_order(declared_stages())) if without else ())}
         shown = [
             f.name
             for f in tables.FILES.values()
             if f.reported and not f.command and (not f.asked or self.asks(f.asked))
+            if not without or not f.stage or f.stage in possible
         ]
         return [name for name in shown if not (self.folder / name).exists()]
 

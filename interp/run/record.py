@@ -50,9 +50,9 @@ def facts(session: Session) -> dict[str, Any]:
         "saes": {
             "name": session.config.saes.name,
             "identity": saes.identity,
-            "layers": saes.layers,
+            "layers": list(saes.sources),
             "neuronpedia": {k: s.neuronpedia for k, s in saes.sources.items() if s.neuronpedia},
-            "d_sae": [saes.d_sae(k) for k in saes.layers],
+            "d_sae": [saes.d_sae(k) for k in saes.sources],
         },
         "git": _git_state(),
     }

@@ -1,6 +1,7 @@
 """What a run's steerings are compared with: other prompts, a shift of the answers, a probe, a fine-tuned model."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -36,12 +37,12 @@ def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, A
         "answer_bias": references.with_bias(known[rows], known[fit], session.gold(fit)),
     }
     solved = [session.examples[row][1] for row in fit]
+    makers: dict[str, Callable[[], Array]] = {}
     for n in references.SHOTS:
         shots = references.shots_that_fit(model, solved, labels, template, n, session.seed("few shot"))
         if shots is not None:
             prompts = build_prompts(session.texts(rows), labels, template=template, shots=shots)
-            make = partial(references.few_shot, model, prompts, labels, session.answers)
-            logits[f"few_shot_{n}"] = units.array(f"few_shot_{n}", make)
+            makers[f"few_shot_{n}"] = partial(references.few_shot, model, prompts, labels, session.answers)
 
     def probe() -> Array:
         layers = session.progress(session.saes.layers, "probe", "layer")
@@ -49,7 +50,9 @@ def reference_logits(session: Session, rows: Array, units: Units) -> dict[str, A
         answered = references.probe(data, layers, rows, session.seed("probe"))
         return known[rows] if answered is None else answered
 
-    return logits | {"probe": units.array("probe", probe)}
+    makers["probe"] = probe
+    found = session.each(lambda one: units.array(*one), list(makers.items()), "references", "method")
+    return logits | dict(zip(makers, found, strict=True))
 
 
 def tuned_answers(session: Session, rows: Array, units: Units) -> Tuned | None:

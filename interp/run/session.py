@@ -1,9 +1,9 @@
 """What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,14 @@ from interp.engine.prompt_pass import shared_prefix
 from interp.engine.suffix import ResidualEdit
 from interp.engine.variants import Name, Read, answers_under_each
 from interp.evaluation.fluency import PlainText
-from interp.files.folder import RunFolder
+from interp.files.folder import RunFolder, remove_parts
 from interp.files.units import Units
 from interp.models.answers import Answers
 from interp.models.language_model import Encoded, LanguageModel
 from interp.models.loading import load_model
-from interp.processors import one_thread_per_core
+from interp.processors import compute_with, one_thread_per_core
 from interp.reporting import Progress, silent
+from interp.run.engines import LOCAL, Engine, InProcess, Item, Result, threads
 from interp.run.inputs import Inputs
 from interp.saes.loading import load_saes
 from interp.saes.stack import SaeStack
@@ -35,6 +36,7 @@ from interp.texts.examples import load_corpus
 from interp.texts.prompts import Prompt, build_prompts
 from interp.texts.word_spans import WordSpan, word_spans
 
+T = TypeVar("T")
 ROWS_PER_BATCH = 1024
 GROUP = 512
 """Examples per unit of the capture: a killed run loses at most these."""
@@ -53,16 +55,21 @@ class _Batch(NamedTuple):
 
 @dataclass
 class Session(Inputs):
-    """One run at work. The first access to `model` or `saes` loads them."""
+    """One run at work. The first access to `model` or `saes` loads them; without SAEs, `saes` are `Coordinates`."""
 
     folder: RunFolder
     progress: Progress = silent
+    engine: Engine = field(default_factory=InProcess)
 
     @classmethod
     def going_on(cls, inputs: Inputs, folder: RunFolder, progress: Progress) -> "Session":
         """With what is known of the inputs already, in a folder from which a killed run may have left scratch."""
         remove_scratch(folder.path)
-        one_thread_per_core()
+        remove_parts(folder.path)
+        if inputs.config.engine == LOCAL and inputs.config.resources.cpus is None:
+            one_thread_per_core()
+        else:
+            compute_with(threads(inputs.config.resources))
         session = cls(inputs.config, folder, progress)
         vars(session).update(vars(inputs))  # what has been read is not read again
         return session
@@ -82,6 +89,75 @@ class Session(Inputs):
     @cached_property
     def saes(self) -> SaeStack:
         return load_saes(model=self.model, **asdict(self.config.saes))
+
+    # ---------------------------------------------------------------------------------- units
+
+    def each(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        description: str,
+        unit: str,
+        *,
+        shares: Sequence[float] | None = None,
+    ) -> Iterator[Result]:
+        """What a function makes of every item, in their order, wherever they are computed.
+
+        Args:
+            function: may use this session, its model and its SAEs; a worker has its own in their place. What it
+                gives is numbers on the CPU.
+            shares: how much there is to compute for each item (see `Engine.map`).
+        """
+        found = iter(self.engine.map(function, items, shares=shares))
+        for _ in self.progress(items, description, unit):
+            yield next(found)
+
+    def each_layer(
+        self, function: Callable[[int], Result], layers: Sequence[int], description: str
+    ) -> Iterator[Result]:
+        """The same for layers: a worker reads the SAEs of its own layers alone."""
+        return self.each(function, layers, description, "layer", shares=[1.0] * len(layers))
+
+    def made(self, make: Callable[..., T], *about: Hashable) -> T:
+        """What a function makes of this session, once; the last of such things is kept.
+
+        Functions that go to workers may hold it, or a part of it: there it is made again, and not sent.
+
+        Args:
+            make: a function of a module.
+            about: its other arguments.
+        """
+        if (make, *about) not in self._made:
+            self._made.clear()
+            self._made[make, *about] = make(self, *about)
+        found: T = self._made[make, *about]
+        return found
+
+    @cached_property
+    def _made(self) -> dict[tuple[Hashable, ...], Any]:
+        return {}
+
+    def held(self) -> dict[int, tuple[Hashable, ...]]:
+        """By their `id`, what every worker has of its own, and how it is reached there (see `reached`)."""
+        found: dict[int, tuple[Hashable, ...]] = {id(self): ("session",)}
+        found |= {id(vars(self)[name]): (name,) for name in ("model", "saes") if name in vars(self)}
+        for call, value in self._made.items():
+            found[id(value)] = ("made", *call)
+            if is_dataclass(value):
+                parts = {f.name: getattr(value, f.name) for f in fields(value)}
+                found |= {id(part): ("part", name, *call) for name, part in parts.items() if is_dataclass(part)}
+        return found
+
+    def reached(self, path: tuple[Any, ...]) -> Any:
+        """This session's own of what `held` told of another."""
+        kind, *about = path
+        if kind == "sae":
+            return self.saes[about[0]]
+        if kind == "made":
+            return self.made(*about)
+        if kind == "part":
+            return getattr(self.made(*about[1:]), about[0])
+        return self if kind == "session" else getattr(self, kind)
 
     def prompts(self, texts: Sequence[str]) -> list[Prompt]:
         return build_prompts(texts, self.labels, template=self.config.prompt.template, shots=self.shots)
@@ -228,22 +304,47 @@ class Session(Inputs):
             units: where finished batches are kept, in float32.
         """
         texts = self.texts(asked) if isinstance(asked, np.ndarray) else list(asked)
-        out: dict[str, torch.Tensor] = {}
-        for k, chunk in enumerate(self.progress(self.chunks(texts), description, "batch")):
+        chunks, out = self.chunks(texts), dict[str, torch.Tensor]()
 
-            def read(chunk: list[int] = chunk) -> Mapping[str, torch.Tensor]:
-                return of(self.captured([texts[i] for i in chunk]), chunk)
+        def read(k: int) -> Mapping[str, torch.Tensor]:
+            found = of(self.captured([texts[i] for i in chunks[k]]), chunks[k])
+            return {name: values.cpu() for name, values in found.items()}
 
-            def arrays(read: Callable[[], Mapping[str, torch.Tensor]] = read) -> dict[str, np.ndarray]:
-                return {name: values.float().cpu().numpy() for name, values in read().items()}
+        def kept(k: int) -> Mapping[str, np.ndarray]:
+            def arrays() -> dict[str, np.ndarray]:
+                return {name: values.float().numpy() for name, values in read(k).items()}
 
-            found: Mapping[str, Any] = read() if units is None else units.arrays(f"{description} {k:05d}", arrays)
-            for name, values in found.items():
+            return arrays() if units is None else units.arrays(f"{description} {k:05d}", arrays)
+
+        one: Callable[[int], Mapping[str, Any]] = read if units is None else kept
+        found = self.each(one, range(len(chunks)), description, "batch", shares=[len(c) for c in chunks])
+        for chunk, parts in zip(chunks, found, strict=True):
+            for name, values in parts.items():
                 part = torch.as_tensor(values)
                 if name not in out:
                     out[name] = torch.empty(len(texts), *part.shape[1:], dtype=part.dtype)
-                out[name][chunk] = part.cpu()
+                out[name][chunk] = part
         return out
+
+    def over(
+        self,
+        texts: Sequence[str],
+        of: Callable[[Captured, list[int]], T],
+        description: str,
+        everywhere: Collection[int] = (),
+    ) -> Iterator[tuple[np.ndarray, T]]:
+        """Anything that is read of a batch of texts at a time: (their places in `texts`, what was read of them).
+
+        Args:
+            of: as for `collect`.
+        """
+        chunks = self.chunks(texts, everywhere)
+
+        def read(k: int) -> T:
+            return of(self.captured([texts[i] for i in chunks[k]], everywhere), chunks[k])
+
+        found = self.each(read, range(len(chunks)), description, "batch", shares=[len(c) for c in chunks])
+        yield from zip(map(np.asarray, chunks), found, strict=True)
 
     def logits_under(
         self,

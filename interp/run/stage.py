@@ -58,10 +58,13 @@ class Stage:
     Attributes:
         run: does it; the module that holds it is loaded when it is called.
         module: that module.
-        reads: files and folders of the run that other stages write.
+        reads: files and folders of the run that other stages write, and without which there is nothing to do.
         outputs: files and folders that it writes, those that only help a killed run to go on among them.
         fields: dotted fields of the configuration on which its files depend.
         sources: what else they depend on: names of what `interp.run.inputs.Inputs` knows.
+        may_read: the same of those without which less is done.
+        saes: whether it looks into sparse autoencoders: it, and what cannot do without its files, is left out where a
+            model has none.
         needs: the stages that it waits for, without those for which one of them has waited already.
     """
 
@@ -72,7 +75,14 @@ class Stage:
     outputs: tuple[str, ...]
     fields: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    may_read: tuple[str, ...] = ()
+    saes: bool = False
     needs: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """All that it reads."""
+        return self.reads + self.may_read
 
 
 _costs: dict[str, Cost] = {}
@@ -83,6 +93,8 @@ def stage(
     *,
     writes: Sequence[str],
     reads: Sequence[str] = (),
+    may_read: Sequence[str] = (),
+    saes: bool = False,
     fields: Sequence[str] = (),
     sources: Sequence[str] = (),
     cost: Cost | None = None,
@@ -122,8 +134,10 @@ def declared_stages(folder: Path = FOLDER) -> list[Stage]:
 def _read(call: ast.Call, module: str, function: str) -> Stage:
     said = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg != "cost"}
     run = partial(_run_by_name, f"{module}:{function}")
-    reads, writes, *others = (tuple(said.get(part, ())) for part in ("reads", "writes", "fields", "sources"))
-    return Stage(ast.literal_eval(call.args[0]), run, module, reads, writes, *others)
+    parts = ("reads", "writes", "fields", "sources", "may_read")
+    reads, writes, fields, sources, may_read = (tuple(said.get(part, ())) for part in parts)
+    name = ast.literal_eval(call.args[0])
+    return Stage(name, run, module, reads, writes, fields, sources, may_read, saes=said.get("saes", False))
 
 
 def _run_by_name(address: str, session: "Session") -> None:
@@ -144,9 +158,9 @@ def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
             if writer.setdefault(file, one.name) != one.name:
                 raise ValueError(f"{file} is written by the stages {writer[file]} and {one.name}.")
     for one in stages:
-        if unknown := {*one.reads} - {*writer}:
+        if unknown := {*one.inputs} - {*writer}:
             raise ValueError(f"The stage {one.name} reads {sorted(unknown)}, which no stage writes.")
-    direct = {one.name: {writer[file] for file in one.reads} for one in stages}
+    direct = {one.name: {writer[file] for file in one.inputs} for one in stages}
     before: dict[str, set[str]] = {}
     for name in TopologicalSorter(direct).static_order():
         before[name] = direct[name].union(*(before[earlier] for earlier in direct[name]))
@@ -161,6 +175,16 @@ def in_order(stages: Sequence[Stage]) -> tuple[Stage, ...]:
 
     ordered = sorted(stages, key=lambda one: (-behind[one.name], one.name))
     return tuple(replace(one, needs=needs(one.name)) for one in ordered)
+
+
+def without_saes(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """The stages that do something for a model without sparse autoencoders, in order."""
+    lost: set[str] = set()
+    left = list(stages)
+    while gone := [one for one in left if one.saes or lost.intersection(one.reads)]:
+        lost.update(file for one in gone for file in one.outputs)
+        left = [one for one in left if one not in gone]
+    return in_order([replace(one, may_read=tuple(f for f in one.may_read if f not in lost)) for one in left])
 
 
 def with_what_follows(stages: Sequence[Stage], name: str) -> set[str]:

@@ -46,8 +46,10 @@ def fit_data(session: Session) -> FitData:
 
 def causal_features(session: Session) -> list[SteeredFeature]:
     """The strongest causal features of every emotion in turn, from `steering.first_layer` on."""
-    causal = effect_rows.causal_features(tables.read(session.folder / "effects.parquet"))
     config = session.config.steering
+    if not session.has_saes:
+        return []
+    causal = effect_rows.causal_features(tables.read(session.folder / "effects.parquet"))
     return strongest_features(causal[causal["layer"] >= (config.first_layer or 0)], config.features)
 
 
@@ -84,7 +86,7 @@ def ground(session: Session) -> Ground:
 def rival_ground(session: Session, made_from: Ground) -> RivalGround:
     """What the rivals are made from: directions are means of discover examples, or of as few labels as there are."""
     rows = session.role("discover") if session.config.steering.labels is None else session.labelled_rows
-    effects = tables.read(session.folder / "effects.parquet")
+    effects = tables.read(session.folder / "effects.parquet") if session.has_saes else tables.empty("effects.parquet")
     controls = effects[effects["control"]].drop_duplicates(["layer", "feature"])
     return RivalGround(
         made_from,

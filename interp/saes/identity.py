@@ -8,7 +8,7 @@ from pathlib import Path
 from interp.errors import UserError, nearest
 from interp.models.hub import cached_commit
 from interp.models.store import content_hash
-from interp.resources import BUNDLED_SAES, bundled_folder
+from interp.resources import BUNDLED_SAES, NO_SAES, bundled_folder
 from interp.saes.folders import WEIGHTS, FolderSae, check_choice, choose_in_folder
 from interp.saes.releases import SaeChoice, choose_saes, known_releases, residual_releases
 
@@ -32,11 +32,13 @@ def select_saes(
     width: str | int | None = None,
     l0: float | str | None = None,
 ) -> SaeSelection:
-    """What `interp.saes.loading.load_saes` would take.
+    """What `interp.saes.loading.load_saes` would take; nothing of `none`.
 
     Raises:
         UserError: no such folder or release, half a checkpoint, or a layer, width or L0 that it does not have.
     """
+    if name == NO_SAES:
+        return SaeSelection({}, NO_SAES)
     check_choice(layers, width, l0)
     folder = bundled_folder(name) / "saes" if name in BUNDLED_SAES else Path(name)
     if folder.is_dir():

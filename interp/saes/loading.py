@@ -16,7 +16,9 @@ from interp.errors import UserError
 from interp.memory import free_memory
 from interp.models.hub import explain_hub_error
 from interp.models.language_model import LanguageModel
+from interp.resources import NO_SAES
 from interp.saes.checks import check_saes
+from interp.saes.coordinates import Coordinates
 from interp.saes.folders import FolderSae, declared_bos, described
 from interp.saes.identity import select_saes
 from interp.saes.releases import SaeChoice, known_releases
@@ -68,7 +70,7 @@ def load_saes(
     `name` is a bundled stack, a release of SAELens' registry, or a folder with one folder per layer, as SAELens saves
     them or in Gemma Scope's own layout (`width_16k/average_l0_59/params.npz`). The hook name in cfg.json says which
     layer an SAE reads, else its folder's name (`layer_07`, `blocks.7.hook_...`, `7`); one that reads what enters
-    block N belongs to layer N - 1.
+    block N belongs to layer N - 1. `none` gives `Coordinates`: every layer's residual as it is.
 
     Args:
         layers: None for all there are.
@@ -80,6 +82,8 @@ def load_saes(
         UserError: no such folder or release, half a checkpoint, a layer that is not covered, or SAEs that do not belong
             on this model's residual stream.
     """
+    if name == NO_SAES:
+        return Coordinates(model.n_layers, model.d_model, model.device)
     selection = select_saes(name, layers=layers, width=width, l0=l0)
     sources = {layer: _source(sae, str(model.device)) for layer, sae in selection.saes.items()}
     stack = SaeStack(sources, name, selection.identity, resident=1)

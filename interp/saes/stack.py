@@ -4,13 +4,16 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
 from sae_lens import SAE
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.errors import InterpWarning, UserError
+from interp.notebook import html_table, text_line
 from interp.saes.releases import spans
 
 OWN_PREACTIVATION = ("standard", "gated", "jumprelu")
@@ -50,11 +53,34 @@ class SaeStack:
         self.name, self.identity = name, identity
         self.resident = len(self.sources) if resident is None else max(1, resident)
         self._loaded: OrderedDict[int, SAE] = OrderedDict()
+        self.layer_of: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+        """The layers of SAEs that were read, for as long as somebody holds them."""
         self._d_sae: dict[int, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "layer_of"}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, layer_of=WeakKeyDictionary())
 
     @property
     def layers(self) -> list[int]:
         return list(self.sources)
+
+    def _shown(self) -> dict[str, object]:
+        read = sorted({self._d_sae[k] for k in self._d_sae})
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "layers": spans(self.layers) if self.layers else "none",
+            "features a layer": " or ".join(f"{n:,}" for n in read) or "not read yet",
+        }
+
+    def __repr__(self) -> str:
+        return text_line(type(self).__name__, self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._shown())
 
     def __getitem__(self, layer: int) -> SAE:
         """The SAE of a layer.
@@ -70,8 +96,12 @@ class SaeStack:
         while len(self._loaded) >= self.resident:
             self._loaded.popitem(last=False)
         sae = self.sources[layer].load()
-        self._loaded[layer], self._d_sae[layer] = sae, sae.cfg.d_sae
+        self._loaded[layer], self._d_sae[layer], self.layer_of[sae] = sae, sae.cfg.d_sae, layer
         return sae
+
+    def width(self, layer: int) -> int:
+        """Of the residuals that the layer's SAE reads and writes: d_model."""
+        return int(self[layer].W_dec.shape[1])
 
     def d_sae(self, layer: int) -> int:
         if layer not in self._d_sae:

@@ -7,7 +7,9 @@
 4. A few feature directions of that layer are found, by adding them, that say each label (`saying`).
 5. Both make a `Coupling`, behind a gate that is open where prompts end and shut in running text.
 
-No gradient is followed through the model, and labels decide nothing but the scalars and the probe.
+No gradient is followed through the model, and labels decide nothing but the scalars and the probe. For a model without
+autoencoders (`Coordinates`) the whole residual is read, and directions of each label are added in the place of features
+(`label_directions`); those are gradients in part.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,10 +29,12 @@ from interp.evaluation.fluency import WINDOW
 from interp.evaluation.references import answer_bias
 from interp.evaluation.side_effects import label_mass
 from interp.models.language_model import Encoded, LanguageModel
+from interp.saes.coordinates import Coordinates
 from interp.saes.stack import SaeStack
 from interp.steering.coupling import Coupling
 from interp.steering.evidence import Evidence, evidence, evidence_tokens, standardised
 from interp.steering.gates import fit_gate
+from interp.steering.label_directions import label_directions, label_gradients, units
 from interp.steering.reading import SparseReading, pursued, read_by, readable
 from interp.steering.saying import Responses, Saying, proposed, responses, spoken
 from interp.steering.steering import Gate, Steering
@@ -69,6 +73,7 @@ class Few:
         plain: layer -> residuals of running text, [token, d_model], where a steering should do nothing.
         layers: where a coupling may be made; None: every layer with an SAE from `DEPTH` on.
         n_readers: features that a coupling reads, at most.
+        random_directions: a seed of random directions in the place of the labels', for a control without autoencoders.
     """
 
     model: LanguageModel
@@ -81,6 +86,7 @@ class Few:
     plain: Callable[[int], Float[Tensor, "token d_model"]]
     layers: Sequence[int] | None = None
     n_readers: int = READERS
+    random_directions: int | None = None
 
     @classmethod
     def of(cls, model: LanguageModel, saes: SaeStack, prompts: Sequence[Prompt | str], labels: Sequence[str]) -> "Few":
@@ -123,6 +129,8 @@ class Few:
         """The same texts, for a coupling at this layer."""
         few = replace(self, layers=[layer])
         vars(few)["evidence"] = self.evidence  # is of the texts alone
+        if not self.sparse:
+            vars(few)["gradients"] = self.gradients
         return few
 
     def carried_out(self) -> float:
@@ -160,13 +168,39 @@ class Few:
 
     @cached_property
     def proposals(self) -> tuple[Int[Array, " feature"], Responses]:
-        """Features that may say a label, and what they do."""
+        """Features that may say a label, and what they do; without autoencoders, rows of `dictionary`."""
+        if self.dictionary is not None:
+            rows = torch.from_numpy(self.dictionary).float()
+            return np.arange(len(rows)), responses(self.model, self.sample, self.layer, rows)
         at = self.residuals(self.model.n_layers - 1).float().mean(0)
         features = proposed(self.model, self.saes, self.layer, at, self.first)
         return features, self.responses(features)
 
+    @property
+    def sparse(self) -> bool:
+        """Whether there are autoencoders."""
+        return not isinstance(self.saes, Coordinates)
+
+    @cached_property
+    def dictionary(self) -> Float[Array, "direction d_model"] | None:
+        """Without autoencoders: directions that may say a label."""
+        if self.sparse:
+            return None
+        if self.random_directions is not None:
+            drawn = np.random.default_rng(self.random_directions)
+            return units(drawn.standard_normal((2 * len(self.labels), self.model.d_model)))
+        scores = self.weighed(NO_ROWS, NO_ROWS).scores
+        known = scores - scores.mean(1, keepdims=True)
+        return label_directions(self.gradients[self.layer], self.residuals(self.layer), known)
+
+    @cached_property
+    def gradients(self) -> Float[Array, "layer label d_model"]:
+        return label_gradients(self.model, self.sample, len(self.labels))
+
     def decoder(self, features: Int[Array, " feature"]) -> Float[Array, "feature d_model"]:
-        """Directions of some features of the coupling's layer."""
+        """Directions of some features of the coupling's layer; without autoencoders, rows of `dictionary`."""
+        if self.dictionary is not None:
+            return np.asarray(self.dictionary[features])
         return np.asarray(self.saes.directions(self.layer, features.tolist()).double().cpu().numpy())
 
     @cached_property
@@ -223,6 +257,8 @@ def couple(
     """
     found = few.weighed(rows, gold)
     target = _lacking(found.scores, few.own)
+    if not few.sparse:
+        return _couple_densely(few, found, target, control)
     readers, (candidates, measured) = pursued(few.acts, target, few.n_readers, few.among), few.proposals
     reading = read_by(few.acts, target, readers)
     saying = spoken(candidates, measured, few.decoder(candidates), reading.amounts(few.acts), few.norm)
@@ -236,6 +272,32 @@ def couple(
     return Coupled(lifted(few, _steering(few, method, reading, saying, target)), reading, saying, found.weighing)
 
 
+def _couple_densely(few: Few, found: Weighed, target: Float[Array, "text label"], control: int | None) -> Coupled:
+    """Without autoencoders: the whole residual is read; a control says what is read by random directions, as long."""
+    dense, bias = _dense_reading(few, target)
+    reading = SparseReading(np.arange(few.model.d_model), dense, bias)
+    candidates, measured = few.proposals
+    amounts = reading.amounts(few.acts)
+    saying = spoken(candidates, measured, few.decoder(candidates), amounts, few.norm)
+    if control is not None:
+        few = replace(few.at(few.layer), random_directions=control)
+        candidates, measured = few.proposals
+        directions, length = few.decoder(candidates), saying.length
+        saying = spoken(candidates, measured, directions, amounts, few.norm, keep=None, longest=length)
+    method = "coupled" if control is None else "random_directions"
+    return Coupled(lifted(few, _steering(few, method, reading, saying, target)), reading, saying, found.weighing)
+
+
+def _dense_reading(
+    few: Few, target: Float[Array, "text label"]
+) -> tuple[Float[Array, "d_model label"], Float[Array, " label"]]:
+    """Ridge regression of the targets on the whole residual: weights and bias."""
+    x = few.residuals(few.layer).double().cpu().numpy()
+    mean, spread = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1)
+    dense = Ridge(alpha=DENSE * len(x)).fit(few.states, target).coef_.T / spread[:, None]
+    return dense, target.mean(0) - mean @ dense
+
+
 def coupled_steering(few: Few, rows: Int[Array, " example"], gold: Int[Array, " example"]) -> Steering:
     """`couple`'s steering alone."""
     return couple(few, rows, gold).steering
@@ -247,7 +309,7 @@ def couple_prior(few: Few, rows: Int[Array, " example"], gold: Int[Array, " exam
     amounts = np.tile(bias - bias.mean(), (len(few.own), 1))
     candidates, measured = few.proposals
     saying = spoken(candidates, measured, few.decoder(candidates), amounts, few.norm)
-    directions = few.saes.directions(few.layer, saying.writers.tolist()).float().cpu()
+    directions = torch.from_numpy(few.decoder(saying.writers)).float()
     vector = torch.from_numpy(amounts[0] @ saying.shares).float() @ directions
     return Steering("prior", vectors={few.layer: vector}, gates={few.layer: few.gate})
 
@@ -256,10 +318,8 @@ def couple_whole(few: Few, rows: Int[Array, " example"], gold: Int[Array, " exam
     """The same with the whole residual for a reader, in the place of a few features: what these leave unread."""
     whole = couple(few, rows, gold)
     target = _lacking(few.weighed(rows, gold).scores, few.own)
-    x = few.residuals(few.layer).double().cpu().numpy()
-    mean, spread = x.mean(0), np.where(x.std(0) > 0, x.std(0), 1)
-    dense = Ridge(alpha=DENSE * len(x)).fit(few.states, target).coef_.T / spread[:, None]
-    reading = SparseReading(NO_ROWS, np.zeros((0, len(few.labels))), target.mean(0) - mean @ dense)
+    dense, bias = _dense_reading(few, target)
+    reading = SparseReading(NO_ROWS, np.zeros((0, len(few.labels))), bias)
     steering = _steering(few, "whole_residual", reading, whole.saying, target, torch.from_numpy(dense).float())
     return lifted(few, steering)
 
@@ -314,13 +374,16 @@ def _steering(
     target: Float[Array, "text label"],
     dense: Float[Tensor, "d_model label"] | None = None,
 ) -> Steering:
+    writers, shares = saying.writers, saying.shares
+    if not few.sparse:  # what is said by directions, said by all coordinates
+        writers, shares = np.arange(few.model.d_model), shares @ few.decoder(writers)
     coupling = Coupling(
         readers=torch.from_numpy(reading.features),
         weights=torch.from_numpy(reading.weights).float(),
         bias=torch.from_numpy(reading.bias).float(),
         limit=LIMIT * float(np.quantile(np.abs(target), 0.99)),
-        writers=torch.from_numpy(saying.writers),
-        shares=torch.from_numpy(saying.shares).float(),
+        writers=torch.from_numpy(writers),
+        shares=torch.from_numpy(shares).float(),
         dense=dense,
     )
     return Steering(method, couplings={few.layer: coupling}, gates={few.layer: few.gate})

@@ -13,6 +13,7 @@ from torch import Tensor
 from interp.errors import UserError, nearest
 from interp.files.folder import writing
 from interp.models.language_model import LanguageModel
+from interp.saes.coordinates import Coordinates
 from interp.saes.stack import SaeStack
 from interp.steering.steering import Gains, Gate, Steering
 
@@ -79,6 +80,8 @@ def _encoder(steering: Steering, layer: int, saes: SaeStack) -> dict[str, Tensor
         return {}
     if coupling is not None and coupling.dense is not None:
         raise UserError("A steering that reads the whole residual is a rival in a comparison and has no portable form.")
+    if isinstance(saes, Coordinates):
+        return _coordinates(steering, layer, saes)
     sae = saes[layer]
     kind = sae.cfg.architecture()
     if kind not in POINTWISE or saes.sources[layer].centred or sae.cfg.normalize_activations not in ("none", None):
@@ -100,6 +103,28 @@ def _encoder(steering: Steering, layer: int, saes: SaeStack) -> dict[str, Tensor
     }
     if kind == "topk":
         found["k"] = torch.tensor(int(sae.cfg.k))
+    return found | _read(steering, layer, saes, kept)
+
+
+def _coordinates(steering: Steering, layer: int, saes: Coordinates) -> dict[str, Tensor]:
+    """The same without autoencoders: what is read is the residual itself, positive or not."""
+    kept = torch.unique(steering.read(layer))
+    axes = saes.directions(layer, kept.tolist()).cpu()
+    found = {
+        "encoder": axes.T,
+        "bias": torch.zeros(len(kept)),
+        "centre": torch.zeros(axes.shape[1]),
+        "scale": torch.ones(len(kept)),
+        "threshold": torch.full((len(kept),), -torch.inf),
+        "change": _rows(steering.gains.get(layer), kept, axes),
+    }
+    return found | _read(steering, layer, saes, kept)
+
+
+def _read(steering: Steering, layer: int, saes: SaeStack, kept: Tensor) -> dict[str, Tensor]:
+    """What a gate and a coupling make of the activations of the kept features."""
+    gate, coupling = steering.gates.get(layer), steering.couplings.get(layer)
+    found: dict[str, Tensor] = {}
     if gate is not None:
         found |= {"gate": _column(gate, kept), "gate_bias": torch.tensor(gate.bias)}
     if coupling is not None:

@@ -1,6 +1,6 @@
 """What steering on causal features must beat: the same on random features, and dense directions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -26,8 +26,8 @@ GATE_POOL = 64
 LEAST = 5
 """Examples of each emotion without which no probe is trained."""
 
-Keep = Callable[[str, Callable[[], Steering]], Steering]
-"""(name, what makes it) -> the steering, made now or kept by an earlier attempt."""
+Keep = Callable[[Mapping[str, Callable[[], Steering]]], Sequence[Steering]]
+"""(by name, what makes them) -> the steerings, made now or kept by an earlier attempt."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class RivalGround:
 def rivals(ground: RivalGround, reference: Trial | None, steering: Steering | None, keep: Keep) -> dict[str, Steering]:
     """By name: `random_features`, `vector` (fitted, ungated), `mean_difference`, `probe_direction`, `whole_residual`.
 
+    Without autoencoders, `random_directions` for the first; the last is then what couplings do themselves.
+
     Args:
         reference: the trial whose procedure is repeated on random features, and the `steering` that it gave.
     """
@@ -65,11 +67,12 @@ def rivals(ground: RivalGround, reference: Trial | None, steering: Steering | No
         "vector": partial(_vector, ground),
     }
     few, gold = ground.ground.few, ground.data.gold.numpy()
-    if few is not None and reference is not None and reference.method == "coupled":
+    sparse = few is None or few.sparse
+    if few is not None and few.sparse and reference is not None and reference.method == "coupled":
         makers["whole_residual"] = partial(couple_whole, few, ground.ground.rows, gold)
     if reference is not None and steering is not None:
-        makers["random_features"] = partial(_random, ground, reference, steering)
-    return {name: keep(name, make) for name, make in makers.items()}
+        makers["random_features" if sparse else "random_directions"] = partial(_random, ground, reference, steering)
+    return dict(zip(makers, keep(makers), strict=True))
 
 
 def _vector(ground: RivalGround) -> Steering:

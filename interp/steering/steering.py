@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, NamedTuple, TypedDict, cast, get_args
 
 import torch
@@ -17,10 +18,11 @@ from interp.engine.suffix import ResidualEdit
 from interp.errors import DamagedError, UserError
 from interp.files.folder import read_json, write_json, writing
 from interp.models.language_model import Edit, LanguageModel
+from interp.notebook import html_table, text_line
 from interp.saes.loading import SaesRecord, load_recorded
 from interp.saes.stack import SaeStack
 from interp.steering.coupling import Coupling
-from interp.steering.positions import Positions, placed
+from interp.steering.positions import WHERE, Positions, placed
 
 TENSORS, FACTS = "steering.safetensors", "steering.json"
 
@@ -77,7 +79,7 @@ class Gate:
     bias: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Steering:
     """What is done to the residual of each layer; the same function for every input.
 
@@ -100,6 +102,32 @@ class Steering:
     provenance: Provenance = field(default_factory=Provenance)
     causal: Sequence[SteeredFeature] = ()
     couplings: Mapping[int, Coupling] = field(default_factory=dict)
+
+    def _shown(self) -> dict[str, object]:
+        made = self.provenance
+        parts = {
+            "multiplied": sum(len(g.features) for g in self.gains.values()),
+            "read": sum(len(c.readers) for c in self.couplings.values()),
+            "added": sum(len(c.writers) for c in self.couplings.values()),
+        }
+        return {
+            "method": self.method,
+            "layers": ", ".join(map(str, self.layers)) or "none: it leaves the model alone",
+            "acts at": WHERE[self.positions],
+            "features": ", ".join(f"{n} {what}" for what, n in parts.items() if n),
+            "vectors at": ", ".join(map(str, sorted(self.vectors))),
+            "gated": "yes" if self.gates else "",
+            "made for": made.get("model", {}).get("name"),
+            "SAEs": made.get("saes", {}).get("name"),
+            "labels": ", ".join(made.get("labels", ())),
+            "why": made.get("reason"),
+        }
+
+    def __repr__(self) -> str:
+        return text_line("Steering", self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table("Steering", self._shown())
 
     @property
     def layers(self) -> list[int]:
@@ -168,7 +196,7 @@ class Steering:
         index = self.read(layer).to(device)
         n_gains = 0 if gains is None else len(gains.features)
         n_gate = 0 if gate is None else len(gate.features)
-        product = torch.zeros(len(index), saes[layer].W_dec.shape[1] + 1, device=device)
+        product = torch.zeros(len(index), saes.width(layer) + 1, device=device)
         if gains is not None:
             directions = saes.directions(layer, index[:n_gains])
             product[:n_gains, :-1] = (gains.gains.to(device) - 1)[:, None] * directions
@@ -255,6 +283,28 @@ class Steering:
             )
         for layer in {*self.gains, *self.gates, *self.couplings}:
             saes.check_features(layer, self._used(layer).tolist())
+
+    @classmethod
+    def from_examples(
+        cls, model: LanguageModel, texts: Sequence[str], labels: Sequence[str], **options: Any
+    ) -> "Steering":
+        """From a few labelled texts, without a run and, if you like, without SAEs.
+
+        See `interp.steering.making.from_examples`, whose options these are: `unlabelled`, `saes`, `template`.
+        """
+        made: Steering = resolve_name("interp.steering.making:from_examples")(model, texts, labels, **options)
+        return made
+
+    @classmethod
+    def from_difference(
+        cls, model: LanguageModel, positive: Sequence[str], negative: Sequence[str], **options: Any
+    ) -> "Steering":
+        """A vector from one kind of text to another.
+
+        See `interp.steering.making.from_difference`, whose options these are: `layer`, `positions`.
+        """
+        made: Steering = resolve_name("interp.steering.making:from_difference")(model, positive, negative, **options)
+        return made
 
     def save(self, folder: Path) -> None:
         """`steering.safetensors` and `steering.json`."""

@@ -121,7 +121,7 @@ def tried_each(data: FitData, steerings: Mapping[str, Steering], remember: Remem
 
     if not steerings:
         return []
-    predicted = remember(f"trials {next(iter(steerings.values())).method}", make)
+    (predicted,) = remember({f"trials {next(iter(steerings.values())).method}": make})
     trials = []
     for setting, steering in steerings.items():
         guesses = predicted[f"examples {setting}"]
@@ -152,25 +152,26 @@ def coupled(ground: Ground, method: str, seed: int, remember: Remember = afresh)
         return
     gold = data.gold.numpy()
     guesses, kept = np.zeros(len(gold), int), np.zeros(len(Rows.whole(data).anchors), int)
-    for k, (train, test) in enumerate(rows):
 
-        def held_out(train: Rows = train, test: Rows = test) -> dict[str, Array]:
-            learnt = train.examples.numpy()
-            edits = make(few, ground.rows[learnt], gold[learnt]).edits(data.saes)
-            found = {"examples": data.predicted(edits)[test.examples.numpy()]}
-            if data.anchors:
-                anchors = answers(data.model, data.anchor_captures, edits).argmax(-1).cpu().numpy()
-                found["anchors"] = anchors[test.anchors.numpy()]
-            return found
+    def held_out(train: Rows, test: Rows) -> dict[str, Array]:
+        learnt = train.examples.numpy()
+        edits = make(few, ground.rows[learnt], gold[learnt]).edits(data.saes)
+        found = {"examples": data.predicted(edits)[test.examples.numpy()]}
+        if data.anchors:
+            anchors = answers(data.model, data.anchor_captures, edits).argmax(-1).cpu().numpy()
+            found["anchors"] = anchors[test.anchors.numpy()]
+        return found
 
-        predicted = remember(f"{method} fold {k}", held_out)
+    makers = {f"{method} fold {k}": partial(held_out, *parts) for k, parts in enumerate(rows)}
+    for (_, test), predicted in zip(rows, remember(makers), strict=True):
         guesses[test.examples] = predicted["examples"]
         if data.anchors:
             kept[test.anchors] = predicted["anchors"]
     steering = make(few, ground.rows, gold)
     (layer,) = steering.layers
     readers = sum(len(c.readers) for c in steering.couplings.values())
-    setting = f"layer {layer}" + (f", {readers} readers" if readers else "")
+    read = f", {readers} readers" if few.sparse else ", whole residual"
+    setting = f"layer {layer}" + (read if readers else "")
     changed = _changed(data, kept) if data.anchors else 0.0
     yield Trial(method, setting, guesses, score(data, guesses), changed, steering)
 
@@ -230,12 +231,17 @@ def cross_validated(data: FitData, plans: Sequence[Plan], seed: int, remember: R
     """
     rows = list(folds(data, seed))
     n_anchors = len(Rows.whole(data).anchors)
+    makers = {
+        f"{plan.method} {plan.setting} fold {k}": partial(_held_out, data, plan, *parts)
+        for plan in plans
+        for k, parts in enumerate(rows)
+    }
+    found = dict(zip(makers, remember(makers), strict=True))
     for plan in plans if rows else ():
         guesses = {s: np.zeros(len(data.gold), int) for s in SNAPSHOTS}
         kept = {s: np.zeros(n_anchors, int) for s in SNAPSHOTS}
-        for k, (train, test) in enumerate(rows):
-            make = partial(_held_out, data, plan, train, test)
-            predicted = remember(f"{plan.method} {plan.setting} fold {k}", make)
+        for k, (_, test) in enumerate(rows):
+            predicted = found[f"{plan.method} {plan.setting} fold {k}"]
             for step in SNAPSHOTS:
                 guesses[step][test.examples] = predicted[f"examples {step}"]
                 kept[step][test.anchors] = predicted[f"anchors {step}"]

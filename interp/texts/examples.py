@@ -13,6 +13,7 @@ from interp.errors import InterpWarning, UserError, nearest
 from interp.resources import data_file
 from interp.texts import emotions
 from interp.texts.corpora import BUNDLED_TEXTS, CORPORA
+from interp.texts.corpora.any_dataset import PREFIX, hub_corpus, python_corpus
 from interp.texts.corpora.base import SPLIT_ALIASES, Corpus, Row
 from interp.texts.corpora.local import local_corpus
 from interp.texts.mending import is_whole, mend, printable
@@ -43,7 +44,7 @@ class Example:
 
 
 def load_corpus(
-    name: str,
+    name: Any,
     *,
     split: str = "all",
     path: str | Path | None = None,
@@ -66,13 +67,16 @@ def load_corpus(
     split were left out and why (for corpora that ship, whose other labels are known, only where a row is damaged).
 
     Args:
-        name: a key of `CORPORA`, or `local` for any table (CSV, TSV, JSONL, JSON, Parquet, a saved dataset).
+        name: a key of `CORPORA`; `local` for any table (CSV, TSV, JSONL, JSON, Parquet, a saved dataset);
+            `hub:OWNER/NAME` (`hub:OWNER/NAME:CONFIG`) for any data set of the hub; or a table that is in memory: a
+            `pandas.DataFrame`, a `datasets.Dataset` or `DatasetDict`, a list of records.
         path: the released file or folder; without it the corpus comes from the Hugging Face hub.
         labels: the run's label set; rows with none of them, or more than one, do not count.
         limit: at most this many examples, drawn with `seed` and stratified by gold emotion; those with several emotions
             are one stratum.
-        text_column: for `local` only; a dotted name reaches into an object.
-        label_column: for `local` only.
+        text_column: for `local`, the hub and tables in memory; a dotted name reaches into an object. Of the last two
+            it is found where there is no column of that name.
+        label_column: the same of the label.
         mapping: the corpus' own labels (words or numbers) to names of `labels`; None uses the corpus' published one,
             where a label is not itself one of `labels`.
         several: whether rows with more than one of `labels` are kept, as examples with several emotions.
@@ -83,14 +87,21 @@ def load_corpus(
     """
     if limit is not None and limit < 1:
         raise UserError(f"limit must be at least 1; got {limit}.")
-    if name == "local":
+    if not isinstance(name, str):
+        name, corpus = "table", python_corpus(name, text_column, label_column)
+    elif name.startswith(PREFIX) and path is None:
+        corpus = hub_corpus(name, text_column, label_column)
+    elif name.startswith(PREFIX):
+        raise UserError(f"{name!r} is read from the hub; leave out its path, or name the corpus local.")
+    elif name == "local":
         if path is None:
             raise UserError("Corpus 'local' needs a path to a CSV, TSV, JSONL, JSON or Parquet file; none was given.")
         corpus = local_corpus(text_column, label_column)
     elif name in CORPORA:
         corpus = CORPORA[name]
     else:
-        raise UserError(f"Unknown corpus {name!r}{nearest(name, [*CORPORA, 'local'])}")
+        of_hub = f" For one of the hub, write hub:{name}." if name.count("/") == 1 else ""
+        raise UserError(f"Unknown corpus {name!r}{nearest(name, [*CORPORA, 'local'])}{of_hub}")
     if corpus.scales and not corpus.labels:
         rated = ", ".join(scale.name for scale in corpus.scales)
         raise UserError(f"Corpus {name!r} holds ratings ({rated}) and no emotions; name it under corpora.ratings.")
@@ -292,6 +303,9 @@ def _from_files(name: str, corpus: Corpus, path: Path, problems: Problems) -> It
 
 
 def _from_hub(name: str, corpus: Corpus) -> Iterator[Row]:
+    if corpus.rows_of is not None:
+        yield from corpus.rows_of()
+        return
     if name in BUNDLED_TEXTS:
         yield from corpus.read(data_file(BUNDLED_TEXTS[name]), Problems())
         return

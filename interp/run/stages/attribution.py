@@ -1,5 +1,6 @@
 """Stage `attribution`: a first-order guess of what every feature does, which proposes what is traced."""
 
+import numpy as np
 import torch
 
 from interp.engine import answer_gradients, mean_attribution
@@ -29,12 +30,11 @@ def run(session: Session) -> None:
     found = session.collect(rows, gradients, "attribution").get("gradients")
     if found is None:  # nothing is traced
         found = torch.zeros(0, len(saes.layers), model.d_model)
-    tables.write(
-        session.folder / "attribution.npz",
-        {
-            f"layer_{layer:02d}": mean_attribution(
-                session.features(layer).acts[rows], gradient, saes.directions(layer), gold, len(session.labels)
-            )
-            for layer, gradient in zip(saes.layers, found.unbind(1), strict=True)
-        },
-    )
+    of_layers = dict(zip(saes.layers, found.unbind(1), strict=True))
+
+    def of_layer(layer: int) -> np.ndarray:
+        acts, directions = session.features(layer).acts[rows], saes.directions(layer)
+        return mean_attribution(acts, of_layers[layer], directions, gold, len(session.labels))
+
+    means = zip(saes.layers, session.each_layer(of_layer, saes.layers, "mean attribution"), strict=True)
+    tables.write(session.folder / "attribution.npz", {f"layer_{layer:02d}": mean for layer, mean in means})

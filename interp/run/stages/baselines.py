@@ -6,10 +6,12 @@ import torch
 from interp.analysis.baselines import (
     Ablation,
     Directions,
+    ModuleSums,
     ablation_effects,
     baseline_effects,
     emotion_directions,
     module_means,
+    module_sums,
 )
 from interp.analysis.labelled import LabelledExamples
 from interp.engine.capture import Captured
@@ -38,12 +40,19 @@ def run(session: Session) -> None:
 def _table(session: Session, examples: LabelledExamples) -> pd.DataFrame:
     discover, model = session.labelled(session.role("discover")), session.model
     directions: dict[Ablation, Directions] = {}
-    for layer in session.progress(range(model.n_layers), "directions", "layer"):
+
+    def of_layer(layer: int) -> dict[str, Directions]:
         residuals = session.residuals(layer)[discover.rows].float().numpy()
         seed = session.seed(f"random direction {layer}")
-        of_layer = emotion_directions(residuals, discover.gold, len(session.labels), seed)
-        directions |= {Ablation(layer, method): found for method, found in of_layer.items()}
-    means = module_means(model, (captured for _, captured in session.cached(examples.rows, "module means")))
+        return emotion_directions(residuals, discover.gold, len(session.labels), seed)
+
+    def sums(captured: Captured, _: list[int]) -> ModuleSums:
+        return module_sums(model, captured)
+
+    for layer, by_method in enumerate(session.each_layer(of_layer, range(model.n_layers), "directions")):
+        directions |= {Ablation(layer, method): found for method, found in by_method.items()}
+    summed = session.over(session.texts(examples.rows), sums, "module means")
+    means = module_means(model, (part for _, part in summed))
     gold = torch.from_numpy(examples.gold)
 
     def effects(captured: Captured, places: list[int]) -> dict[str, torch.Tensor]:

@@ -14,6 +14,9 @@ from interp.run import tables
 from interp.run.session import GROUP, Session
 from interp.run.stage import stage
 
+SHARDS_EACH = 4
+"""Shards for each worker from which on they are not divided."""
+
 
 @stage(
     "capture",
@@ -28,11 +31,17 @@ def run(session: Session) -> None:
     examples = [e for _, e in session.examples]
     starts = range(0, len(examples), GROUP)
     shards = [folder / f"activations/shard_{i:05d}.safetensors" for i in range(len(starts))]
-    for shard, start in zip(shards, starts, strict=True):
-        if not shard.exists():
-            texts = [e.text for e in examples[start : start + GROUP]]
-            with writing(shard) as part:
-                save_file(_captured(session, texts), part)
+
+    def write(k: int) -> None:
+        texts = [e.text for e in examples[starts[k] : starts[k] + GROUP]]
+        with writing(shards[k]) as part:
+            save_file(_captured(session, texts), part)
+
+    missing = [k for k, shard in enumerate(shards) if not shard.exists()]
+    several = len(missing) >= SHARDS_EACH * session.engine.workers > SHARDS_EACH
+    # A worker that has a shard passes its texts alone; where there are few of them, all workers share each.
+    for _ in session.engine.map(write, missing, shares=[1.0] * len(missing)) if several else map(write, missing):
+        pass
     ids = [e.id for e in examples]
     for layer in range(model.n_layers):
         path = folder / f"activations/layer_{layer:02d}.safetensors"

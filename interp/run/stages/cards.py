@@ -1,6 +1,7 @@
 """Stage `cards`: what a reader asks of a causal feature: where it fires, what it writes, which features are alike."""
 
 from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor
 
@@ -34,9 +35,9 @@ def run(session: Session) -> None:
     layers = {layer: [f for k, f in keys if k == layer] for layer, _ in keys}
     acts = {layer: session.features(layer).acts[rows][:, features].toarray() for layer, features in layers.items()}
     texts = firing_texts(session, layers, acts, rows)
-    cards = []
-    for layer in session.progress(list(layers), "feature cards", "layer"):
-        of_layer = saes.directions(layer).float()
+
+    def of_layer(layer: int) -> list[dict[str, Any]]:
+        cards, every = [], saes.directions(layer).float()
         for column, feature in enumerate(layers[layer]):
             direction, fires = directions[layer, feature], acts[layer][:, column]
             weights = logit_weights(session.model, direction, final)
@@ -51,11 +52,14 @@ def run(session: Session) -> None:
                 promotes=_words(session, weights, weights.topk(WORDS).indices),
                 suppresses=_words(session, weights, (-weights).topk(WORDS).indices),
                 answers=list(zip(session.labels, map(short, (answers - answers.mean()).tolist()), strict=True)),
-                neighbours=neighbours((layer, feature), of_layer, directions),
+                neighbours=neighbours((layer, feature), every, directions),
                 texts=texts[layer, feature],
             )
             cards.append(asdict(card))
-    tables.write(session.folder / "cards.json", cards)
+        return cards
+
+    found = session.each_layer(of_layer, list(layers), "feature cards")
+    tables.write(session.folder / "cards.json", [card for cards in found for card in cards])
 
 
 def _words(session: Session, weights: Tensor, ids: Tensor) -> list[Weighted]:

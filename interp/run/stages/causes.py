@@ -49,15 +49,17 @@ def run(session: Session) -> None:
 
 
 def _necessity(session: Session, sets: list[CausalSet], examples: LabelledExamples, units: Units) -> Necessity:
-    before, after = {}, {}
-    for emotion, own in enumerate(sets):
-        rows, removals = examples.rows[examples.members(emotion)], own.removals()
-        if removals and len(rows):
-            restricted = session.saes.restricted(union(removals.values()))
-            edits: dict[Any, Any] = {"before": {}}
-            edits |= {removed: removal(session.model, restricted, f) for removed, f in removals.items()}
-            after[emotion] = session.logits_under(rows, edits, f"remove {own.emotion}", units=units)
-            before[emotion] = after[emotion].pop("before")
+    def without(emotion: int) -> dict[Any, np.ndarray]:
+        own, rows = sets[emotion], examples.rows[examples.members(emotion)]
+        removals = own.removals()
+        restricted = session.saes.restricted(union(removals.values()))
+        edits: dict[Any, Any] = {"before": {}}
+        edits |= {removed: removal(session.model, restricted, f) for removed, f in removals.items()}
+        return session.logits_under(rows, edits, f"remove {own.emotion}", units=units)
+
+    asked = [e for e, own in enumerate(sets) if own.removals() and len(examples.members(e))]
+    after = dict(zip(asked, session.each(without, asked, "remove", "emotion"), strict=True))
+    before = {emotion: found.pop("before") for emotion, found in after.items()}
     return necessity(before, after, examples)
 
 

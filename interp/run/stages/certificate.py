@@ -17,8 +17,8 @@ from interp.run.stage import stage
         "evaluation.parquet",
         "predictions.parquet",
         "side_effects.parquet",
-        "parts.parquet",
     ),
+    may_read=("parts.parquet",),
     writes=("certificate.json",),
     sources=("model_identity", "sae_identity"),
 )

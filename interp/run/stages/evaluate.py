@@ -13,7 +13,7 @@ from interp.run.references import reference_logits, tuned_answers
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.steerings import load_steerings, steering_quality
-from interp.statistics import Bootstrap
+from interp.statistics import Bootstrap, Estimate
 
 TUNED = "low_rank_tuning"
 
@@ -50,9 +50,13 @@ def run(session: Session) -> None:
             sets = gold_sets(part["gold"].tolist(), session.labels)
             here = {method: values[places] for method, values in logits.items()}
             lines += score_rows(str(corpus), str(split), set_scores_by_method(sets, here, bootstrap))
-    for method, steering in session.progress(list(steerings.items()), "plain text", "method"):
-        quality = steering_quality(session, steering, units, f"language {method}")
-        lines += score_rows("plain text", "all", {method: quality})
+
+    def quality(method: str) -> dict[str, Estimate]:
+        return steering_quality(session, steerings[method], units, f"language {method}")
+
+    found = session.each(quality, list(steerings), "plain text", "method")
+    for method, of_method in zip(steerings, found, strict=True):
+        lines += score_rows("plain text", "all", {method: of_method})
     tables.write(session.folder / "predictions.parquet", predictions(table, logits, session.labels))
     tables.write(session.folder / "evaluation.parquet", pd.DataFrame(lines).assign(seed=session.config.seed))
     units.clear()

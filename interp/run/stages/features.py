@@ -10,13 +10,18 @@ from interp.run.stage import stage
 @stage(
     "features",
     reads=("activations",),
+    saes=True,
     writes=("features",),
     sources=("sae_identity",),
     cost=lambda work: 2 * work.examples * work.layers * work.speeds.per_encode,
 )
 def run(session: Session) -> None:
     """Writes `features/layer_XX.npz`, a layer at a time."""
-    for layer in session.progress(session.saes.layers, "features", "layer"):
+
+    def write(layer: int) -> None:
         path = session.folder / f"features/layer_{layer:02d}.npz"
         if not path.exists():
             save_features(path, encode_layer(session.saes, layer, partial(session.residual_batches, layer)))
+
+    for _ in session.each_layer(write, session.saes.layers, "features"):
+        pass

@@ -40,7 +40,7 @@ def run(session: Session) -> None:
     Nothing is chosen: each draw of labelled examples is coupled, whatever it is worth.
     """
     draws = session.config.steering.learning_curve
-    units, texts = session.units("learning"), few(session) if draws else None
+    units, texts = session.units("learning"), session.made(few) if draws else None
     lines = [] if texts is None else _curves(session, texts, draws, units)
     tables.write(session.folder / "learning.parquet", pd.DataFrame(lines, columns=COLUMNS))
     units.clear()
@@ -48,11 +48,17 @@ def run(session: Session) -> None:
 
 def _curves(session: Session, texts: Few, draws: int, units: Units) -> list[dict[str, Any]]:
     drawn, rows = dict(_drawn(session, draws)), session.role("test")
-    edits: dict[LearntFrom, Any] = {}
-    for learnt, (places, gold) in session.progress(list(drawn.items()), "learning curve", "draw"):
-        for method, steering in _couplings(texts, places, gold, learnt.draw).items():
-            own = learnt._replace(method=method)
-            edits[own] = remembered(units, " ".join(map(str, own)), steering).edits(session.saes)
+    makers: dict[LearntFrom, Any] = {
+        learnt._replace(method=method): steering
+        for learnt, (places, gold) in drawn.items()
+        for method, steering in _couplings(texts, places, gold, learnt.draw).items()
+    }
+
+    def steering(own: LearntFrom) -> Steering:
+        return remembered(units, " ".join(map(str, own)), makers[own])
+
+    found = session.each(steering, list(makers), "learning curve", "draw")
+    edits: dict[LearntFrom, Any] = {own: one.edits(session.saes) for own, one in zip(makers, found, strict=True)}
     unsteered = LearntFrom("unsteered", 0, 0)
     logits = session.logits_under(rows, {unsteered: {}} | edits, "learning curve", units=units)
     logits |= _references(session, texts, drawn, rows)
@@ -88,7 +94,8 @@ def _couplings(texts: Few, places: Array, gold: Array, draw: int) -> Mapping[str
     def control() -> Steering:
         return couple(texts, places, gold, control=draw).steering
 
-    return {"coupled": partial(coupled_steering, texts, places, gold), "random_features": control}
+    random = "random_features" if texts.sparse else "random_directions"
+    return {"coupled": partial(coupled_steering, texts, places, gold), random: control}
 
 
 def _references(

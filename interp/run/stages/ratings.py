@@ -14,7 +14,7 @@ from interp.analysis.effect_rows import causal_features
 from interp.analysis.human import agreement, human_associations, paired
 from interp.analysis.positions import RatingReader, emotion_positions, feature_positions
 from interp.analysis.rating_features import RatingFeatures, feature_tests, strongest_features
-from interp.analysis.ratings import RatedExamples, baseline_probes, known_ratings, layer_probes
+from interp.analysis.ratings import LayerProbes, RatedExamples, baseline_probes, known_ratings, layer_probes
 from interp.analysis.rules import Q_LEVEL
 from interp.analysis.surgery import (
     CONTROL_DOSES,
@@ -151,12 +151,15 @@ class _Measured:
     @cached_property
     def probes(self) -> tuple[pd.DataFrame, np.ndarray]:
         """Of all layers: rows of probes, and [layer, shuffle, scale], R squared of shuffled ratings."""
-        parts, shuffled = [], []
-        for layer in self.session.progress(range(self.session.model.n_layers), f"probes of {self.texts.name}", "layer"):
-            found = layer_probes(self.rated, self.layer(layer), self.acts.get(layer))
-            parts.append(found.rows.assign(layer=layer))
-            shuffled.append(found.shuffled)
-        return pd.concat(parts, ignore_index=True), np.stack(shuffled)
+        rated, residuals, acts = self.rated, self.residuals, self.acts
+
+        def of_layer(layer: int) -> LayerProbes:
+            return layer_probes(rated, residuals[:, layer].float().numpy(), acts.get(layer))
+
+        layers = range(self.session.model.n_layers)
+        found = list(self.session.each_layer(of_layer, layers, f"probes of {self.texts.name}"))
+        rows = [one.rows.assign(layer=layer) for layer, one in enumerate(found)]
+        return pd.concat(rows, ignore_index=True), np.stack([one.shuffled for one in found])
 
     @cached_property
     def tests(self) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -16,11 +16,13 @@ def run(session: Session) -> None:
     gold = session.gold(rows)
     flags = session.table["keyword_free"].iloc[rows]
     keyword_free = None if flags.isna().any() else flags.to_numpy(dtype=bool)
-    parts = []
-    for layer in session.progress(session.saes.layers, "selectivity", "layer"):
+
+    def of_layer(layer: int) -> pd.DataFrame:
         acts = session.features(layer).acts[rows]
         table = selectivity(acts, gold, session.labels)
         table = with_profiles(table, acts, gold, session.labels, keyword_free, session.seed(f"halves {layer}"))
         table.insert(0, "layer", layer)
-        parts.append(table)
+        return table
+
+    parts = list(session.each_layer(of_layer, session.saes.layers, "selectivity"))
     tables.write(session.folder / "selectivity.parquet", pd.concat(parts, ignore_index=True))

@@ -12,7 +12,7 @@ from interp.run.behaviours import behaviours
 from interp.run.session import Session
 from interp.run.stage import stage
 from interp.run.steerings import load_steerings, steering_quality
-from interp.statistics import Bootstrap
+from interp.statistics import Bootstrap, Estimate
 
 COLUMNS = ["corpus", "method", "strength", "value", "ci_low", "ci_high", "n", "changed"]
 
@@ -42,8 +42,12 @@ def run(session: Session) -> None:
         gold, before = session.gold(rows[places]), answers.pop(unsteered)
         lines += dose_rows(str(corpus), gold, before, answers, len(session.labels), bootstrap)
     chosen = steerings["steered"]
-    for strength in session.progress(STRENGTHS if chosen.layers else (), "language", "strength"):
-        quality = steering_quality(session, chosen.scaled(strength), units, f"language {strength}")
+
+    def price(strength: float) -> dict[str, Estimate]:
+        return steering_quality(session, chosen.scaled(strength), units, f"language {strength}")
+
+    strengths = STRENGTHS if chosen.layers else ()
+    for strength, quality in zip(strengths, session.each(price, strengths, "language", "strength"), strict=True):
         about = {"corpus": "plain text", "strength": strength}
         lines += [{**about, "method": metric, **e.row()} for metric, e in quality.items()]
     tables.write(session.folder / "dose.parquet", pd.DataFrame(lines, columns=COLUMNS))

@@ -1,8 +1,10 @@
 """Stage `steer`: methods fitted and compared on the fit split; the best that does no harm is chosen, or none."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from interp.files.units import Arrays
 from interp.run import tables
 from interp.run.session import Session
 from interp.run.stage import stage
@@ -24,7 +26,8 @@ from interp.steering.trials import Trial, all_trials, possible_methods
 
 @stage(
     "steer",
-    reads=("examples.parquet", "activations", "effects.parquet"),
+    reads=("examples.parquet", "activations"),
+    may_read=("effects.parquet",),
     writes=("steering.safetensors", "steering.json", "trials.parquet", "steerings", "units/steer"),
     fields=(
         "steering.method",
@@ -45,13 +48,19 @@ from interp.steering.trials import Trial, all_trials, possible_methods
 def run(session: Session) -> None:
     """Writes `steering.safetensors` / `.json` (the choice), `trials.parquet` (all that was tried) and `steerings/`."""
     units, config = session.units("steer"), session.config.steering
-    made_from = ground(session)
-    data, features, keep = made_from.data, made_from.features, partial(remembered, units)
+    made_from = session.made(ground)
+    data, features = made_from.data, made_from.features
+
+    def remember(makers: Mapping[str, Callable[[], Arrays]]) -> list[Arrays]:
+        return list(session.engine.map(lambda one: units.arrays(*one), list(makers.items())))
+
+    def keep(makers: Mapping[str, Callable[[], Steering]]) -> list[Steering]:
+        return list(session.engine.map(lambda one: remembered(units, *one), list(makers.items())))
 
     def make(trial: Trial) -> Steering:
         if trial.steering is not None:
             return trial.steering
-        return keep(f"{trial.method} {trial.setting}", partial(trial.make, data))
+        return keep({f"{trial.method} {trial.setting}": partial(trial.make, data)})[0]
 
     def price(trial: Trial, steering: Steering) -> Price:
         name = f"language {trial.method} {trial.setting}"
@@ -60,7 +69,7 @@ def run(session: Session) -> None:
 
     methods = [m for m in possible_methods(made_from) if config.method in ("best", m)]
     shown = session.progress(methods, "steer", "method")
-    trials = all_trials(made_from, shown, session.seed("folds"), units.arrays)
+    trials = all_trials(made_from, shown, session.seed("folds"), remember)
     choice = choose(
         data,
         trials,

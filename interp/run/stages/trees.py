@@ -20,7 +20,8 @@ Array = np.ndarray
 
 @stage(
     "trees",
-    reads=("examples.parquet", "activations", "features"),
+    reads=("examples.parquet", "activations"),
+    may_read=("features",),
     writes=("trees.parquet", "tree_agreement.parquet"),
     fields=("resamples", "seed"),
 )
@@ -61,15 +62,23 @@ def _grown(session: Session, rows: Array, emotions: list[int]) -> tuple[list[Emo
             lines.append({**about, "beside": "grouping", **known._asdict()})
 
     add("answers", None, answers)
-    for layer in session.progress(session.saes.layers, "trees", "layer"):
-        for source, products in _products(session, layer, rows).items():
-            add(source, layer, emotion_trees.profile_distances(products, shares))
+
+    def of_layer(layer: int) -> dict[str, Array]:
+        products = _products(session, layer, rows)
+        return {source: emotion_trees.profile_distances(values, shares) for source, values in products.items()}
+
+    layers = session.saes.layers
+    for layer, found in zip(layers, session.each_layer(of_layer, layers, "trees"), strict=True):
+        for source, distances in found.items():
+            add(source, layer, distances)
     return trees, lines
 
 
 def _products(session: Session, layer: int, rows: Array) -> Mapping[str, Array]:
     """Inner products of the examples, of residuals and of features, each less its mean over them."""
     residuals = session.residuals(layer)[rows].double().numpy()
-    acts = session.features(layer).acts[rows].toarray().astype(float)
-    centred = {"residuals": residuals - residuals.mean(0), "features": acts - acts.mean(0)}
+    centred = {"residuals": residuals - residuals.mean(0)}
+    if session.has_saes:
+        acts = session.features(layer).acts[rows].toarray().astype(float)
+        centred["features"] = acts - acts.mean(0)
     return {source: (values @ values.T).astype(np.float32) for source, values in centred.items()}

@@ -90,6 +90,8 @@ class Corpus:
     """File in `interp/data`, where the corpus ships."""
     scales: tuple[RatingScale, ...] = ()
     """What its texts are rated for, where they are."""
+    rows_of: Callable[[], Iterator[Row]] | None = None
+    """Its rows, where they come neither from a file nor from a known place on the hub."""
     single: bool = False
     """Whether rows with several labels are left out, also where only one of them is asked for."""
 
