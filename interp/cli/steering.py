@@ -1,7 +1,7 @@
 """The commands that use a run's steering: to write text, and in other tools."""
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,13 +53,14 @@ def generate(
     """
     from rich.live import Live
 
+    from interp.run.steerable import Steerable
     from interp.steering.generating import repeats, stream
     from interp.steering.steering import Steering
 
     model, saes, steering = _steering_of(run, emotion, strength, chat=chat)
     if emotion is None:
         steering = replace(steering, positions="generated")
-    strength = _strength(emotion, strength)
+    strength = Steerable.strength(emotion, strength)
     frame = "in the model's chat template" if model.chat else "as it is, in no chat template"
     errors.print(f"The prompt stands {frame}.")
     options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed}
@@ -157,40 +158,22 @@ def certify(run: Path, *, json: Json = False) -> None:
         errors.print(f"Certified: every file is as it was, and {len(figures)} figures came out the same.")
 
 
-def _strength(emotion: str | None, strength: float | None) -> float:
-    """The strength asked for, or one that leaves language whole."""
-    from interp.run.additive import GENTLE
-
-    return strength if strength is not None else 1.0 if emotion is None else GENTLE
-
-
 def _steering_of(
     run: Path, emotion: str | None, strength: float | None, chat: bool | None = None, lowest: int = 0
 ) -> tuple[Any, Any, Any]:
     """Model, SAEs and steering of a run folder; chats as the run did, unless `chat` says otherwise."""
     from interp.files.stored import as_recorded, read_record
-    from interp.models.loading import load_model
     from interp.run.additive import towards
-    from interp.saes.loading import load_saes
+    from interp.run.steerable import Steerable
     from interp.steering.steering import FACTS, TENSORS, Steering
 
-    config = config_of(run)
-    record = read_record(run)
+    config_of(run)  # what is no run folder is refused first
     if emotion is None:
-        as_recorded(run, (FACTS, TENSORS), record)
-    strength = _strength(emotion, strength)
+        as_recorded(run, (FACTS, TENSORS), read_record(run))
+    strength = Steerable.strength(emotion, strength)
     own = None if emotion else Steering.load(run).scaled(strength)
-    if chat is None:
-        chat = record.get("model", {}).get("chat")
-    model = load_model(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        device_map=config.device_map,
-        quantization=config.quantization,
-        chat=config.prompt.chat if chat is None else chat,
-    )
-    saes = load_saes(model=model, **asdict(config.saes))
+    loaded = Steerable.of_run(run, chat=chat)
+    model, saes = loaded.model, loaded.saes
     if own is None:
         own = towards(run, saes, str(emotion), strength, lowest=lowest)
     if not own.layers:

@@ -80,7 +80,8 @@ class Steerable:
         steering = Steering.load(self.folder)
         return steering if steering.layers else None
 
-    def strength(self, emotion: str | None, strength: float | None) -> float:
+    @staticmethod
+    def strength(emotion: str | None, strength: float | None) -> float:
         """The strength asked for, or one that leaves language whole."""
         return strength if strength is not None else 1.0 if emotion is None else GENTLE
 
