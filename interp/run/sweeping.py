@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interp.errors import UserError
-from interp.files.folder import RunFolder, fingerprint, write_json, writing
+from interp.files.folder import fingerprint, remove_parts, RunFolder, write_json, writing
 from interp.reporting import Progress, silent
 from interp.run import pipeline
 from interp.run.inputs import Inputs
@@ -170,6 +170,7 @@ def run_sweep(
     sweep.out.mkdir(parents=True, exist_ok=True)
     facts = [{"name": run.name, "point": run.point} for run in sweep.runs]
     write_json(sweep.out / RECORD, {"sweep": str(sweep.path), "command": sweep.command, "runs": facts})
+    remove_parts(sweep.out / SHARED)  # another sweep at work there keeps one file less, which costs time alone
     shared = Shared(sweep.out / SHARED, budget=sweep.store_bytes)
     outcomes: dict[str, pipeline.Outcome] = {}
     with closing(shared):
