@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interp.errors import UserError
-from interp.files.folder import fingerprint, remove_parts, RunFolder, write_json, writing
+from interp.files.folder import RunFolder, fingerprint, remove_parts, write_json, writing
 from interp.reporting import Progress, silent
 from interp.run import pipeline
 from interp.run.inputs import Inputs
