@@ -1,9 +1,11 @@
 """The page to try a model on: its calls, what is shown beside them, errors where they are seen, and in Chromium."""
 
 import contextlib
+import gc
 import io
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,15 @@ from interp.steering.generating import stream, written_ids  # noqa: E402
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 TEXT = "The dog lost the letter."
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_behind():
+    """Gradio leaves event loops open: they are collected here, where nobody minds, and not in another file's tests."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture(scope="module")

@@ -164,7 +164,16 @@ def test_every_wrong_use_of_every_command_is_one_line(capsys, monkeypatch):
 
 def test_the_battery_sees_every_command():
     known = {(name,) for name in cli.app if not name.startswith("-")}
-    listed = {words[:1] for words in COMMANDS} | {("run",), ("trace",), ("trees",), ("steer",), ("check",), ("fetch",)}
+    listed = {words[:1] for words in COMMANDS} | {
+        ("run",),
+        ("trace",),
+        ("trees",),
+        ("steer",),
+        ("check",),
+        ("fetch",),
+        ("sweep",),
+        ("stream",),
+    }
     assert known <= listed
     for group, app in (("express", express.app), ("reliability", reliability.app), ("saes", saes_cli.app)):
         assert {(group, name) for name in app if not name.startswith("-")} <= {*COMMANDS, ("saes", "train")}

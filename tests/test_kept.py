@@ -127,8 +127,8 @@ def test_kept_captures_are_put_together_as_if_captured_together(any_model, tmp_p
             batch = KeptBatch.of(captured, prefix)
             assert batch.behind
             assert batch.keys[0].shape[2] < captured.caches[0].keys[0].shape[2]
-            kept.put((0, b), batch)
-            found = kept.get((0, b))
+            kept.put(f"0 {b}", batch)
+            found = kept.get(f"0 {b}")
             assert (found is None) == (room == "none")
             places |= {i: KeptPrompt(found or batch, column) for column, i in enumerate(members)}
         assert any(tmp_path.iterdir()) == (room == "disk")

@@ -294,7 +294,7 @@ def test_files_are_readable_by_others(run):
 
 
 def test_f14_too_few_texts_are_refused_before_the_model_is_loaded(world, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr("interp.run.session.load_model", lambda *a, **k: pytest.fail("loaded first"))
+    monkeypatch.setattr("interp.models.loading.load_model", lambda *a, **k: pytest.fail("loaded first"))
     words = ["run", str(world / "small.yaml"), "--out", str(tmp_path), "--corpora.discover.limit", "1"]
     code, said = told(words, monkeypatch, capfd)
     assert code == 2

@@ -12,7 +12,7 @@ import gradio as gr
 import numpy as np
 
 from interp.app import calls
-from interp.app.workbench import ShownCard, SideBySide, Workbench
+from interp.app.workbench import FeatureFacts, SideBySide, Workbench
 from interp.errors import UserError, printable
 from interp.report.dialogue import dialogue_figure
 from interp.report.inspecting import answers_figure, evidence_figure, features_table
@@ -23,10 +23,9 @@ SLIDERS = 8
 """Features behind an answer that get a slider."""
 MOST_TOKENS = 200
 TEXT = "The milk had gone sour and lumps slid into my cup."
-DIALOGUE = (
-    "Anna: I found the letter you had hidden.\nBen: You had no right to open it!\n"
-    "Anna: I read it and could not stop crying."
-)
+DIALOGUE = """Anna: I found the letter you had hidden.
+Ben: You had no right to open it!
+Anna: I read it and could not stop crying."""
 PROMPT = "When I opened the door"
 MODEL = "model"
 """All that passes the model waits in one queue."""
@@ -100,7 +99,7 @@ def _said() -> gr.Markdown:
 
 
 def _code(elem_id: str) -> gr.Code:
-    return gr.Code("", language="python", label="the same in Python", elem_id=elem_id, interactive=False)
+    return gr.Code("", language="python", label="the same in Python", elem_id=elem_id, interactive=False, lines=2)
 
 
 # ------------------------------------------------------------------------------------------ reading
@@ -114,13 +113,13 @@ def _reading(bench: Workbench, found: gr.State) -> None:
     said = _said()
     with gr.Row(equal_height=False):
         with gr.Column(scale=3):
-            evidence = gr.Plot(label="Evidence by layer and token", elem_id="evidence")
+            evidence = gr.Plot(label="Evidence by layer and token", show_label=False, elem_id="evidence")
             gr.Markdown(
                 "Colour: the label's probability among the labels if that layer's residual at that token were read out"
                 " (logit lens). Only the last column is where the model answers. n = 1 text."
             )
         with gr.Column(scale=2):
-            answers = gr.Plot(label="Answers", elem_id="answers")
+            answers = gr.Plot(label="Answers", show_label=False, elem_id="answers")
     code = _code("look-code")
     table = gr.Dataframe(
         label="Features behind the answer (exact, one at a time; choose a row for its card)",
@@ -163,9 +162,9 @@ def _reading(bench: Workbench, found: gr.State) -> None:
     outputs = [kept, label, evidence, answers, table, found, said]
     for trigger in (button.click, text.submit):
         trigger(lambda text: calls.look_call(bench, text), text, code, queue=False)
-        trigger(read, text, outputs, api_name=False, **QUIET)
-    label.input(evidence_for, [label, kept], [evidence, said], api_name=False, show_progress="hidden")
-    table.select(chosen, found, [card, card_code, said], api_name=False, **QUIET)
+        trigger(read, text, outputs, api_visibility="private", **QUIET)
+    label.input(evidence_for, [label, kept], [evidence, said], api_visibility="private", show_progress="hidden")
+    table.select(chosen, found, [card, card_code, said], api_visibility="private", **QUIET)
 
 
 def _cell(value: Any) -> Any:
@@ -174,7 +173,7 @@ def _cell(value: Any) -> Any:
     return float(np.round(value, 3)) if isinstance(value, float) else value
 
 
-def card_text(card: ShownCard) -> str:
+def card_text(card: FeatureFacts) -> str:
     """A card in Markdown; texts as they are, not as markup."""
 
     def words(pairs: Sequence[tuple[str, float]]) -> str:
@@ -282,10 +281,10 @@ def _steering(bench: Workbench, found: gr.State) -> None:
     running = []
     for trigger in (write.click, prompt.submit):
         trigger(both_call, given, code, queue=False)
-        running.append(trigger(both, given, outputs, api_name=False, **QUIET))
+        running.append(trigger(both, given, outputs, api_visibility="private", **QUIET))
     stop.click(None, cancels=running)
     save.click(files_call, [to, *inputs], save_code, queue=False)
-    save.click(files_of, [to, *inputs], [files, save_said], api_name=False, **QUIET)
+    save.click(files_of, [to, *inputs], [files, save_said], api_visibility="private", **QUIET)
     found.change(named, found, [waiting, *features], queue=False)
 
 
@@ -314,7 +313,7 @@ def _dialogue(bench: Workbench) -> None:
         before = gr.Checkbox(False, label="read each turn with those before it")
         button = gr.Button("Read the dialogue", variant="primary", elem_id="read-dialogue")
     said = _said()
-    track = gr.Plot(label="Emotion by speaker and turn", elem_id="track")
+    track = gr.Plot(label="Emotion by speaker and turn", show_label=False, elem_id="track")
     table = gr.Dataframe(label="Answers", interactive=False, elem_id="turns")
     code = _code("dialogue-code")
 
@@ -322,11 +321,11 @@ def _dialogue(bench: Workbench) -> None:
     def read(text: str, before: bool) -> Iterator[Sequence[Any]]:
         found = bench.dialogue(text, before=before)
         rows = [
-            [i + 1, turn.speaker, answer, float(found.probabilities[i].max().round(3)), turn.words]
+            [i + 1, turn.speaker, answer, round(float(found.probabilities[i].max()), 3), turn.words]
             for i, (turn, answer) in enumerate(zip(found.turns, found.answers, strict=True))
         ]
         headers = ["turn", "speaker", "answer", "probability", "words"]
         yield dialogue_figure(found), {"headers": headers, "data": rows}
 
     button.click(lambda text, before: calls.dialogue_call(bench, text, before), [text, before], code, queue=False)
-    button.click(read, [text, before], [track, table, said], api_name=False, **QUIET)
+    button.click(read, [text, before], [track, table, said], api_visibility="private", **QUIET)

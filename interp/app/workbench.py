@@ -62,7 +62,7 @@ class SideBySide(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ShownCard:
+class FeatureFacts:
     """What is known of a feature."""
 
     layer: int
@@ -134,7 +134,7 @@ class Workbench:
         """
         return inspect_text(self.session, _some(text))
 
-    def card(self, layer: int, feature: int) -> ShownCard:
+    def card(self, layer: int, feature: int) -> FeatureFacts:
         """The run's card of a feature; of one that has none, what it writes.
 
         Raises:
@@ -144,7 +144,7 @@ class Workbench:
         known = self.steerable.files.json("cards") if self.has_run else None
         for card in known or []:
             if (card["layer"], card["feature"]) == (layer, feature):
-                return ShownCard(
+                return FeatureFacts(
                     layer,
                     feature,
                     [(token, weight) for token, weight in card["promotes"]],
@@ -156,7 +156,7 @@ class Workbench:
         return self._written_by(layer, feature)
 
     @torch.no_grad()
-    def _written_by(self, layer: int, feature: int) -> ShownCard:
+    def _written_by(self, layer: int, feature: int) -> FeatureFacts:
         model = self.model
         captured = capture(model, self.session.prompts(["I do not know what to say."]), answers=self.labels)
         at = captured.residuals[model.n_layers - 1][0].float()
@@ -165,7 +165,7 @@ class Workbench:
         words = [str(model.tokenizer.decode([k])) for k in (*best.indices.tolist(), *least.indices.tolist())]
         values = [*best.values.tolist(), *(-least.values).tolist()]
         pairs = list(zip(words, values, strict=True))
-        return ShownCard(layer, feature, pairs[:WORDS], pairs[WORDS:])
+        return FeatureFacts(layer, feature, pairs[:WORDS], pairs[WORDS:])
 
     @torch.no_grad()
     def dialogue(self, text: str, *, before: bool = False) -> DialogueTrack:
