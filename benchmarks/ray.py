@@ -1,7 +1,7 @@
 """`python -m benchmarks.ray`: two workers of one thread on Ray beside one process of two threads, stage by stage.
 
 The protocol of `experiments/smollm2.yaml`. The two take turns, each in a process of its own, `--repeats` times; of each
-stage the least wall seconds count. Ray is started before the clock is: a cluster is there already, as on SLURM.
+stage the least wall seconds count. Ray's own start and the workers' loading are in the whole run and in no stage.
 """
 
 import argparse
@@ -28,7 +28,7 @@ BASE, OTHER, SAME = SIDES
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray", description=__doc__)
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--config", type=Path, default=CONFIG, help="more flags go to the runs")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--without-one-thread", action="store_true", help="do not compare bytes with one thread")
     options, more = parser.parse_known_args()
@@ -36,7 +36,10 @@ def main() -> None:
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for k in range(options.repeats):
-            runs += [measured(side, options.config, Path(folder) / f"{k}-{i}", more) for i, side in enumerate(sides)]
+            runs += [
+                measured(side, options.config.absolute(), Path(folder) / f"{k}-{i}", more)
+                for i, side in enumerate(sides)
+            ]
         same = None
         if SAME in sides:
             of = {r["side"]: contents(next(Path(r["folder"]).iterdir())) for r in runs}

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,10 +61,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_kills", description=__doc__)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="an empty folder for the runs, which are kept")
     parser.add_argument("--kind", choices=KINDS, help="only this")
     options = parser.parse_args()
     rng, found = random.Random(options.seed), list[dict[str, Any]]()
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(options.keep) if options.keep else tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         _finished(_begun(Path(folder) / "one", ray=False))
         seconds = time.perf_counter() - start
@@ -73,11 +74,13 @@ def main() -> None:
             kind = options.kind or KINDS[k % len(KINDS)]
             after = rng.uniform(0.15, 1.1) * seconds
             one = killed(Path(folder) / str(k), kind, after, rng)
-            one["files"], one["same"] = len(expected), contents(Path(folder) / str(k) / "tiny") == expected
+            got = contents(Path(folder) / str(k) / "tiny")
+            others = sorted(name for name in {*got, *expected} if got.get(name) != expected.get(name))
+            one["files"], one["same"] = len(expected), not others
             found.append(one)
             print(json.dumps(one), flush=True)
-            if not one["same"]:
-                raise SystemExit("the files are not the same")
+            if others:
+                raise SystemExit(f"not the same: {', '.join(others)}; what was said: {Path(folder) / f'{k}.log'}")
     _report(found)
 
 
@@ -111,7 +114,7 @@ def _begun(out: Path, *, ray: bool) -> "subprocess.Popen[bytes]":
             stdout=log,
             stderr=log,
             env=environment,
-            cwd=out,
+            cwd=out.parent,
             start_new_session=True,
         )
 
@@ -139,7 +142,7 @@ def _kill(run: "subprocess.Popen[bytes]", kind: str, out: Path, rng: random.Rand
     elif kind == "raylet":
         victims = [p for p in below if _name(p) == "raylet"]
     else:
-        victims = [p for p in below if _name(p).startswith("ray::")]
+        victims = [p for p in below if _name(p).startswith("ray::Worker")]
     if not victims:
         return Hit(f"nothing: there was no {kind} yet", below)
     rng.choice(victims).send_signal(signal.SIGKILL)

@@ -271,14 +271,10 @@ def test_two_nodes_write_the_same_files_and_go_on_where_a_worker_was_killed(worl
 
     killed: list[int] = []
 
-    def kill() -> None:
-        pid = ray.get(engine[0].actors[1].process.remote())
-        killed.append(pid)
-        os.kill(pid, signal.SIGKILL)
-
     def say(line: str) -> None:
         if line.split(",")[0] in ("trace", "baselines"):
-            threading.Timer(0.2, kill).start()
+            killed.append(ray.get(engine[0].actors[1].process.remote()))  # before the stage: behind it, it would wait
+            threading.Timer(0.1, os.kill, (killed[-1], signal.SIGKILL)).start()
 
     outcome = pipeline.run(load_config(world / "small.yaml", {"out": str(tmp_path), **TWO}), say=say)
     assert len({node.id for node in engine[0].nodes}) == 2
