@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.report.contents import PageColumn, PageTable
+from interp.report.words import unsigned_zero
 
 
 def markdown_table(table: PageTable) -> str:
@@ -26,11 +27,15 @@ def cell_text(value: Any, column: PageColumn) -> str:
     form = f"{'+' if column.sign else ''}.{column.digits}f"
     match column.kind:
         case "number":
-            return f"{value:{form}}"
+            least = 10**-column.digits
+            if column.digits and not column.sign and 0 < value < least / 2:
+                return f"< {least:{form}}"
+            return unsigned_zero(f"{value:{form}}")
         case "share":
-            return f"{100 * value:{form}} %"
+            return unsigned_zero(f"{100 * value:{form}}") + " %"
         case "interval":
-            return f"{value[0]:{form}}" + ("" if value[1] is None else f" [{value[1]:{form}}, {value[2]:{form}}]")
+            point, *ends = [x if x is None else unsigned_zero(f"{x:{form}}") for x in value[:3]]
+            return f"{point}" if ends[0] is None else f"{point} [{ends[0]}, {ends[1]}]"
         case "feature":
             return f"{value[0]}, {value[1]}"
     return str(value)

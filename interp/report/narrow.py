@@ -12,10 +12,12 @@ from interp.report.looks import NARROW, WIDE, is_title, legend_room
 
 TITLE = 40
 """Letters of a title in one line."""
-TICKS, TITLED, LINE = 60, 26, 17
+TICKS, TITLED, LINE = 60, 38, 17
 """Pixels between panels for ticks and for a title, and for a further line of it."""
 LEAST = 190
 """Pixels of a panel that stood beside others."""
+LETTER, TURNED = 7, 40
+"""Pixels of a letter, and of a turned word for which there is room anyway."""
 MOST_TICKS = 12
 FOR_A_PANEL = 200
 """Pixels of width that a panel needs beside others."""
@@ -54,15 +56,16 @@ def narrow_layout(figure: go.Figure) -> dict[str, Any]:
     own = go.Figure(layout=figure.layout)
     panels = panels_of(figure)
     titles = [a for a in own.layout.annotations if is_title(a)]
-    lines = 1
+    lines, letters = 1, _letters(figure)
     for title in titles:
-        wrapped = textwrap.wrap(title.text, TITLE) or [""]
+        wrapped = textwrap.wrap(title.text, letters) or [""]
         lines = max(lines, len(wrapped))
         title.update(text="<br>".join(wrapped), align="left")
     margin = own.layout.margin
     top = margin.t + LINE * (lines - 1)
     room = legend_room(figure, NARROW)
-    below = margin.b - legend_room(figure, WIDE) + room
+    turned = _turned(figure)
+    below = margin.b - legend_room(figure, WIDE) + room + turned
     inside = own.layout.height - margin.t - margin.b
     for mark in own.layout.annotations:
         if mark.name:
@@ -70,16 +73,20 @@ def narrow_layout(figure: go.Figure) -> dict[str, Any]:
     for axis in own.select_xaxes():
         _thin(axis)
     if len(panels) > 1 and len(titles) == len(panels):
-        inside = _stack(own, panels, titles, inside, lines)
+        inside = _stack(own, panels, titles, inside, LINE * (lines - 1) + turned)
     own.update_layout(height=top + inside + below, margin={"l": 44, "r": 8, "t": top, "b": below})
     layout: dict[str, Any] = own.to_plotly_json()["layout"]
     return {name: value for name, value in layout.items() if name != "template"}
 
 
-def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float, lines: int) -> float:
-    """Moves every panel and its title below the one before; the height of all panels together."""
+def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float, more: float) -> float:
+    """Moves every panel and its title below the one before; the height of all panels together.
+
+    Args:
+        more: pixels between two panels for what is longer than usual.
+    """
     beside = len({p.left for p in panels}) > 1
-    gap = TITLED + LINE * (lines - 1) + (TICKS if beside else 0)
+    gap = TITLED + more + (TICKS if beside else 0)
     heights = [max(inside * (p.height[1] - p.height[0]), LEAST if beside else 0) for p in panels]
     whole = sum(heights) + gap * (len(panels) - 1)
     tops = [1 - (sum(heights[:i]) + gap * i) / whole for i in range(len(panels))]
@@ -92,6 +99,33 @@ def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float
             own.layout[panel.x].update(domain=(0, 1), showticklabels=True)
             own.layout[panel.y].showticklabels = True
     return whole
+
+
+def _letters(figure: go.Figure) -> int:
+    """That fit into a line of a title, which begins where the plot does: right of the longest word of an axis."""
+    return min(TITLE, int((NARROW + 24 - max(_margin(figure), 44)) / LETTER))
+
+
+def _margin(figure: go.Figure) -> int:
+    """Pixels that the longest word at the left takes."""
+    return 24 + LETTER * max(map(len, _words(figure, "y")), default=0)
+
+
+def _turned(figure: go.Figure) -> int:
+    """Pixels that words below a panel take beyond the usual, where they do not fit unless they are turned."""
+    words = _words(figure, "x")
+    longest = max(map(len, words), default=0)
+    if LETTER * longest * len(words) < NARROW - _margin(figure):
+        return 0
+    return max(0, LETTER * longest - TURNED)
+
+
+def _words(figure: go.Figure, along: str) -> list[str]:
+    """What stands along an axis that counts in words."""
+    axes = figure.select_xaxes() if along == "x" else figure.select_yaxes()
+    words = [str(word) for axis in axes for word in axis.ticktext or ()]
+    places = [trace[along] for trace in figure.data if along in trace and trace[along] is not None]
+    return list(dict.fromkeys([*words, *(word for own in places for word in own if isinstance(word, str))]))
 
 
 def _thin(axis: Any) -> None:

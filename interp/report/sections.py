@@ -149,9 +149,10 @@ def _ladder(run: RunFiles, effects: pd.DataFrame) -> list[PageFigure]:
         f" ({_span(effects_on(effects)['n'])}), with its 95 % interval; the {causes.SHOWN} largest of each emotion."
         " Colour: its phase of layers. Filled: causal, that is, interval above zero, above the 99th percentile of the"
         " controls of its phase, and a larger effect where the emotion is than where it is not (q < 0.05); hollow:"
-        " not. Grey band between dotted lines: 98 % of the controls, random features matched in strength and firing"
-        " rate; where it is thin, they do next to nothing. A steep start is a concentrated cause, a long shelf a"
-        " diffuse one. Click a circle for the feature's card."
+        " not. Grey band between dotted lines: 98 % of the controls of all phases, random features matched in strength"
+        " and firing rate; where it is thin, they do next to nothing, and a filled circle inside it lies above those of"
+        " its own phase. A steep start is a concentrated cause, a long shelf a diffuse one. Click a circle for the"
+        " feature's card."
     )
     return [PageFigure("ladder", "Causal ladder", causes.ladder(effects, run.labels), caption, cards=True)]
 

@@ -1,7 +1,9 @@
 """Figures of steering: what changes for each emotion, how much is too much, at what price, from how many examples."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -17,7 +19,7 @@ METHOD_COLOURS = {
     "whole_residual": "#7F6BB3",
     "answer_bias": "#0072B2",
     "answer_prior": "#56B4E9",
-    "probe": "#444444",
+    "probe": "#66A61E",
     "gated": "#D55E00",
     "global": "#0072B2",
     "targeted": "#009E73",
@@ -64,6 +66,11 @@ def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure
 
 
 PRICE = "price: perplexity ratio on plain text"
+DEAR = 3.0
+"""Perplexity ratio from which prices are drawn on a logarithmic axis."""
+MOST_PRICES = 6
+LEAST_SPAN = 0.01
+"""How far the axis of prices reaches below and above 1 at least: what is nothing looks like nothing."""
 
 
 def gains(evaluation: pd.DataFrame, budget: float | None = None) -> go.Figure:
@@ -91,9 +98,23 @@ def gains(evaluation: pd.DataFrame, budget: float | None = None) -> go.Figure:
         if budget is not None:
             line = {"color": "#D55E00", "width": 1, "dash": "dot"}
             figure.add_vline(x=budget, line=line, row=1, col=len(titles))
-        figure.update_xaxes(title_text="1: nothing changes", row=1, col=len(titles))
+        figure.update_xaxes(title_text="1: nothing changes", **_price_axis(own), row=1, col=len(titles))
     figure.update_yaxes(autorange="reversed", type="category", categoryorder="array", categoryarray=names)
     return styled(figure, 120 + 26 * len(methods))
+
+
+def _price_axis(cost: pd.DataFrame) -> dict[str, Any]:
+    """Logarithmic where one method costs so much that the others' prices could not be told apart."""
+    most = float(cost[["value", "ci_high"]].max().max())
+    if most < DEAR:
+        return {}
+    least = float(cost[["value", "ci_low"]].clip(lower=0.01).min().min())
+    ticks = [k * 10.0**power for power in range(-2, 13) for k in (1, 3)]
+    shown = [tick for tick in ticks if 0.8 * least <= tick <= 1.2 * most]
+    decades = [tick for tick in shown if np.isclose(np.log10(tick) % 1, 0)]
+    ends = [float(np.log10(least)) - 0.06, float(np.log10(most)) + 0.06]
+    few = shown if len(shown) <= MOST_PRICES else decades
+    return {"type": "log", "range": ends, "tickvals": few, "ticktext": [f"{tick:,g}" for tick in few]}
 
 
 def _estimates(figure: go.Figure, table: pd.DataFrame, names: Sequence[str], column: int, form: str) -> None:
@@ -130,6 +151,10 @@ def dose_response(dose: pd.DataFrame) -> go.Figure:
     cost = dose[(dose["corpus"] == "plain text") & (dose["method"] == "perplexity_ratio")].sort_values("strength")
     if len(cost):
         add_curve(figure, cost, "strength", "plain text", "#666666", row=2, col=1)
+        known = cost[["value", "ci_low", "ci_high"]]
+        ends = [float(known.min().min()), float(known.max().max())]
+        if max(abs(end - 1) for end in ends) < LEAST_SPAN:
+            figure.update_yaxes(range=[1 - LEAST_SPAN, 1 + LEAST_SPAN], row=2, col=1)
     strengths = sorted(set(chosen["strength"]))
     figure.update_xaxes(type="log", tickvals=strengths, ticktext=[f"{s:g}" for s in strengths])
     figure.update_xaxes(title_text="strength (1: as chosen)", row=2, col=1)
