@@ -162,7 +162,7 @@ def test_one_price_of_a_hundredfold_does_not_hide_the_others():
     axis = gains(evaluation(131.0), 1.05).layout.xaxis2
     assert axis.type == "log"
     assert 131 < 10 ** axis.range[1] < 200
-    assert list(axis.ticktext) == ["100"] or "100" in axis.ticktext
+    assert list(axis.ticktext) == ["1", "3", "10", "30", "100"]
 
 
 def test_a_price_of_nothing_looks_like_nothing():

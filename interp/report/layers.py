@@ -92,8 +92,7 @@ def layer_phases(
         figure.add_vrect(x0=low, x1=high, fillcolor=colour, line_width=0, layer="below")
         figure.add_annotation(x=(low + high) / 2, text=str(span["phase"]), name=f"phase {span['phase']}", **ABOVE)
     if spans:  # once, so that numbers fit over a single layer of many on a telephone
-        word = "phase" if len(spans) == 1 else "phases"
-        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=-8, text=word, name="phases", **ABOVE)
+        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=-5, text="phase", name="phases", **ABOVE)
     ticks = layers if len(layers) <= MOST_TICKS else layers[:: -(-len(layers) // MOST_TICKS)]
     figure.update_xaxes(tickvals=ticks, range=[layers[0] - 0.5, layers[-1] + 0.5])
     figure.update_xaxes(title_text="layer", row=len(present), col=1)

@@ -108,7 +108,7 @@ def _price_axis(cost: pd.DataFrame) -> dict[str, Any]:
     most = float(cost[["value", "ci_high"]].max().max())
     if most < DEAR:
         return {}
-    least = float(cost[["value", "ci_low"]].clip(lower=0.01).min().min())
+    least = min(1.0, float(cost[["value", "ci_low"]].clip(lower=0.01).min().min()))
     ticks = [k * 10.0**power for power in range(-2, 13) for k in (1, 3)]
     shown = [tick for tick in ticks if 0.8 * least <= tick <= 1.2 * most]
     decades = [tick for tick in shown if np.isclose(np.log10(tick) % 1, 0)]
