@@ -115,7 +115,7 @@ def test_names_say_what_differs_and_folders_only_where_nothing_else_does():
         "b": ["small", "on xed", "seed 0"],
         "c": ["small", "on xed", "seed 0"],
     }
-    assert told_apart(facts) == {"a": "small (on isear)", "b": "small (on xed): b", "c": "small (on xed): c"}
+    assert told_apart(facts) == {"a": "small (on isear)", "b": "small: b", "c": "small: c"}
     assert told_apart({"file": ["file", ""], "run": ["small", "open"]}) == {"file": "file", "run": "small (open)"}
 
 

@@ -8,8 +8,8 @@ from interp.run.reading import RunFiles
 
 
 def told_apart(facts: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """A name by key: the first fact; in brackets those further ones that are not the same for all; and the key where
-    that is another's name too.
+    """A name by key: the first fact and, in brackets, those further ones that are not the same for all; where that is
+    another's name too, the first fact and the key.
 
     Args:
         facts: as many for every key, empty where there is nothing to say.
@@ -18,7 +18,7 @@ def told_apart(facts: Mapping[str, Sequence[str]]) -> dict[str, str]:
     further = {key: ", ".join(own[i] for i in differs if own[i]) for key, own in facts.items()}
     names = {key: f"{facts[key][0]} ({more})" if more else facts[key][0] for key, more in further.items()}
     count = Counter(names.values())
-    return {key: name if count[name] == 1 else f"{name}: {key}" for key, name in names.items()}
+    return {key: name if count[name] == 1 else f"{facts[key][0]}: {key}" for key, name in names.items()}
 
 
 def run_names(runs: Mapping[str, RunFiles]) -> dict[str, str]:

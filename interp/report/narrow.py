@@ -81,7 +81,7 @@ def narrow_layout(figure: go.Figure) -> dict[str, Any]:
             mark.yshift = (mark.yshift or 0) + LINE * (lines - 1)
     for axis in own.select_xaxes():
         _thin(axis)
-    _short(own, figure)
+    _short(own, figure, turned > 0)
     if len(panels) > 1 and len(titles) == len(panels):
         inside = _stack(own, panels, titles, inside, LINE * (lines - 1) + turned)
     own.update_layout(height=top + inside + below, margin={"l": 44, "r": 8, "t": top, "b": below})
@@ -130,11 +130,17 @@ def _turned(figure: go.Figure) -> int:
     return max(0, LETTER * longest - TURNED)
 
 
-def _short(own: go.Figure, figure: go.Figure) -> None:
-    """Words at axes are not longer than fits: in lines at the left, cut below; the whole is said on hover."""
+def _short(own: go.Figure, figure: go.Figure, turned: bool) -> None:
+    """Words at axes are not longer than fits: in lines at the left, cut below; the whole is said on hover.
+
+    Args:
+        turned: whether those below stand upright: slanted ones would take room from the plot.
+    """
     for panel in panels_of(figure):
         for along, name in (("x", panel.x), ("y", panel.y)):
             axis, words = own.layout[name], _words(figure, along, name)
+            if along == "x" and turned and words:
+                axis.tickangle = -90
             if all(len(word) <= LONGEST[along] for word in words):
                 continue
             shown = [_fitting(word, LONGEST[along], lines=along == "y") for word in words]

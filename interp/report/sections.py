@@ -32,8 +32,8 @@ def sections(run: RunFiles) -> list[Section]:
         section("Where in the layers", "where", "Layers", _layer_phases),
         section("Where each emotion is", "live", "Emotions", _emotion_map),
         section("Which features cause the answer", "which", "Features", _ladder, "effects"),
-        section("Few features or many", "concentration", "Few or many", _concentration, _joint),
-        section("Taken out and put in", "together", "Out and in", _together, "why"),
+        section("Few features or many", "concentration", "Spread", _concentration, _joint),
+        section("Taken out and put in", "together", "Removal", _together, "why"),
         section(
             "Circuits: by which heads, neurons and features",
             "circuits",
@@ -46,15 +46,15 @@ def sections(run: RunFiles) -> list[Section]:
             "circuit_edges",
         ),
         section("Features shared by emotions", "sets", "Shared", _upset),
-        section("Compared with directions and modules", "baselines", "Modules", _baselines, _patched),
+        section("Compared with directions and modules", "baselines", "Baselines", _baselines, _patched),
         section("What texts are rated for", "ratings", "Ratings", *rating_makers, "ratings"),
         section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
         section(
             "Which emotions are confused", "confusions", "Confusions", _confusions, "sets", _trees, _tree_agreement
         ),
-        section("How much steering, from how many examples", "dose", "Dose", _dose, _price, _learning),
+        section("How much steering, from how many examples", "dose", "Strength", _dose, _price, _learning),
         section("What steering costs", "cost", "Costs", "language", "side_effects"),
-        section("Texts and all signals", "examples", "Data", "examples", "signals"),
+        section("Texts and all signals", "examples", "Tables", "examples", "signals"),
     ]
 
 
@@ -369,7 +369,8 @@ def _price(run: RunFiles, dose: pd.DataFrame) -> list[PageFigure]:
         return []
     methods = [m for m in dict.fromkeys(dose["method"]) if m in steering.METHOD_COLOURS]
     caption = (
-        f"A gain is worth its price. Handled: {', '.join(sorted(handled))} (anchor corpora among the test ones);"
+        f"A gain is worth its price. Handled well already, so to be left alone: {', '.join(sorted(handled))}"
+        " (anchor corpora among the test ones);"
         " the rise is a mean over the other test corpora, bars a mean of their 95 % intervals"
         f" ({_span(dose[dose['corpus'] != 'plain text']['n'])}). Each line runs from"
         " strength 0.25 to 4. Dotted: a price of one point. Higher at the same price is better."

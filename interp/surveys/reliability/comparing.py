@@ -1,5 +1,6 @@
 """Several runs side by side: their answer in sentences, one figure and one table, in a page that opens offline."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -141,8 +142,13 @@ def _numbers(runs: Sequence[ComparedRun]) -> PageTable:
     return PageTable("measures", "In numbers", columns, rows, note)
 
 
+def _digits(value: float) -> int:
+    """Behind the point: three, or as many as a value needs that would be nothing else."""
+    return 3 if value == 0 or abs(value) >= 0.0005 else min(-math.floor(math.log10(abs(value))), 6)
+
+
 def _cells(found: Share) -> tuple[list[float] | None, list[float] | None, int]:
-    value = None if found.value != found.value else [found.value, found.low, found.high]
+    value = None if found.value != found.value else [found.value, found.low, found.high, _digits(found.value)]
     kappa = None if found.kappa != found.kappa else [found.kappa, found.kappa_low, found.kappa_high]
     return value, kappa, found.n
 
