@@ -17,11 +17,12 @@ from interp.report.few import few
 from interp.report.looks import add_band, add_heat, error_bars
 from interp.report.markdown import markdown_table
 from interp.report.naming import told_apart
+from interp.report.narrow import columns_of, width_needed
 from interp.report.page import embedded, render
 from interp.report.sentences import Sentence
-from interp.report.steering import METHOD_COLOURS, dose_response, gains
+from interp.report.steering import METHOD_COLOURS, PRICE, dose_response, gains
 from interp.report.terms import explained
-from interp.report.words import signed
+from interp.report.words import fixed, signed
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,15 @@ def test_what_rounds_to_nothing_has_no_sign():
     assert markdown_table(table).splitlines()[-1] == "| 0.00 [-0.02, 0.00] | -0.010 % |"
 
 
+def test_numbers_have_three_digits_that_say_something():
+    written = {0.0514: "0.051", 1.4412: "1.441", 17.842: "17.8", 131.12: "131", -42.5: "-42.5", 1.2e12: "1.2e+12"}
+    assert {x: fixed(x, 3) for x in written} == written
+    assert fixed(17.842, 0) == "18"
+    assert fixed(131.12, 3, sign=True) == "+131"
+    p = PageTable.of(pd.DataFrame({"p": [0.00001, 0.0]}), {"p": PageColumn("p", "number")}, name="t", title="", note="")
+    assert markdown_table(p).splitlines()[2:] == ["| &lt; 0.001 |", "| 0.000 |"]
+
+
 def test_names_say_what_differs_and_folders_only_where_nothing_else_does():
     facts = {"a": ["small", "on isear", "seed 0"], "b": ["large", "on isear", "seed 0"]}
     assert told_apart(facts) == {"a": "small", "b": "large"}
@@ -163,6 +173,15 @@ def test_one_price_of_a_hundredfold_does_not_hide_the_others():
     assert axis.type == "log"
     assert 131 < 10 ** axis.range[1] < 200
     assert list(axis.ticktext) == ["1", "3", "10", "30", "100"]
+
+
+def test_many_corpora_stand_in_rows_with_the_price_beside_the_first():
+    parts = [evaluation(1.04).replace({"corpus": {"mine": f"corpus {i}"}}) for i in range(8)]
+    figure = gains(pd.concat(parts, ignore_index=True))
+    titles = [a.text for a in figure.layout.annotations]
+    assert titles == [*(f"corpus {i}" for i in range(3)), PRICE, *(f"corpus {i}" for i in range(3, 8))]
+    assert columns_of(figure) == 4
+    assert width_needed(figure) <= 1100
 
 
 def test_a_price_of_nothing_looks_like_nothing():

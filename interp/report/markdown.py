@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.report.contents import PageColumn, PageTable
-from interp.report.words import unsigned_zero
+from interp.report.words import fixed
 
 
 def markdown_table(table: PageTable) -> str:
@@ -24,17 +24,16 @@ def cell_text(value: Any, column: PageColumn) -> str:
     """A cell as the page shows it."""
     if value is None:
         return "-"
-    form = f"{'+' if column.sign else ''}.{column.digits}f"
     match column.kind:
         case "number":
             least = 10**-column.digits
             if column.digits and not column.sign and 0 < value < least / 2:
-                return f"< {least:{form}}"
-            return unsigned_zero(f"{value:{form}}")
+                return f"< {least:.{column.digits}f}"
+            return fixed(value, column.digits, sign=column.sign)
         case "share":
-            return unsigned_zero(f"{100 * value:{form}}") + " %"
+            return fixed(100 * value, column.digits, sign=column.sign) + " %"
         case "interval":
-            point, *ends = [x if x is None else unsigned_zero(f"{x:{form}}") for x in value[:3]]
+            point, *ends = [None if x is None else fixed(x, column.digits, sign=column.sign) for x in value[:3]]
             return f"{point}" if ends[0] is None else f"{point} [{ends[0]}, {ends[1]}]"
         case "feature":
             return f"{value[0]}, {value[1]}"

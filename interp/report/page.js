@@ -37,7 +37,7 @@ function fitCells(plot) {
     if (trace.type !== "heatmap" || !trace.text) return;
     const axis = plot._fullLayout[(trace.xaxis || "x").replace("x", "xaxis")];
     const letters = Math.max(1, ...trace.text.flat().map(t => t.length));
-    const size = Math.min(LARGEST, Math.floor((axis._length / trace.text[0].length - 2) / (LETTER * letters)));
+    const size = Math.min(LARGEST, Math.floor((axis._length / trace.text[0].length - 4) / (LETTER * letters)));
     Plotly.restyle(plot, size < LEAST ? { texttemplate: "" } : { texttemplate: trace.texttemplate, "textfont.size": size }, [i]);
   });
 }
@@ -96,8 +96,10 @@ for (const figures of groups.values()) {
 // ------------------------------------------------------------------ tables: sort, filter, page, download
 const PAGE = 20;
 const known = new Map(parsed($("#cards")).map(c => [c.layer + "/" + c.feature, c]));
-const fixed = (x, c, digits = c.digits) => {
+const fixed = (x, c, most = c.digits) => {
   if (x === null) return "-";
+  if (Math.abs(x) >= 1e7) return (c.sign && x > 0 ? "+" : "") + x.toExponential(1);
+  const digits = Math.min(most, Math.abs(x) >= 100 ? 0 : Math.abs(x) >= 10 ? 1 : most); // three that say something
   const text = Math.abs(x).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   return (!/[1-9]/.test(text) ? "" : x < 0 ? "-" : c.sign ? "+" : "") + text; // what is nothing has no sign
 };

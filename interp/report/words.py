@@ -16,6 +16,15 @@ def signed(value: float, digits: int = 3) -> str:
     return unsigned_zero(f"{value:+.{digits}f}")
 
 
+def fixed(value: float, digits: int, *, sign: bool = False) -> str:
+    """With so many digits behind the point; fewer where three others stand before it. As the pages' script does."""
+    size = abs(value)
+    if size >= 1e7:
+        return f"{value:{'+' if sign else ''}.1e}"
+    kept = min(digits, 0 if size >= 100 else 1 if size >= 10 else digits)
+    return unsigned_zero(f"{value:{'+' if sign else ''}.{kept}f}")
+
+
 def unsigned_zero(text: str) -> str:
     """A number as it is written, without the sign of a zero."""
     return text if any(c in "123456789" for c in text) else text.lstrip("+-")
