@@ -312,8 +312,8 @@ def _gains(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
         "Change of macro-F1 against the unsteered model on the same test examples, with paired 95 % intervals, not"
         f" corrected for {found['method'].nunique()} methods ({_span(found['n'])} per corpus). {chosen} An interval"
         " that holds zero is no gain, and a gain is worth its price: beside the first gains, the perplexity of plain"
-        f" text under the same steering over that without{allowed}; what steers no text, as other prompts and probes, has"
-        f" none.{_unseen(run, found)}"
+        f" text under the same steering over that without{allowed}; what steers no text, as other prompts and probes,"
+        f" has none.{_unseen(run, found)}"
     )
     return [PageFigure("gains", "All methods", steering.gains(scored, budget), caption)]
 
