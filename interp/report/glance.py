@@ -17,6 +17,10 @@ ROLES = {
 }
 
 
+MOST_NAMED = 3
+"""Corpora in the heading."""
+
+
 @dataclass(frozen=True)
 class Recognised:
     """How well the model's own answers name the emotions of a corpus, and what can be read from its residual stream.
@@ -56,6 +60,8 @@ def heading(run: RunFiles) -> str:
     """Model and corpora."""
     model = short_name(str(run.record["model"]["name"]))
     corpora = _corpora(run)
+    if len(corpora) > MOST_NAMED:
+        corpora = [corpora[0], f"{len(corpora) - 1} other corpora"]
     return f"How {model} recognises emotions" + (f": {listed(corpora)}" if corpora else "")
 
 

@@ -137,7 +137,7 @@ def answers_figure(found: Inspection) -> go.Figure:
             hovertemplate=f"%{{y}}: {label} %{{x:.1%}}<extra></extra>",
         )
     figure.update_layout(barmode="stack", legend_traceorder="normal")
-    figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(range=[0, 1.002], tickformat=".0%")
     figure.update_yaxes(autorange="reversed")
     return styled(figure, 90 + 50 * len(names))
 
