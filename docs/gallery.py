@@ -2,8 +2,8 @@
 
     python docs/gallery.py RUN [RUN ...] [--browser chromium]
 
-Each figure is drawn of the first run that has it. Writes `docs/pages/gallery.md` and `docs/pages/gallery/NAME.png`, which
-are committed. Needs a Chromium and Pillow.
+Each figure is drawn of the first run that has it. Writes `docs/pages/gallery.md` and `docs/pages/gallery/NAME.png`,
+which are committed. Needs a Chromium and Pillow.
 """
 
 import argparse
