@@ -3,8 +3,8 @@
     python -m benchmarks.matrix [--hold torch==2.13.0 ...] [--ends lowest newest] [--keep FOLDER]
 
 pip prefers the newest versions and cannot be told otherwise: for the lowest, each bound `>=` of pyproject.toml is put
-into a constraints file. What the packages need in turn is pip's choice, but for what `--hold` says, such as a build of torch
-without CUDA. Test tools are the newest in both. Writes benchmarks/results/matrix.md and fails where an end does.
+into a constraints file. What the packages need in turn is pip's choice, but for what `--hold` says, such as a build of
+torch without CUDA. Test tools are the newest in both. Writes benchmarks/results/matrix.md and fails where an end does.
 """
 
 import argparse
