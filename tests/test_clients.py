@@ -59,9 +59,13 @@ def served(*words: str) -> Iterator[str]:
             process.kill()
 
 
-def told(address: str, ids: list[int]) -> dict[int, float]:
-    """Log-probabilities of the likeliest next tokens, as the server tells them."""
+def told(address: str, ids: list[int], word: int) -> dict[int, float]:
+    """Log-probabilities of the likeliest next tokens, as the server tells them before the bias towards `word`.
+
+    Half a letter, which a random model may well write, is an error to the server.
+    """
     body = {"prompt": ids, "n_predict": 1, "n_probs": 20, "temperature": 0.0, "cache_prompt": False}
+    body["logit_bias"] = [[word, 1000.0]]
     request = urllib.request.Request(
         f"{address}/completion", json.dumps(body).encode(), {"content-type": "application/json"}
     )
@@ -87,7 +91,7 @@ def test_a_control_vector_does_in_llama_cpp_what_the_steering_does_here(tokenize
     with served("--model", str(weights), *scaled) as address:
         for text in WORDS:
             ids = tokenizer(text)["input_ids"]
-            found, ours = told(address, ids), expected(model, ids, steered)
+            found, ours = told(address, ids, tokenizer(" cat")["input_ids"][-1]), expected(model, ids, steered)
             assert len(found) == 20
             assert max(abs(ours[k].item() - value) for k, value in found.items()) < TOLERANCE
             assert max(found, key=found.get) == ours.argmax().item()

@@ -203,6 +203,7 @@ def test_wandb_keeps_a_run_offline(folder, tmp_path):
     assert all(figure["data"] for figure in drawn)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the libraries under its client
 def test_mlflow_keeps_a_run_that_its_own_client_reads(folder, tmp_path):
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed: pip install mlflow")
     pytest.importorskip("sqlalchemy", reason="mlflow-skinny alone keeps no local runs: pip install mlflow")
