@@ -10,6 +10,7 @@ from interp.errors import UserError, nearest, quoted
 from interp.resources import shipped
 from interp.run.config import known_keys
 from interp.terminal import Screen
+from interp.tracking import TrackerName
 
 screen = Screen()
 errors = Screen(stderr=True, soft_wrap=True)
@@ -17,6 +18,7 @@ errors = Screen(stderr=True, soft_wrap=True)
 Arguments = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
 Quiet = Annotated[bool, Parameter(negative=(), help="No progress, only the path of the report.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
+Log = Annotated[TrackerName | None, Parameter(help="When done, send numbers, figures and tables to this tracker.")]
 
 
 def parsed(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:

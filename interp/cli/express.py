@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from interp.cli.console import errors, json_text
+from interp.cli.console import Log, errors, json_text
 from interp.cli.options import Count, Resamples, Seed, folder_path
+from interp.cli.tracking import sender
 from interp.defaults import RESAMPLES
 from interp.errors import UserError
 from interp.reporting import Reporter, reporting
@@ -86,6 +87,7 @@ def score(
 def run(
     *,
     options: Annotated[ExpressOptions, Parameter(name="*")],
+    log: Log = None,
     quiet: Quiet = False,
     json_: Annotated[bool, Parameter(name="--json", negative=(), help="Print the scores as JSON.")] = False,
 ) -> None:
@@ -93,14 +95,18 @@ def run(
 
     A run that was stopped goes on where it was: the same command asks only what has no answer yet.
     """
+    quiet = quiet or json_
+    send = sender(log, quiet=quiet)
     from interp.surveys.express.running import run_express
 
-    quiet = quiet or json_
     with reporting(Reporter()) if quiet else nullcontext():
         done = run_express(options, say=(lambda line: None) if quiet else _say)
     for one in (done.unsteered, done):
         if one is not None and not quiet:
             show(one.scores, str(one.folder))
+    for one in (done.unsteered, done):
+        if one is not None:
+            send(one.folder)
     if json_:
         scores = {name: one.scores.as_dict() for name, one in (("unsteered", done.unsteered), ("scores", done)) if one}
         print(json_text({"folder": done.folder, "page": done.page, **scores}))

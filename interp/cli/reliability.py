@@ -8,8 +8,9 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from interp.cli.console import Quiet
+from interp.cli.console import Log, Quiet
 from interp.cli.options import Count, Drawn, Seed, folder_path, page_path
+from interp.cli.tracking import sender
 from interp.defaults import RESAMPLES
 from interp.reporting import Reporter, reporting
 from interp.surveys.reliability.options import ReliabilityOptions, label_set
@@ -67,6 +68,7 @@ def score(
 def run(
     *,
     options: Annotated[ReliabilityOptions, Parameter(name="*", negative_iterable=(), consume_multiple=True)] = DEFAULTS,
+    log: Log = None,
     quiet: Quiet = False,
     json_: Annotated[Json, Parameter(name="--json")] = False,
 ) -> None:
@@ -74,11 +76,15 @@ def run(
 
     A killed run goes on where it stopped: rows that are in the folder are not asked again.
     """
+    send = sender(log, quiet=quiet or json_)
     from interp.surveys.reliability.running import run_reliability
     from interp.surveys.reliability.tables import print_run
 
     with reporting(Reporter()) if quiet or json_ else nullcontext():
         done = run_reliability(options)
+    send(done.folder)
+    if done.changes is not None:
+        send(done.folder / "steered")
     if json_:
         print(json.dumps(done.as_dict(), indent=1))
     elif quiet:
