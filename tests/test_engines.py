@@ -14,8 +14,9 @@ from worlds import contents, start
 
 from interp import UserError
 from interp.engine import removal
+from interp.engine.kept import remove_scratch
 from interp.errors import DamagedError
-from interp.files.folder import parts_named, remove_parts, write_json, writing
+from interp.files.folder import RunFolder, parts_named, remove_parts, write_json, writing
 from interp.run import engines, pipeline
 from interp.run.config import Config, ResourcesConfig, load_config
 from interp.run.engines import InProcess, check_engine, placed, threads
@@ -222,6 +223,36 @@ def test_what_every_worker_has_of_its_own_is_not_sent(session, finished):
     assert sae is session.saes[layer]
     assert torch.equal(things, made) and things is not made
     assert torch.equal(edited, edit(torch.ones(2, other.model.d_model)))
+
+
+def test_processes_of_a_run_find_what_another_has_captured(session, tmp_path, monkeypatch):
+    texts = [e.text for _, e in session.examples][:5]
+    (tmp_path / "small").mkdir()
+    folder = RunFolder.open(tmp_path / "small", "small")
+
+    def process() -> Session:
+        one = Session(session.config, folder)
+        one.model = session.model
+        one.shared.share_captures(folder.path)
+        return one
+
+    captured = process().captured(texts)
+    monkeypatch.setattr("interp.run.session.capture", None)
+    again = process().captured(texts)
+    assert torch.equal(again.residuals, captured.residuals)
+    with pytest.raises(TypeError):
+        process().captured([e.text for _, e in session.examples][-5:])
+    remove_scratch(folder.path)
+    assert not list(folder.path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("n", [1, 24, 60, 600])
+def test_there_is_work_for_many_workers_before_much_is_computed_together(session, monkeypatch, n):
+    texts = [f"text {i}" for i in range(n)]
+    monkeypatch.setattr(session, "_sizes", lambda texts: [10] * len(texts))
+    monkeypatch.setattr(Session, "tokens_per_batch", 20)
+    sizes = [len(chunk) for chunk in session.chunks(texts)]
+    assert sizes == {1: [1], 24: [2] * 12, 60: [5] * 12, 600: [8] * 75}[n]
 
 
 # ------------------------------------------------------------------------------------ on Ray

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -14,6 +15,7 @@ from interp.files.folder import remove_parts
 from interp.run.engines import Item, Result, placed, threads
 from interp.run.ray_nodes import Node, NodeFacts, check_alike, check_shared, look, room, wanted
 from interp.run.ray_worker import Readiness, Worker, options, readiness, sent
+from interp.run.shared import scratch_captures
 
 if TYPE_CHECKING:
     from interp.run.config import Config
@@ -51,6 +53,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
             self.nodes = _nodes(session.folder.path)
             self.n_workers = wanted(self.nodes, config.resources)
             say(f"{config.engine}: {self.n_workers} workers on {len(self.nodes)} nodes")
+            session.shared.share_captures(session.folder.path)
             self.inputs = [ray.put(self._inputs())]
             self.actors = self._actors()
             self._loaded()
@@ -71,6 +74,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         if self.started:
             ray.shutdown()
         remove_parts(self.session.folder.path)
+        shutil.rmtree(scratch_captures(self.session.folder.path), ignore_errors=True)
 
     @property
     def workers(self) -> int:

@@ -141,6 +141,7 @@ class Worker:
             known: Inputs = ray.get(inputs[0])
             parts_named(f"{ray.get_runtime_context().get_actor_id()[:8]}-{os.getpid()}")
             self._session = Session(known.config, RunFolder(Path(self.folder)))
+            self._session.shared.share_captures(Path(self.folder))
             vars(self._session).update(vars(known))
             compute_with(self.threads)
         return self._session

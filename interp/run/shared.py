@@ -1,5 +1,6 @@
 """What runs have in common: a model and SAEs that stay loaded, texts that pass once, and stages that ran already."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import reduce
@@ -32,6 +33,11 @@ PASSED = 2
 """Plain texts whose passes stay in memory: all of it, and its beginning."""
 
 
+def scratch_captures(folder: Path) -> Path:
+    """Where the processes of a run keep captures for each other while it lasts."""
+    return folder / "scratch_captures"
+
+
 class Shared:
     """The things of one run after the other, each made when it is first asked for and kept while it serves.
 
@@ -51,6 +57,15 @@ class Shared:
         self._held: dict[str, tuple[str, Any]] = {}
         self._plain: dict[str, PlainText] = {}
         self._captures: KeptCaptures | None = None
+        self._common = self.store
+
+    def share_captures(self, folder: Path) -> None:
+        """From here on captures are kept in a folder of the run as well, where its other processes find them."""
+        from interp.engine.kept import MEMORY_SHARE
+
+        if self._common is None:
+            budget = int(shutil.disk_usage(folder).free * MEMORY_SHARE)
+            self._common = Store(scratch_captures(folder), budget)
 
     # ------------------------------------------------------------------------------- in memory
 
@@ -97,7 +112,7 @@ class Shared:
         if self._captures is None:
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            self._captures = KeptCaptures(self.folder or folder, store=self.store)
+            self._captures = KeptCaptures(self.folder or folder, store=self._common)
         self._captures.next_run()
         return self._captures
 
