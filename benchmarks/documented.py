@@ -38,7 +38,7 @@ RUNS = ("tiny", "mine", "smollm2", "crowd", "isear")
 """Run folders of which the pages speak."""
 LEFT_OUT = re.compile(
     r"path/to|hub:|hub\b|/scratch|experiments/(models|saes|steering|labels|gemma|smollm2)|fetch|certify|gemma|saes "
-    r"|[A-Z]{5}|reliability-[ab]|other-seed|emobank|mine\.yaml|notebooks/|gpt2"
+    r"|--log |interp log|[A-Z]{5}|reliability-[ab]|other-seed|emobank|mine\.yaml|notebooks/|gpt2"
 )
 """Commands that need the network, a real model, or files that are not here."""
 NO_STEERING = re.compile(r"[Tt]he steering (of|in) runs/\w+ is none")
