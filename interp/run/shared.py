@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from interp.engine.kept import KeptCaptures
     from interp.evaluation.fluency import PlainText
     from interp.models.language_model import LanguageModel
+    from interp.run.engines import Workers
+    from interp.run.session import Session
     from interp.saes.stack import SaeStack
 
 T = TypeVar("T")
@@ -45,12 +47,13 @@ class Shared:
             folder: where captures, units and records go; the runs lie beside it.
             budget: bytes that captures and units may take on disk.
         """
-        self.folder = folder
+        self.folder, self.budget = folder, budget
         self.store = None if folder is None or not budget else Store(folder / "store", budget)
         self._stages = None if folder is None else Store(folder / "stages", RECORDS)
         self._held: dict[str, tuple[str, Any]] = {}
         self._plain: dict[str, PlainText] = {}
         self._captures: KeptCaptures | None = None
+        self._workers: tuple[str, Workers] | None = None
 
     # ------------------------------------------------------------------------------- in memory
 
@@ -101,8 +104,32 @@ class Shared:
         self._captures.next_run()
         return self._captures
 
+    def workers(self, session: "Session", start: "Callable[[], Workers]") -> "Workers":
+        """Those that compute for a run: of the run before, unless that asked for others.
+
+        Args:
+            start: starts them, for this run.
+        """
+        config = session.config
+        key = fingerprint([config.engine, asdict(config.resources)])
+        if self._workers is not None and self._workers[0] == key:
+            self._workers[1].serve(session)
+        else:
+            self._let_workers_go()
+            self._workers = key, start()
+        return self._workers[1]
+
     def close(self) -> None:
-        """Lets go of captures and of what they took on disk for themselves; model and SAEs stay."""
+        """Lets go of workers, of captures and of what they took on disk for themselves; model and SAEs stay."""
+        self._let_workers_go()
+        self._let_captures_go()
+
+    def _let_workers_go(self) -> None:
+        if self._workers is not None:
+            self._workers[1].close()
+        self._workers = None
+
+    def _let_captures_go(self) -> None:
         if self._captures is not None:
             self._captures.close()
         self._captures = None
@@ -116,7 +143,7 @@ class Shared:
             for name in (what, *ends):
                 self._held.pop(name, None)
             if ends:
-                self.close()
+                self._let_captures_go()
             value = load()
             self._held[what] = (key, value)
         found: T = value
