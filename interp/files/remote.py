@@ -31,7 +31,7 @@ TRANSFERS = 8
 
 
 def is_url(place: str) -> bool:
-    """Whether it is no path, but something that fsspec opens: `s3://bucket/runs`, `dir::file:///mnt/runs`."""
+    """Whether it is no path, but something that fsspec may open, such as `s3://bucket/runs`."""
     return bool(URL.match(place))
 
 
@@ -120,7 +120,7 @@ class Remote:
             said = " ".join(str(error).split())[:160]
             raise UserError(
                 f"{self.url} cannot be {what} ({type(error).__name__}{': ' if said else ''}{said}); look at your"
-                " permissions and at the network. What is finished is kept here: give the same command again."
+                " permissions and at the network, and give the same command again."
             ) from None
 
 
@@ -254,17 +254,17 @@ def _opened(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
     from fsspec.registry import available_protocols, known_implementations
 
-    protocols = re.findall(r"([^:/]+)(?=::|://)", url) or [url]
-    options = {"auto_mkdir": True} if protocols[0] in LOCAL else {}
-    for protocol in protocols:
-        if protocol not in available_protocols():
-            raise UserError(f"{url}: no protocol {quoted(protocol)} is known{nearest(protocol, available_protocols())}")
+    protocol = url.partition(":")[0].lower()
+    if "::" in url:
+        raise UserError(f"{url}: URLs that are chained with :: are not taken; give one such as s3://bucket/runs.")
+    if protocol not in available_protocols():
+        raise UserError(f"{url}: no protocol {quoted(protocol)} is known{nearest(protocol, available_protocols())}")
+    options = {"auto_mkdir": True} if protocol in LOCAL else {}
     try:
         files, path = url_to_fs(url, **options)
     except ImportError as error:
-        needed = (known_implementations.get(p, {}).get("class", "").partition(".")[0] for p in protocols)
-        packages = " ".join(dict.fromkeys(name for name in needed if name and name != "fsspec"))
-        how = f": pip install {packages}" if packages else ""
+        package = known_implementations.get(protocol, {}).get("class", "").partition(".")[0]
+        how = f": pip install {package}" if package not in ("", "fsspec") else ""
         raise UserError(f"{url} needs a package that is not installed ({error}){how}") from None
     except Exception as error:  # of whatever file system it is
         said = " ".join(str(error).split())[:160]
