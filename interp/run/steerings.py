@@ -153,8 +153,17 @@ def steering_quality(
     return {metric: Estimate(*numbers) for metric, numbers in kept.items()}
 
 
-def answered_ratio(session: Session, steering: Steering) -> float:
-    """Which share remains of the probability that a label is answered at all, mean over some fit texts and anchors."""
+def answered_ratio(session: Session, steering: Steering, units: Units, name: str) -> float:
+    """Which share remains of the probability that a label is answered at all, mean over some fit texts and anchors.
+
+    Args:
+        name: of the unit that keeps it.
+    """
+    own = units.of(["answered", session.content, session.config.steering.labels, steering.digest])
+    return float(own.values(name, lambda: _answered_ratio(session, steering)))
+
+
+def _answered_ratio(session: Session, steering: Steering) -> float:
     texts = session.texts(session.role("fit")[:VALIDITY_TEXTS])
     texts += [e.text for examples in session.anchors.values() for e in examples[:VALIDITY_TEXTS]]
     mass = label_mass(session.model, session.answers.first.tolist())
