@@ -312,7 +312,7 @@ def test_a_sweep_keeps_its_workers_and_writes_what_one_process_writes(world, tmp
         return done
 
     monkeypatch.setattr(pipeline, "run", noted)
-    runs = {"first": {"seed": 0}, "second": {"steering.method": "prior"}, "third": {"saes.layers": [1, 2]}}
+    runs = {"first": {"seed": 0}, "second": {"tracing.candidates": 3}, "third": {"saes.layers": [1, 2]}}
     tree = {"base": str(world / "small.yaml"), "grid": {"as": runs}, "name": "{as}", "command": "trace"}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "alone")}))
     alone = run_sweep(load_sweep(tmp_path / "sweep.yaml"))

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from interp.errors import DamagedError
 from interp.files.folder import RunFolder, claimed, fingerprint, out_of_space
-from interp.files.remote import RECORD
+from interp.files.remote import RECORD, RemoteRunFolder
 from interp.files.stored import UNREADABLE, Stored, files_below
 from interp.models.store import content_hash
 from interp.reporting import Progress, silent
@@ -94,6 +94,8 @@ def run(
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
         report = _report(folder)
+        if isinstance(folder, RemoteRunFolder):
+            folder.put()
     return replace(done, report=report, seconds=time.perf_counter() - began)
 
 
