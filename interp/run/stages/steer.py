@@ -65,9 +65,8 @@ def run(session: Session) -> None:
         return keep({f"{trial.method} {trial.setting}": partial(trial.make, data)})[0]
 
     def price(trial: Trial, steering: Steering) -> Price:
-        name = f"language {trial.method} {trial.setting}"
-        ratio = steering_quality(session, steering, units, name, short=True)["perplexity_ratio"].value
-        return Price(ratio, answered_ratio(session, steering, units, f"answered {trial.method} {trial.setting}"))
+        ratio = steering_quality(session, steering, units, short=True)["perplexity_ratio"].value
+        return Price(ratio, answered_ratio(session, steering, units))
 
     methods = [m for m in possible_methods(made_from) if config.method in ("best", m)]
     shown = session.progress(methods, "steer", "method")
