@@ -13,7 +13,7 @@ import fsspec
 import pandas as pd
 import pytest
 import yaml
-from worlds import contents, shell, start
+from worlds import contents, shell
 
 from interp import UserError
 from interp.files.remote import Remote, fetch, is_url
@@ -52,7 +52,7 @@ def memory(world, tmp_path_factory) -> str:
     """The URL of a finished run in the memory of this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INTERP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        start(world, "memory://bucket/runs", out="memory://bucket/runs")
+        pipeline.run(load_config(world / "small.yaml", {"out": "memory://bucket/runs"}))
     return "memory://bucket/runs/small"
 
 
