@@ -171,8 +171,9 @@ class RemoteRunFolder(RunFolder):
                 " write there, and give the same command again: it goes on from what is there."
             )
         known, now = _recorded(theirs), recorded(json.loads(mine))
-        self.remote.put(self.path, [n for n, file in now.items() if known.get(n) != file or n in self._lost])
-        self._lost.clear()
+        again = {name for name in self._lost if (self.path / name).exists()}
+        self.remote.put(self.path, [n for n, file in now.items() if known.get(n) != file or n in again])
+        self._lost -= again
         self.remote.write(RECORD, mine)
         _saw(self.path, mine)
         self.remote.remove(name for name in known if name not in now)
