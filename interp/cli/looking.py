@@ -48,7 +48,9 @@ def inspect(run: RunPath, *, text: str, out: Path | None = None, json: Json = Fa
     """
     from interp.files.folder import writing
     from interp.report.inspecting import inspection_lines, inspection_page
+    from interp.report.words import short_name
     from interp.run.inspecting import inspect as run_inspect
+    from interp.run.reading import RunFiles
 
     path = page_path(out or run / "inspect.html")
     found = run_inspect(run, text)
@@ -57,7 +59,8 @@ def inspect(run: RunPath, *, text: str, out: Path | None = None, json: Json = Fa
         return
     errors.print(inspection_lines(found))
     with writing(path) as part:
-        part.write_text(inspection_page(found, run.resolve().name), encoding="utf-8")
+        model = short_name(str(RunFiles(run).record["model"]["name"]))
+        part.write_text(inspection_page(found, model), encoding="utf-8")
     print(path)
 
 

@@ -252,7 +252,8 @@ def fingerprints(inputs: Inputs, stages: Sequence[Stage]) -> dict[str, str]:
         own = {name: reduce(getitem, name.split("."), tree) for name in stage.fields}
         own = {name: value for name, value in own.items() if value is not None}  # a field that is new changes nothing
         sources = [attrgetter(name)(inputs) for name in stage.sources]
-        prints[stage.name] = fingerprint([own, [prints[name] for name in stage.needs], sources or None])
+        edition = [stage.edition] if stage.edition > 1 else []
+        prints[stage.name] = fingerprint([own, [prints[name] for name in stage.needs], sources or None, *edition])
     return prints
 
 

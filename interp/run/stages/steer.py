@@ -43,6 +43,7 @@ from interp.steering.trials import Trial, all_trials, possible_methods
         "seed",
     ),
     sources=("plain_documents", "anchor_texts"),
+    edition=2,  # of few labels only `coupled` is tried
     # global, and gated twice; 40 steps, 3 folds and all examples; a backward pass counts double
     cost=lambda work: work.fit * (3 if work.config.corpora.anchors else 1) * 3 * 40 * 4 * work.speeds.per_row,
 )
