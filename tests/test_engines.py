@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from worlds import contents, start
 
 from interp import UserError
@@ -24,6 +25,8 @@ from interp.run.inputs import Inputs
 from interp.run.ray_nodes import CODE, Node, NodeFacts, check_alike, check_shared, look, room, wanted
 from interp.run.ray_worker import received, sent
 from interp.run.session import Session
+from interp.run.sweep import load_sweep
+from interp.run.sweeping import run_sweep
 
 TWO = {"engine": "auto", "resources.cpus": "1", "resources.workers": "2"}
 unchecked = pytest.mark.skipif(
@@ -312,6 +315,52 @@ def test_two_nodes_write_the_same_files_and_go_on_where_a_worker_was_killed(worl
     assert engine[0].workers == 2
     assert len(set(killed)) == 2
     assert contents(outcome.folder) == contents(finished)
+
+
+@unchecked
+@on_ray
+def test_a_sweep_keeps_its_workers_and_writes_what_one_process_writes(world, tmp_path, cluster, engine, monkeypatch):
+    """Over three runs, of which the last has other SAEs; and one of the workers is lost between the first two."""
+    import ray
+
+    from interp.run import ray_engine
+
+    class Telling(ray_engine.Worker):
+        def loaded(self):
+            session = self._session[1]
+            return os.getpid(), session.folder.path.name, id(session.model), id(session.saes)
+
+    monkeypatch.setattr(ray_engine, "Worker", Telling)
+    told: dict[str, list[tuple]] = {}
+    run_one = pipeline.run
+
+    def noted(config, **options):
+        done = run_one(config, **options)
+        if config.engine != "local":
+            told[config.name] = [ray.get(actor.loaded.remote()) for actor in engine[-1].actors]
+            if config.name == "first":
+                os.kill(told["first"][1][0], signal.SIGKILL)
+        return done
+
+    monkeypatch.setattr(pipeline, "run", noted)
+    runs = {"first": {"seed": 0}, "second": {"tracing.candidates": 3}, "third": {"saes.layers": [1, 2]}}
+    tree = {"base": str(world / "small.yaml"), "grid": {"as": runs}, "name": "{as}", "command": "trace"}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "alone")}))
+    alone = run_sweep(load_sweep(tmp_path / "sweep.yaml"))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "on ray")}))
+    on_ray = run_sweep(load_sweep(tmp_path / "sweep.yaml", TWO))
+
+    for name, one in on_ray.outcomes.items():
+        assert contents(one.folder) == contents(alone.outcomes[name].folder), name
+        assert one.taken.keys() == alone.outcomes[name].taken.keys()
+    assert len({id(one) for one in engine}) == 1, "workers were started for each run"
+    assert {name: {at for _, at, *_ in two} for name, two in told.items()} == {name: {name} for name in runs}
+    (kept, lost), (second, instead), (third, also) = told.values()
+    assert kept[0] == second[0] == third[0] and lost[0] != instead[0] == also[0]
+    assert kept[2] == second[2] == third[2] and instead[2] == also[2], "the model was loaded again"
+    assert kept[3] == second[3] != third[3]
+    assert list((tmp_path / "on ray/.shared/store").glob("*/*.safetensors")), "no capture is kept for other runs"
+    assert not list((tmp_path / "on ray").rglob("scratch_*"))
 
 
 @unchecked

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from interp.cli.console import Json, errors, json_text
-from interp.cli.options import folder_path, page_path
+from interp.cli.options import RunPath, folder_path, page_path
 from interp.errors import UserError
 
 if TYPE_CHECKING:
     from interp.run.alike import RunMatches
 
 
-def plot(folder: Path, *, text: bool = True) -> None:
+def plot(folder: RunPath, *, text: bool = True) -> None:
     """Make the report of a run again, from its files alone.
 
     For example: `interp plot runs/tiny --no-text`, to pass on a report without texts of the corpora.
@@ -23,7 +23,7 @@ def plot(folder: Path, *, text: bool = True) -> None:
     Parameters
     ----------
     folder
-        A run folder, such as runs/tiny.
+        A run folder, such as runs/tiny, or the URL of one.
     text
         Whether feature cards show the texts on which a feature is most active.
     """
@@ -32,7 +32,7 @@ def plot(folder: Path, *, text: bool = True) -> None:
     print(write_report(folder, text=text))
 
 
-def inspect(run: Path, *, text: str, out: Path | None = None, json: Json = False) -> None:
+def inspect(run: RunPath, *, text: str, out: Path | None = None, json: Json = False) -> None:
     """One text through the model of a run: emotion evidence by layer and token, and the features behind the answer.
 
     For example: `interp inspect runs/tiny --text "The milk had gone sour and lumps slid into my cup."`
@@ -64,7 +64,7 @@ def inspect(run: Path, *, text: str, out: Path | None = None, json: Json = False
     print(path)
 
 
-def compare(*folders: Path, out: Path = Path("comparison"), match: bool = True, json: Json = False) -> None:
+def compare(*folders: RunPath, out: Path = Path("comparison"), match: bool = True, json: Json = False) -> None:
     """Put runs side by side: models, corpora, templates, seeds; layers aligned by relative depth.
 
     Features of runs that read the same discover texts are matched: which are found again in the other model.
@@ -115,7 +115,9 @@ def _matched(matched: "Mapping[tuple[str, str], RunMatches]") -> list[dict[str, 
     ]
 
 
-def findings(*folders: Path, out: Path = Path("findings.md"), figures: Path | None = None, json: Json = False) -> None:
+def findings(
+    *folders: RunPath, out: Path = Path("findings.md"), figures: Path | None = None, json: Json = False
+) -> None:
     """A paper's claims beside what runs found, with intervals, and whether they agree; from the runs' files alone.
 
     For example: `interp findings runs/crowd runs/isear --out findings.md --figures figures`.

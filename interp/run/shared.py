@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from interp.engine.kept import KeptCaptures
     from interp.evaluation.fluency import PlainText
     from interp.models.language_model import LanguageModel
+    from interp.run.engines import Workers
+    from interp.run.session import Session
     from interp.saes.stack import SaeStack
 
 T = TypeVar("T")
@@ -51,21 +53,23 @@ class Shared:
             folder: where captures, units and records go; the runs lie beside it.
             budget: bytes that captures and units may take on disk.
         """
-        self.folder = folder
+        self.folder, self.budget = folder, budget
         self.store = None if folder is None or not budget else Store(folder / "store", budget)
         self._stages = None if folder is None else Store(folder / "stages", RECORDS)
         self._held: dict[str, tuple[str, Any]] = {}
         self._plain: dict[str, PlainText] = {}
         self._captures: KeptCaptures | None = None
         self._common = self.store
+        self._workers: tuple[str, Workers] | None = None
 
     def share_captures(self, folder: Path) -> None:
-        """From here on captures are kept in a folder of the run as well, where its other processes find them."""
+        """From here on the processes of a run find each other's captures: in the store, or in the run's folder."""
         from interp.engine.kept import MEMORY_SHARE
 
-        if self._common is None:
-            budget = int(shutil.disk_usage(folder).free * MEMORY_SHARE)
-            self._common = Store(scratch_captures(folder), budget)
+        if self.store is None:
+            self._common = Store(scratch_captures(folder), int(shutil.disk_usage(folder).free * MEMORY_SHARE))
+            if self._captures is not None:
+                self._captures.store = self._common
 
     # ------------------------------------------------------------------------------- in memory
 
@@ -116,8 +120,32 @@ class Shared:
         self._captures.next_run()
         return self._captures
 
+    def workers(self, session: "Session", start: "Callable[[], Workers]") -> "Workers":
+        """Those that compute for a run: of the run before, unless that asked for others.
+
+        Args:
+            start: starts them, for this run.
+        """
+        config = session.config
+        key = fingerprint([config.engine, asdict(config.resources)])
+        if self._workers is not None and self._workers[0] == key:
+            self._workers[1].serve(session)
+        else:
+            self._let_workers_go()
+            self._workers = key, start()
+        return self._workers[1]
+
     def close(self) -> None:
-        """Lets go of captures and of what they took on disk for themselves; model and SAEs stay."""
+        """Lets go of workers, of captures and of what they took on disk for themselves; model and SAEs stay."""
+        self._let_workers_go()
+        self._let_captures_go()
+
+    def _let_workers_go(self) -> None:
+        if self._workers is not None:
+            self._workers[1].close()
+        self._workers = None
+
+    def _let_captures_go(self) -> None:
         if self._captures is not None:
             self._captures.close()
         self._captures = None
@@ -131,7 +159,7 @@ class Shared:
             for name in (what, *ends):
                 self._held.pop(name, None)
             if ends:
-                self.close()
+                self._let_captures_go()
             value = load()
             self._held[what] = (key, value)
         found: T = value
