@@ -18,7 +18,7 @@ LINE, AROUND = 40, 104
 """Pixels of a measure, and of title, ticks and axis title around a panel."""
 
 
-class Panel(NamedTuple):
+class MeasurePanel(NamedTuple):
     """Measures on one axis.
 
     Attributes:
@@ -31,16 +31,16 @@ class Panel(NamedTuple):
     kappa: bool = False
 
 
-def panels(runs: Sequence[ComparedRun]) -> list[list[Panel]]:
+def panels(runs: Sequence[ComparedRun]) -> list[list[MeasurePanel]]:
     """Rows of panels: shares with kappa beside them where there is any, what has a sign below."""
     keys, rows = common_measures(runs), []
     for part in dict.fromkeys(part for part, _ in keys):
         shares = [m for p, m in keys if p == part and m not in SIGNED]
         signed = [m for p, m in keys if p == part and m in SIGNED]
         kappas = any(_table(run, part, shares)["kappa"].notna().any() for run in runs)
-        beside = [Panel(f"{part}: agreement beyond chance (kappa)", part, shares, kappa=True)] if kappas else []
-        rows += [[Panel(f"{part}: share of answers", part, shares), *beside]] if shares else []
-        rows += [[Panel(f"{part}: first (+1) or last option (-1)", part, signed)]] if signed else []
+        beside = [MeasurePanel(f"{part}: agreement beyond chance (kappa)", part, shares, kappa=True)] if kappas else []
+        rows += [[MeasurePanel(f"{part}: share of answers", part, shares), *beside]] if shares else []
+        rows += [[MeasurePanel(f"{part}: first (+1) or last option (-1)", part, signed)]] if signed else []
     return rows
 
 
@@ -68,7 +68,9 @@ def figure(runs: Sequence[ComparedRun]) -> go.Figure:
     return styled(drawn, height).update_yaxes(zeroline=False)
 
 
-def _dots(drawn: go.Figure, runs: Sequence[ComparedRun], panel: Panel, row: int, column: int, named: set[str]) -> None:
+def _dots(
+    drawn: go.Figure, runs: Sequence[ComparedRun], panel: MeasurePanel, row: int, column: int, named: set[str]
+) -> None:
     least = 0.0
     for number, run in enumerate(runs):
         table = _table(run, panel.part, panel.measures)
@@ -95,7 +97,7 @@ def _dots(drawn: go.Figure, runs: Sequence[ComparedRun], panel: Panel, row: int,
     )
 
 
-def _is_share(panel: Panel) -> bool:
+def _is_share(panel: MeasurePanel) -> bool:
     return not panel.kappa and panel.measures[0] not in SIGNED
 
 
@@ -106,7 +108,7 @@ def _table(run: ComparedRun, part: str, measures: Sequence[str]) -> pd.DataFrame
     return table.rename(columns={"low": "ci_low", "high": "ci_high"}).assign(line=[measures.index(m) for m in known])
 
 
-def _constants(drawn: go.Figure, runs: Sequence[ComparedRun], panel: Panel, row: int) -> None:
+def _constants(drawn: go.Figure, runs: Sequence[ComparedRun], panel: MeasurePanel, row: int) -> None:
     """What a constant answerer gets, where that is defined."""
     values = [constant_of(runs, panel.part, m) for m in panel.measures]
     drawn.add_scatter(
