@@ -38,9 +38,10 @@ RUNS = ("tiny", "mine", "smollm2", "crowd", "isear")
 """Run folders of which the pages speak."""
 LEFT_OUT = re.compile(
     r"path/to|hub:|hub\b|/scratch|experiments/(models|saes|steering|labels|gemma|smollm2)|fetch|certify|gemma|saes "
-    r"|--log |interp log|[A-Z]{5}|reliability-[ab]|other-seed|emobank|mine\.yaml|notebooks/|gpt2"
+    r"|--log |interp log|interp (app|serve) runs/\w+$|[A-Z]{5}|reliability-[ab]|other-seed|emobank|mine\.yaml"
+    r"|notebooks/|gpt2"
 )
-"""Commands that need the network, a real model, or files that are not here."""
+"""Commands that need the network, a real model, a client, or files that are not here, and those that do not end."""
 NO_STEERING = re.compile(r"[Tt]he steering (of|in) runs/\w+ is none")
 """The bundled model's run may choose none: then a command that uses it says so, and ends with 2."""
 NOT_HERE = re.compile(
@@ -162,7 +163,12 @@ def main(words: Sequence[str]) -> int:
 
         def run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, *words]
-            return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONG)
+            try:
+                return subprocess.run(
+                    command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONG
+                )
+            except subprocess.TimeoutExpired:
+                return subprocess.CompletedProcess(command, 124, "", f"not done after {LONG} s")
 
         (folder / "experiments").symlink_to(ROOT / "experiments")
         began = time.perf_counter()

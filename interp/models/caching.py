@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from torch import nn
@@ -11,15 +10,16 @@ NAMES = ("cache", "past_key_values", "layer_past")
 """What a forward may call them, the newest first."""
 
 
-@cache
-def _name(kind: type[nn.Module]) -> str:
-    known = inspect.signature(kind.forward).parameters
-    return next((name for name in NAMES if name in known), "past_key_values")
+_known: dict[type[nn.Module], str] = {}
 
 
 def cache_name(module: nn.Module) -> str:
     """The argument of a model or a block that takes keys and values."""
-    return _name(type(module))
+    kind = type(module)
+    if kind not in _known:
+        parameters = inspect.signature(kind.forward).parameters
+        _known[kind] = next((name for name in NAMES if name in parameters), "past_key_values")
+    return _known[kind]
 
 
 def given_cache(options: Mapping[str, Any]) -> Any:
