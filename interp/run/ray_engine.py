@@ -14,7 +14,7 @@ from interp.errors import UserError
 from interp.files.folder import remove_parts
 from interp.run.engines import Item, Result, placed, threads
 from interp.run.ray_nodes import Node, NodeFacts, check_alike, check_shared, look, room, wanted
-from interp.run.ray_worker import Given, Readiness, Worker, options, readiness, sent
+from interp.run.ray_worker import ServedRun, Readiness, Worker, options, readiness, sent
 from interp.run.shared import scratch_captures
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         self.session = session
         shared.share_captures(folder)
         common = None if shared.folder is None else (str(shared.folder.absolute()), shared.budget)
-        self.given = Given(uuid4().hex, str(folder.absolute()), [ray.put(self._inputs())], common)
+        self.given = ServedRun(uuid4().hex, str(folder.absolute()), [ray.put(self._inputs())], common)
         self._loaded()
 
     def __exit__(self, *_: object) -> None:

@@ -27,7 +27,7 @@ class Job(NamedTuple):
     items: Sequence[Any]
 
 
-class Given(NamedTuple):
+class ServedRun(NamedTuple):
     """The run that a worker computes for; it comes with every call, since the worker may have been lost before it.
 
     Attributes:
@@ -116,7 +116,7 @@ class Worker:
         self._session: tuple[str, Session] | None = None
         self._job: tuple[str, Job] | None = None
 
-    def ready(self, given: Given) -> Readiness:
+    def ready(self, given: ServedRun) -> Readiness:
         """Loads what it computes with.
 
         Raises:
@@ -124,7 +124,7 @@ class Worker:
         """
         return readiness(self.session(given))
 
-    def unit(self, given: Given, name: str, job: Sequence[Any], place: int) -> bytes:
+    def unit(self, given: ServedRun, name: str, job: Sequence[Any], place: int) -> bytes:
         """What the job's function makes of one of its items, pickled.
 
         Args:
@@ -147,7 +147,7 @@ class Worker:
         if self._shared is not None:
             self._shared.close()
 
-    def session(self, given: Given) -> "Session":
+    def session(self, given: ServedRun) -> "Session":
         """Of this process: the same run, in the same folder."""
         if self._session is None or self._session[0] != given.name:
             import warnings
