@@ -14,7 +14,7 @@ from interp.errors import UserError
 from interp.files.folder import remove_parts
 from interp.run.engines import Item, Result, placed, threads
 from interp.run.ray_nodes import Node, NodeFacts, check_alike, check_shared, look, room, wanted
-from interp.run.ray_worker import ServedRun, Readiness, Worker, options, readiness, sent
+from interp.run.ray_worker import Readiness, ServedRun, Worker, options, readiness, sent
 from interp.run.shared import scratch_captures
 
 if TYPE_CHECKING:
