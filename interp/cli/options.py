@@ -17,7 +17,14 @@ Resamples = Annotated[int, Parameter(validator=Number(gte=0, lte=1_000_000))]
 Drawn = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))]
 """Resamples where there is no result without them."""
 Count = Annotated[int, Parameter(validator=Number(gte=1, lte=LARGEST))]
-Limit = Annotated[int | None, Parameter(validator=Number(gte=1, lte=LARGEST))]
+Limit = Annotated[
+    int | None,
+    Parameter(
+        name="--limit",
+        validator=Number(gte=1, lte=LARGEST),
+        help="At most this many texts, segments or questions: drawn with the seed; of a stream, the first.",
+    ),
+]
 
 
 def _finite(type_: Any, value: Any) -> None:
@@ -29,14 +36,14 @@ Finite = Annotated[float, Parameter(validator=_finite)]
 Positive = Annotated[float, Parameter(validator=(_finite, Number(gte=0)))]
 
 
-def page_path(path: Path) -> Path:
+def page_path(path: Path, name: str = "page.html") -> Path:
     """Where one page is to go, known to be possible before any work.
 
     Raises:
         UserError: it is a folder.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give --out the name of a page, such as {path / 'page.html'}.")
+        raise UserError(f"{path} is a folder; give --out the name of a page, such as {path / name}.")
     return path
 
 

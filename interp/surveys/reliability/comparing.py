@@ -57,6 +57,15 @@ class ComparedRun:
     record: dict[str, Any]
     measures: dict[tuple[str, str], Share]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Name, what was asked by whom, and by part and measure its share, interval, n and kappa."""
+        parts = dict.fromkeys(part for part, _ in self.measures)
+        return {
+            "name": self.name,
+            "made_by": self.record["made_by"],
+            **{part: {m: share.as_dict() for (p, m), share in self.measures.items() if p == part} for part in parts},
+        }
+
 
 def load_runs(folders: Sequence[Path]) -> list[ComparedRun]:
     """Runs in the order given; runs of one name are told apart by their folder.
