@@ -127,7 +127,9 @@ def test_without_saes_the_planted_heads_and_neurons_are_found(bare, found, capsy
     """The same effects as beside features, and a chain of head and neuron, on the page and in the graph files."""
     options = ["--examples", str(OPTIONS.examples), "--nodes", str(OPTIONS.nodes), "--neurons", str(OPTIONS.neurons)]
     monkeypatch.setattr("sys.argv", ["interp", "circuit", str(bare), *options, "--json"])
-    cli.main()
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
     told = json.loads(capsys.readouterr().out)
     tables = circuit(bare, OPTIONS).tables
     nodes = tables["circuit_nodes.parquet"]
