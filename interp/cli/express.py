@@ -15,6 +15,8 @@ from interp.surveys.express.options import ExpressOptions
 from interp.surveys.terminal import interval, print_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from interp.surveys.express.comparing import ExpressComparison
     from interp.surveys.express.scoring import Scores
 
@@ -244,10 +246,12 @@ def show(scores: "Scores", title: str) -> None:
 def show_side_by_side(compared: "ExpressComparison") -> None:
     """The headline scores on standard error, a column per entry."""
     own = [entry.scores.section("scores") for entry in compared.entries]
-    rows = [
-        [str(name).replace("_", " "), *(interval(*s.loc[name, ["value", "ci_low", "ci_high"]], digits=4) for s in own)]
-        for name in (own[0].index if own else ())
-    ]
+
+    def cell(table: "pd.DataFrame", name: str) -> str:
+        row = table.loc[name]
+        return interval(row["value"], row["ci_low"], row["ci_high"], digits=4)
+
+    rows = [[str(name).replace("_", " "), *(cell(one, name) for one in own)] for name in (own[0].index if own else ())]
     columns = ("score", *(entry.name for entry in compared.entries))
     print_table(columns, rows, caption="95 % intervals over posts", wrap=True, stderr=True)
 
