@@ -18,7 +18,7 @@ test: $(VENV)/installed-dev
 	INTERP_CHECK_SHAPES=engine,saes,analysis,statistics,steering $(BIN)/pytest -n 2 --dist loadfile
 
 test-ray: $(VENV)/installed-dev
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[ray]'
+	$(INSTALL) --editable '.[ray]'
 	$(BIN)/pytest tests/test_engines.py
 
 quick: $(VENV)/installed-dev
@@ -44,19 +44,24 @@ lint: $(VENV)/installed-dev
 wheel: $(VENV)/installed-dev
 	$(BIN)/pip wheel --no-deps -w dist .
 
-$(VENV)/installed: pyproject.toml constraints.txt
+# Python compiles a module when it is first imported: doing so for all of them is a third of an installation.
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+
+$(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit("interp needs Python 3.11 or newer; try make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+$(VENV)/installed: $(VENV)/made pyproject.toml constraints.txt
+	$(INSTALL) --editable .
 	@touch $@
 
-$(VENV)/installed-docs: $(VENV)/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+$(VENV)/installed-dev: $(VENV)/made pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: $(VENV)/made pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[docs]'
 	@touch $@
 
 clean:

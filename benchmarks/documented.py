@@ -1,14 +1,16 @@
-"""Every command and Python snippet of README and documentation: found, made whole, and run as it is written.
+"""Every command and Python snippet of README, documentation and notebooks: found, made whole, and run as it is written.
 
     python -m benchmarks.documented [--snippets] [README.md docs/pages/howto/steer.md ...]
 
 Runs them page by page, in order, in a temporary folder with one finished run of the bundled model under the names that
 the pages use, and fails where one does. What needs the network, a real model or a file of one's own is listed and left
-out; `tests/test_documented.py` holds in seconds that each of those, too, has options and fields that exist.
+out; `tests/test_documented.py` holds in seconds that each of those, too, has options and fields that exist, and so has
+what stands within sentences and in the help of commands. Cells of notebooks are run by `make test`.
 """
 
 import ast
 import itertools
+import json
 import os
 import re
 import shlex
@@ -22,16 +24,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/pages").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs/pages").rglob("*.md")),
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "notebooks").glob("*.md")),
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+]
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+MENTION = re.compile(r"(?<!`)`(interp [^`\n]+(?:\n[^`\n]+)?)`(?!`)")
 OPTIONAL = re.compile(r" \[(--[^\[\]]*)\]")
 RUNS = ("tiny", "mine", "smollm2", "crowd", "isear")
 """Run folders of which the pages speak."""
 LEFT_OUT = re.compile(
     r"path/to|hub:|hub\b|/scratch|experiments/(models|saes|steering|labels|gemma|smollm2)|fetch|certify|gemma|saes "
-    r"|[A-Z]{5}|reliability-[ab]|other-seed|emobank|mine\.yaml|notebooks/|gpt2"
+    r"|--log |interp log|interp (app|serve) runs/\w+$|[A-Z]{5}|reliability-[ab]|other-seed|emobank|mine\.yaml"
+    r"|notebooks/|gpt2"
 )
-"""Commands that need the network, a real model, or files that are not here."""
+"""Commands that need the network, a real model, a client, or files that are not here, and those that do not end."""
 NO_STEERING = re.compile(r"[Tt]he steering (of|in) runs/\w+ is none")
 """The bundled model's run may choose none: then a command that uses it says so, and ends with 2."""
 NOT_HERE = re.compile(
@@ -50,11 +60,19 @@ class Snippet(NamedTuple):
     code: str
 
 
+def words_of(page: Path) -> str:
+    """A page's text; of a notebook, that of its cells that are text."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    return "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+
+
 def commands() -> list[Snippet]:
     """Every `interp ...` of every code block, one a line, continued lines joined, comments taken off."""
     found = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
+        text = words_of(page)
         for block in FENCE.finditer(text):
             if block[1] not in ("", "bash", "sh", "console"):
                 continue
@@ -68,11 +86,26 @@ def commands() -> list[Snippet]:
     return found
 
 
+def mentions() -> list[Snippet]:
+    """Every command within a sentence of a page, and in the help of the commands themselves."""
+    found = []
+    texts = {str(page.relative_to(ROOT)): words_of(page) for page in PAGES}
+    for path in sorted((ROOT / "interp/cli").glob("*.py")):
+        texts[str(path.relative_to(ROOT))] = path.read_text(encoding="utf-8")
+    for page, text in texts.items():
+        text = FENCE.sub(lambda block: "\n" * block[0].count("\n"), text)
+        for mention in MENTION.finditer(text):
+            code = " ".join(mention[1].split())
+            if "..." not in code:
+                found.append(Snippet(page, text[: mention.start()].count("\n") + 1, code))
+    return found
+
+
 def snippets() -> list[Snippet]:
     """Every block of Python."""
     found = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
+        text = words_of(page)
         for block in FENCE.finditer(text):
             if block[1] == "python":
                 line = text[: block.start(2)].count("\n") + 1
@@ -130,7 +163,12 @@ def main(words: Sequence[str]) -> int:
 
         def run(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
             command = [sys.executable, *words]
-            return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONG)
+            try:
+                return subprocess.run(
+                    command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LONG
+                )
+            except subprocess.TimeoutExpired:
+                return subprocess.CompletedProcess(command, 124, "", f"not done after {LONG} s")
 
         (folder / "experiments").symlink_to(ROOT / "experiments")
         began = time.perf_counter()

@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from benchmarks.worlds import World
+from interp.models.caching import cache_name
 from interp.models.language_model import Tokens
 
 
@@ -73,7 +74,7 @@ def repeated_cache(world: World, prompt: int, layer: int) -> Callable[[torch.Ten
     """
     model, tokens = world.model, tokens_of(world, prompt)
     base = DynamicCache()
-    model.run(Tokens(tokens.ids[:, :-1], tokens.mask[:, :-1]), past_key_values=base, use_cache=True)
+    model.run(Tokens(tokens.ids[:, :-1], tokens.mask[:, :-1]), cache=base)
 
     @torch.no_grad()
     def forward(deltas: torch.Tensor) -> torch.Tensor:
@@ -85,8 +86,8 @@ def repeated_cache(world: World, prompt: int, layer: int) -> Callable[[torch.Ten
                 input_ids=tokens.ids[:, -1:].expand(n, -1),
                 attention_mask=tokens.mask.long().expand(n, -1),
                 position_ids=tokens.positions[:, -1:].expand(n, -1),
-                past_key_values=cache,
                 logits_to_keep=1,
+                **{cache_name(model.hf): cache},
             ).logits[:, -1]
 
     return forward

@@ -1,8 +1,9 @@
 """The gallery: every figure of a run as a small picture, and the page that shows them with the call that draws each.
 
-    python docs/gallery.py RUN [--browser chromium]
+    python docs/gallery.py RUN [RUN ...] [--browser chromium]
 
-Writes `docs/pages/gallery.md` and `docs/pages/gallery/NAME.png`, which are committed. Needs a Chromium and Pillow.
+Each figure is drawn of the first run that has it. Writes `docs/pages/gallery.md` and `docs/pages/gallery/NAME.png`,
+which are committed. Needs a Chromium and Pillow.
 """
 
 import argparse
@@ -28,10 +29,10 @@ Every figure of a report, as [`interp.open_run`](api/run.md) draws it in a noteb
 from interp import open_run
 
 run = open_run("runs/smollm2")
-figure = run.plot.ladder()          # a plotly figure: restyle it, save it
+figure = run.plot.ladder()  # a plotly figure: restyle it, save it
 figure.update_layout(width=900, font_family="serif")
-run.plot.captions["ladder"]         # what it shows, with n, and how to read it
-run.effects                         # its table; run.columns("effects") says what the columns are
+run.plot.captions["ladder"]  # what it shows, with n, and how to read it
+run.effects  # its table; run.columns("effects") says what the columns are
 ```
 """
 
@@ -60,7 +61,7 @@ def picture(figure, path: Path, browser: str) -> None:
         subprocess.run([*words, f"--window-size={WIDTH},{height}", page.as_uri()], check=True, capture_output=True)
         image = Image.open(shot).convert("RGB")
         for colours in (COLOURS, 24, 12):
-            image.quantize(colours).save(path, optimize=True)
+            image.quantize(colours, method=2).save(path, optimize=True)
             if path.stat().st_size <= MOST_BYTES:
                 return
         raise SystemExit(f"{path} takes {path.stat().st_size} bytes, more than {MOST_BYTES}")
@@ -68,13 +69,13 @@ def picture(figure, path: Path, browser: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--browser", default="chromium")
     given = parser.parse_args()
     browser = shutil.which(given.browser)
     if browser is None:
         raise SystemExit(f"no {given.browser} is here; name one with --browser")
-    run = open_run(given.run)
+    run, *others = map(open_run, given.runs)
     record = run.files.record
     (PAGES / "gallery").mkdir(exist_ok=True)
     parts = [HEAD.format(heading=f"{record['model']['name']} on {record['config']['corpora']['discover']['name']}")]
@@ -82,14 +83,15 @@ def main() -> None:
     for name, method in inspect.getmembers(Plots, inspect.isfunction):
         if name.startswith("_"):
             continue
-        if name not in run.plot.available:
+        own = next((one for one in (run, *others) if name in one.plot.available), None)
+        if own is None:
             missing.append(f"`run.plot.{name}()`: {inspect.getdoc(method).splitlines()[0]}")
             continue
-        kinds = {"layer_phases": ("held", "used")}.get(name, ("",))
+        kinds = {"layer_phases": ("held", "used"), "circuit": (own.files.labels[0],)}.get(name, ("",))
         for kind in kinds:
             slug = f"{name}_{kind}".rstrip("_")
             call = f'run.plot.{name}("{kind}")' if kind else f"run.plot.{name}()"
-            figure = getattr(run.plot, name)(*([kind] if kind else []))
+            figure = getattr(own.plot, name)(*([kind] if kind else []))
             picture(figure, PAGES / "gallery" / f"{slug}.png", browser)
             said = inspect.getdoc(method).splitlines()[0]
             parts.append(

@@ -111,9 +111,11 @@ LONG = {
     "test_pipeline.py",
     "test_planted.py",
     "test_planted_ratings.py",
+    "test_remote.py",
     "test_run_folders.py",
     "test_sae_card.py",
     "test_sae_training.py",
+    "test_sweep.py",
     "test_tuning.py",
     "test_worlds.py",
 }

@@ -18,6 +18,7 @@ ORDER = (
     ("run",),
     ("report",),
     ("surveys",),
+    ("tracking",),
     ("training",),
     ("findings",),
     ("serving",),

@@ -2,22 +2,20 @@
 
 import base64
 import csv
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fake_runs import make_run
+from looking import CHROMIUM, FLAGS, opened
 
 from interp.report import write_report
 
-CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here (Debian: apt install chromium)"),
 ]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 LABELS = ("anger", "disgust", "fear", "joy")
 HOSTILE = "<img src=x onerror=alert(1)> </script> 🤢 مرحبا שלום & \"quoted\" 'text' " + "long " * 900
 PAINTED = """async png => {
@@ -46,18 +44,6 @@ def browser() -> Iterator:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
     return write_report(make_run(tmp_path_factory.mktemp("run"), labels=LABELS, traced=30, text=HOSTILE))
-
-
-def opened(browser, path: Path, width: int = 1600, scheme: str = "light"):
-    """The page with all of it drawn, and what it said on the console."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.said = []
-    page.on("console", lambda message: page.said.append(message.text))
-    page.on("pageerror", lambda error: page.said.append(str(error)))
-    page.on("request", lambda r: r.url.startswith(("file:", "data:", "blob:")) or page.said.append(r.url))
-    page.goto(path.as_uri())
-    page.evaluate("drawAll()")
-    return page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

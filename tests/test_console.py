@@ -1,4 +1,4 @@
-"""What commands have in common: --json, --quiet, --out and --limit have one name, one type and one sentence."""
+"""What commands have in common: --json, --quiet, --out, --limit and --log have one name, one type and one sentence."""
 
 import json
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ import pytest
 from cyclopts import App, Parameter
 
 from interp.cli import main as cli
-from interp.cli.console import Json, Out, Quiet
+from interp.cli.console import Json, Log, Out, Quiet
 from interp.cli.options import Limit
 from interp.texts.examples import load_corpus
 
-SHARED: dict[str, Any] = {"--json": Json, "--quiet": Quiet, "--out": Out, "--limit": Limit}
+SHARED: dict[str, Any] = {"--json": Json, "--quiet": Quiet, "--out": Out, "--limit": Limit, "--log": Log}
 KEEP_RUNNING = {("serve",), ("app",)}
 SHOW_ONLY = {
     *(("models",), ("corpora",), ("check",), ("certify",), ("generate",)),

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from worlds import contents, start
 
 from interp import UserError
 from interp.engine import removal
+from interp.engine.kept import remove_scratch
 from interp.errors import DamagedError
-from interp.files.folder import parts_named, remove_parts, write_json, writing
+from interp.files.folder import RunFolder, parts_named, remove_parts, write_json, writing
 from interp.run import engines, pipeline
 from interp.run.config import Config, ResourcesConfig, load_config
 from interp.run.engines import InProcess, check_engine, placed, threads
@@ -23,6 +25,8 @@ from interp.run.inputs import Inputs
 from interp.run.ray_nodes import CODE, Node, NodeFacts, check_alike, check_shared, look, room, wanted
 from interp.run.ray_worker import received, sent
 from interp.run.session import Session
+from interp.run.sweep import load_sweep
+from interp.run.sweeping import run_sweep
 
 TWO = {"engine": "auto", "resources.cpus": "1", "resources.workers": "2"}
 unchecked = pytest.mark.skipif(
@@ -224,6 +228,36 @@ def test_what_every_worker_has_of_its_own_is_not_sent(session, finished):
     assert torch.equal(edited, edit(torch.ones(2, other.model.d_model)))
 
 
+def test_processes_of_a_run_find_what_another_has_captured(session, tmp_path, monkeypatch):
+    texts = [e.text for _, e in session.examples][:5]
+    (tmp_path / "small").mkdir()
+    folder = RunFolder.open(tmp_path / "small", "small")
+
+    def process() -> Session:
+        one = Session(session.config, folder)
+        one.model = session.model
+        one.shared.share_captures(folder.path)
+        return one
+
+    captured = process().captured(texts)
+    monkeypatch.setattr("interp.run.session.capture", None)
+    again = process().captured(texts)
+    assert torch.equal(again.residuals, captured.residuals)
+    with pytest.raises(TypeError):
+        process().captured([e.text for _, e in session.examples][-5:])
+    remove_scratch(folder.path)
+    assert not list(folder.path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("n", [1, 24, 60, 600])
+def test_there_is_work_for_many_workers_before_much_is_computed_together(session, monkeypatch, n):
+    texts = [f"text {i}" for i in range(n)]
+    monkeypatch.setattr(session, "_sizes", lambda texts: [10] * len(texts))
+    monkeypatch.setattr(Session, "tokens_per_batch", 20)
+    sizes = [len(chunk) for chunk in session.chunks(texts)]
+    assert sizes == {1: [1], 24: [2] * 12, 60: [5] * 12, 600: [8] * 75}[n]
+
+
 # ------------------------------------------------------------------------------------ on Ray
 
 
@@ -281,6 +315,52 @@ def test_two_nodes_write_the_same_files_and_go_on_where_a_worker_was_killed(worl
     assert engine[0].workers == 2
     assert len(set(killed)) == 2
     assert contents(outcome.folder) == contents(finished)
+
+
+@unchecked
+@on_ray
+def test_a_sweep_keeps_its_workers_and_writes_what_one_process_writes(world, tmp_path, cluster, engine, monkeypatch):
+    """Over three runs, of which the last has other SAEs; and one of the workers is lost between the first two."""
+    import ray
+
+    from interp.run import ray_engine
+
+    class Telling(ray_engine.Worker):
+        def loaded(self):
+            session = self._session[1]
+            return os.getpid(), session.folder.path.name, id(session.model), id(session.saes)
+
+    monkeypatch.setattr(ray_engine, "Worker", Telling)
+    told: dict[str, list[tuple]] = {}
+    run_one = pipeline.run
+
+    def noted(config, **options):
+        done = run_one(config, **options)
+        if config.engine != "local":
+            told[config.name] = [ray.get(actor.loaded.remote()) for actor in engine[-1].actors]
+            if config.name == "first":
+                os.kill(told["first"][1][0], signal.SIGKILL)
+        return done
+
+    monkeypatch.setattr(pipeline, "run", noted)
+    runs = {"first": {"seed": 0}, "second": {"tracing.candidates": 3}, "third": {"saes.layers": [1, 2]}}
+    tree = {"base": str(world / "small.yaml"), "grid": {"as": runs}, "name": "{as}", "command": "trace"}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "alone")}))
+    alone = run_sweep(load_sweep(tmp_path / "sweep.yaml"))
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "on ray")}))
+    on_ray = run_sweep(load_sweep(tmp_path / "sweep.yaml", TWO))
+
+    for name, one in on_ray.outcomes.items():
+        assert contents(one.folder) == contents(alone.outcomes[name].folder), name
+        assert one.taken.keys() == alone.outcomes[name].taken.keys()
+    assert len({id(one) for one in engine}) == 1, "workers were started for each run"
+    assert {name: {at for _, at, *_ in two} for name, two in told.items()} == {name: {name} for name in runs}
+    (kept, lost), (second, instead), (third, also) = told.values()
+    assert kept[0] == second[0] == third[0] and lost[0] != instead[0] == also[0]
+    assert kept[2] == second[2] == third[2] and instead[2] == also[2], "the model was loaded again"
+    assert kept[3] == second[3] != third[3]
+    assert list((tmp_path / "on ray/.shared/store").glob("*/*.safetensors")), "no capture is kept for other runs"
+    assert not list((tmp_path / "on ray").rglob("scratch_*"))
 
 
 @unchecked

@@ -37,6 +37,7 @@ def test_the_loader_that_travels_steers_a_plain_transformers_model(any_model, tm
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
     assert (ours - plain).abs().max() > 0.05
     assert "interp" not in (tmp_path / "portable.py").read_text()
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
 
 
 def test_hooks_for_a_bridge(llama, stack, tmp_path):

@@ -1,6 +1,7 @@
 """What a report says first: what was run, how well emotions are recognised, and the answer in sentences."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,25 @@ def test_before_anything_is_tested_recognition_is_that_of_the_discover_texts(tmp
     assert own.probe is not None
     assert own.probe.value == 0.9
     assert own.knows
+
+
+def test_many_corpora_do_not_push_the_answer_off_the_first_screen(tmp_path):
+    make_run(tmp_path)
+    for corpus in ("b", "c", "d"):
+        score(tmp_path, "unsteered", "accuracy", 0.25, 0.2, 0.3, corpus)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count('<section class="glance">') == 1
+    assert page.index('<section class="answer">') < page.index('id="table-recognition"') < page.index("<figure")
+    found = json.loads(re.search(r'id="table-recognition">.*?json">(.*?)</script>', page, re.DOTALL)[1])
+    assert [row[:3] for row in found["rows"]] == [
+        ["mine", 20, [0.5, 0.4, 0.6]],
+        *([corpus, 20, [0.25, 0.2, 0.3]] for corpus in ("b", "c", "d")),
+    ]
+    assert found["rows"][1][3] is None
+    examples = pd.read_parquet(tmp_path / "examples.parquet")
+    parts = [examples.assign(corpus=corpus) for corpus in ("mine", "b", "c", "d")]
+    pd.concat(parts, ignore_index=True).to_parquet(tmp_path / "examples.parquet")
+    assert heading(RunFiles(tmp_path)) == "How m recognises emotions: mine and 3 other corpora"
 
 
 def test_where_the_emotion_is_first_held_is_found_among_the_layers_measured(tmp_path):

@@ -1,5 +1,6 @@
 """The package from outside: its names, and how little is loaded before it is needed."""
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -7,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+from house import MODULES
 
 
 def test_the_command_line_is_there_before_torch():
@@ -18,7 +21,8 @@ def test_the_command_line_is_there_before_torch():
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
         "        cli.main()\n"
         "import interp.report, interp.report.comparing, interp.files.folder, interp.surveys.express.scoring\n"
-        "print([m for m in ('torch', 'transformers', 'sae_lens', 'datasets') if m in sys.modules])\n"
+        "late = ('torch', 'transformers', 'sae_lens', 'transformer_lens', 'datasets', 'wandb')\n"
+        "print([m for m in late if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -68,3 +72,42 @@ def test_an_install_has_one_interp_folder(kind, tmp_path):
             assert {name.split("/")[0] for name in names} == {"interp"}
             tracked = [*(ROOT / "sae_checkpoints/tiny").rglob("*"), ROOT / "experiments/tiny.yaml"]
             assert {f"interp/{one.relative_to(ROOT)}" for one in tracked if one.is_file()} <= names
+
+
+FOR_ITS_OWN_PROCESS = {"interp.engine.kept"}
+
+
+def test_every_file_of_tensors_gets_the_mode_of_other_files():
+    """safetensors makes files for their owner alone; what is written under `writing` is not."""
+    found = 0
+    for module, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        blocks = [n for n in ast.walk(tree) if isinstance(n, ast.With) and "writing(" in ast.unparse(n.items[0])]
+        under = {id(inner) for block in blocks for inner in ast.walk(block)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "save_file":
+                found += 1
+                assert id(node) in under or module in FOR_ITS_OWN_PROCESS, f"{module}:{node.lineno}"
+    assert found >= 6
+
+
+def test_help_takes_a_part_of_the_time_that_torch_takes():
+    """In processor time, so that a busy machine does not count."""
+    script = "import resource, sys\n{}\nprint(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))"
+    helped = "import contextlib, io\nsys.argv = ['interp', '--help']\nfrom interp.cli import main as cli\n"
+    helped += "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n    cli.main()"
+
+    def seconds(code: str) -> float:
+        done = subprocess.run([sys.executable, "-c", script.format(code)], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert seconds(helped) < seconds("import sae_lens") / 2
+
+
+def test_the_citation_names_this_version():
+    from interp import __version__
+
+    cited = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == __version__
+    assert {"cff-version", "message", "title", "authors"} <= {*cited}
+    assert cited["license"] in (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from interp import UserError, capture
+from interp.models.caching import cache_name
 from interp.steering import Steering
 from interp.steering.export import export, loaded
 from interp.steering.generating import stream
@@ -118,8 +119,8 @@ def in_chunks(hf, prompt: list[int]) -> int:
     """The likeliest next token, the prompt passed in two parts by hand."""
     cache = DynamicCache()
     with torch.no_grad():
-        hf(torch.tensor([prompt[:-1]]), past_key_values=cache, use_cache=True)
-        return int(hf(torch.tensor([prompt[-1:]]), past_key_values=cache, use_cache=True).logits[0, -1].argmax())
+        hf(torch.tensor([prompt[:-1]]), use_cache=True, **{cache_name(hf): cache})
+        return int(hf(torch.tensor([prompt[-1:]]), use_cache=True, **{cache_name(hf): cache}).logits[0, -1].argmax())
 
 
 @pytest.mark.parametrize("positions", ["answer", "generated"])

@@ -9,6 +9,7 @@ import torch
 from tiny_models import SENTENCES, build_sae
 
 from interp import UserError
+from interp.report.words import fixed
 from interp.saes.stack import SaeStack
 from interp.texts.examples import Example
 from interp.training.card import quality_card
@@ -168,7 +169,7 @@ def test_files_of_a_card(llama, tmp_path):
     table = quality_table(stored["layers"])
     assert len(table.rows) == len(card.layers)
     assert all(len(row) == len(table.columns) for row in table.rows)
-    assert f"{card.layers[0].plain.fvu:.3f}" in text
+    assert f"| {fixed(card.layers[0].plain.fvu, 3)} |" in text
     assert text.count("\n| ") == len(card.layers) + 2
 
 

@@ -78,12 +78,13 @@ def test_what_cannot_be_put_in_order_is_refused(stages, words):
 def test_a_declaration_is_read_without_loading_its_module(tmp_path: Path):
     (tmp_path / "new.py").write_text(
         "import no_such_module\n\n"
-        '@stage("new", reads=("a.json",), writes=("new.json",), fields=("seed",), cost=lambda work: 3.0)\n'
+        '@stage("new", reads=("a.json",), writes=("new.json",), fields=("seed",), edition=3, cost=lambda work: 3.0)\n'
         "def run(session):\n    pass\n"
     )
     (stage,) = declared_stages(tmp_path)
     facts = (stage.name, stage.module, stage.reads, stage.outputs, stage.fields, stage.sources)
     assert facts == ("new", "interp.run.stages.new", ("a.json",), ("new.json",), ("seed",), ())
+    assert (stage.edition, made("old").edition) == (3, 1)
 
 
 def test_fields_and_sources_are_there():
@@ -110,6 +111,14 @@ def test_a_change_makes_stale_what_depends_on_it_and_nothing_else():
         STAGES, "trace"
     )
     assert changed(replace(Config(), dtype="bfloat16")) == {*before}
+
+
+def test_a_stage_that_does_something_else_is_done_again_with_all_that_waits_for_it():
+    inputs = Inputs(Config())
+    before = fingerprints(inputs, STAGES)
+    newer = [replace(s, edition=s.edition + 1) if s.name == "trace" else s for s in STAGES]
+    after = fingerprints(inputs, newer)
+    assert {name for name in before if before[name] != after[name]} == with_what_follows(STAGES, "trace")
 
 
 def test_every_file_of_the_schema_is_declared_by_the_stage_that_makes_it():

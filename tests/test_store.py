@@ -144,6 +144,22 @@ def test_units_of_the_same_content_are_made_once_for_all_runs(tmp_path):
     assert values == [0.1 + 0.2] * 2
 
 
+def test_units_of_a_kind_are_made_once_for_all_stages(tmp_path):
+    store, made = Store(tmp_path / "store", 2**20), []
+
+    def make() -> int:
+        made.append(1)
+        return len(made)
+
+    evaluate, side_effects = (Units(tmp_path / "a", stage, store) for stage in ("evaluate", "side_effects"))
+    assert evaluate.anywhere("language", "digest").values("x", make) == 1
+    assert side_effects.anywhere("language", "digest").values("x", make) == 1
+    assert side_effects.anywhere("language short", "digest").values("y", make) == 2
+    assert side_effects.anywhere("language", "other").values("z", make) == 3
+    assert side_effects.of("digest").values("u", make) == 4  # of its stage alone
+    assert evaluate.of("digest").values("u", make) == 5
+
+
 def test_kept_captures_of_another_process_are_the_same_to_the_last_bit(llama, tmp_path):
     captured = capture(llama, PROMPTS, answers=["anger", "fear"], keep_cache=True)
     batch = KeptBatch.of(captured, None)

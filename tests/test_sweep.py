@@ -14,10 +14,13 @@ import yaml
 from worlds import contents, shell, start
 
 from interp import UserError
-from interp.run import pipeline
+from interp.models.sources import packaged_models
+from interp.run import pipeline, sweeping
+from interp.run.computed import LETTERS, RATE
 from interp.run.config import Config, load_config
 from interp.run.inputs import Inputs
 from interp.run.pipeline import STAGES
+from interp.run.scaling import SHAPES
 from interp.run.session import Session
 from interp.run.shared import Shared, shared_keys
 from interp.run.sweep import load_sweep
@@ -143,6 +146,8 @@ def test_runs_of_a_sweep_are_to_the_last_byte_those_that_run_alone(swept, world,
     sweep, outcome = swept
     assert any(one.taken for one in outcome.outcomes.values())
     for run in sweep.runs:
+        if run.config.steering.method == "best":  # their files are among those that the others have taken over
+            continue
         fields = {"name": run.name, "seed": str(run.config.seed), "steering.method": run.config.steering.method}
         alone = start(world, tmp_path, **fields).folder
         assert contents(run.folder) == contents(alone), run.name
@@ -310,10 +315,10 @@ def test_every_stage_declares_the_fields_it_reads(world, tmp_path):
 
 def test_a_killed_sweep_goes_on_and_ends_with_the_same_bytes(swept, world, tmp_path):
     sweep, _ = swept
-    path = write(tmp_path, base=str(world / "small.yaml"), grid=GRID, name="{steering.method}-{seed}")
+    path = write(tmp_path, base=str(world / "small.yaml"), grid={**GRID, "seed": [0]}, name="{steering.method}-{seed}")
     command = [sys.executable, "-m", "interp.cli", "sweep", str(path), "--quiet"]
     out = tmp_path / "out"
-    for wanted in ("best-0/phases.json", "prior-0/trials.parquet", "best-1/attribution.npz"):
+    for wanted in ("best-0/phases.json", "prior-0/trials.parquet"):
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 200
         while not (out / wanted).exists() and process.poll() is None and time.monotonic() < deadline:
@@ -327,8 +332,9 @@ def test_a_killed_sweep_goes_on_and_ends_with_the_same_bytes(swept, world, tmp_p
     done = shell("sweep", str(path), "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert [run["run"] for run in found["runs"]] == [run.name for run in sweep.runs]
-    for run in sweep.runs:
+    runs = [run for run in sweep.runs if run.config.seed == 0]
+    assert [run["run"] for run in found["runs"]] == [run.name for run in runs]
+    for run in runs:
         own, beside = contents(out / run.name), contents(run.folder)
         assert {k: v for k, v in own.items() if k not in ("run.json", "report.html")} == {
             k: v for k, v in beside.items() if k not in ("run.json", "report.html")
@@ -345,6 +351,45 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
     assert "two runs would be called 'x'" in " ".join(done.stderr.split())
 
 
+def test_what_shapes_tell_of_a_model_that_is_not_here(tmp_path, monkeypatch):
+    """At least the products with all weights for all letters, at most a few hundred times as much; more of more."""
+    monkeypatch.setattr(sweeping, "_lacking", lambda run: "not here")
+    grid = {
+        "of": {
+            "small": {"model": "openai-community/gpt2", "saes": "none"},
+            "large": {"model": "google/gemma-2-2b", "saes": "none"},
+            "saes": {"model": "google/gemma-2-2b", "saes": {"name": "gemma-scope-2b-pt-res-canonical", "width": "16k"}},
+            "few": {"model": "google/gemma-2-2b", "saes": "none", "corpora.discover.limit": 30},
+            "unknown": {"model": "someone/something", "saes": "none"},
+        }
+    }
+    planned = {one.run.point["of"]: one for one in plan(load_sweep(write(tmp_path, grid=grid, name="{of}")))}
+    assert planned["unknown"].computed is None
+    assert planned["small"].computed < planned["few"].computed < planned["large"].computed < planned["saes"].computed
+    texts = [example.text for _, example in Inputs(planned["large"].run.config).examples]
+    least = 2 * SHAPES["google/gemma-2-2b"].block_weights * 26 * sum(map(len, texts)) / LETTERS / RATE
+    assert least < planned["large"].computed < 300 * least
+    assert all((one.seconds, one.where.split(",")[0]) == (None, "cpu") for one in planned.values())
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m-instruct", "gemma-3-270m"])
+def test_shapes_add_up_to_the_parameters_that_are_published(name):
+    model = packaged_models()[name]
+    assert SHAPES[model.original].weights == pytest.approx(model.parameters, rel=1e-3)  # norms have the rest
+    assert SHAPES[model.original].n_layers == model.layers
+
+
+def test_a_dry_run_says_by_what_runs_are_computed(tmp_path):
+    grid = {"resources.workers": ["none", "2"]}
+    fields = {"engine": "auto", "resources.gpus": "0.5"}
+    planned = plan(load_sweep(write(tmp_path, grid=grid), fields), measure=False)
+    each = "1 CPUs and 0.5 GPUs each; here cpu, float32"
+    assert [one.where for one in planned] == [
+        f"auto: workers, as many as there is room for, {each}",
+        f"auto: 2 workers, {each}",
+    ]
+
+
 def test_a_dry_run_of_models_that_are_not_here_says_what_is_not_known(tmp_path):
     path = write(
         tmp_path,
@@ -356,4 +401,5 @@ def test_a_dry_run_of_models_that_are_not_here_says_what_is_not_known(tmp_path):
     assert "google/gemma-2-2b" in done.stdout
     assert "26 SAEs of gemma-scope-2b-pt-res-canonical" in done.stdout
     assert "2 runs of which it is not known" in done.stdout
+    assert "a run at 100 TFLOP/s" in " ".join(done.stdout.split())
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from interp.reporting import Reporter, reporting
 from interp.resources import shipped
 from interp.run.config import known_keys
 from interp.terminal import Screen
+from interp.tracking import TrackerName
 
 screen = Screen()
 errors = Screen(stderr=True, soft_wrap=True)
@@ -27,6 +28,7 @@ Out = Annotated[
     Path | None,
     Parameter(name="--out", help="Where the result goes; without it, where the description of the command says."),
 ]
+Log = Annotated[TrackerName | None, Parameter(help="When done, send numbers, figures and tables to this tracker.")]
 RUNS = Path("runs")
 """Where everything goes that belongs to no run folder and was given no place."""
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from interp.cli.console import RUNS, Json, Out, Quiet, errors, hushed, json_text
+from interp.cli.console import RUNS, Json, Log, Out, Quiet, errors, hushed, json_text
 from interp.cli.options import Count, Resamples, Seed, folder_path, page_path
+from interp.cli.tracking import sender
 from interp.defaults import RESAMPLES
 from interp.errors import UserError
 from interp.surveys.express.options import ExpressOptions
@@ -83,6 +84,7 @@ def score(
 def run(
     *,
     options: Annotated[ExpressOptions, Parameter(name="*")],
+    log: Log = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -91,14 +93,18 @@ def run(
     Without `--out`, answers and scores go into a folder of runs/express named after model and settings. A run that was
     stopped goes on where it was: the same command asks only what has no answer yet.
     """
+    quiet = quiet or json
+    send = sender(log, quiet=quiet)
     from interp.surveys.express.running import run_express
 
-    quiet = quiet or json
     with hushed(quiet):
         done = run_express(options, say=(lambda line: None) if quiet else _say)
     for one in (done.unsteered, done):
         if one is not None and not quiet:
             show(one.scores, str(one.folder))
+    for one in (done.unsteered, done):
+        if one is not None:
+            send(one.folder)
     if json:
         scores = {name: one.scores.as_dict() for name, one in (("unsteered", done.unsteered), ("scores", done)) if one}
         print(json_text({"folder": done.folder, "page": done.page, **scores}))

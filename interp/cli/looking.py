@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from interp.cli.console import RUNS, Json, Out, Quiet, errors, hushed, json_text
-from interp.cli.options import folder_path, page_path
+from interp.cli.options import RunPath, folder_path, page_path
 
 if TYPE_CHECKING:
     from interp.run.alike import RunMatches
 
 
-def plot(folder: Path, *, text: bool = True, quiet: Quiet = False, json: Json = False) -> None:
+def plot(folder: RunPath, *, text: bool = True, quiet: Quiet = False, json: Json = False) -> None:
     """Make the report of a run again, from its files alone.
 
     For example: `interp plot runs/tiny --no-text`, to pass on a report without texts of the corpora.
@@ -22,7 +22,7 @@ def plot(folder: Path, *, text: bool = True, quiet: Quiet = False, json: Json = 
     Parameters
     ----------
     folder
-        A run folder, such as runs/tiny.
+        A run folder, such as runs/tiny, or the URL of one.
     text
         Whether feature cards show the texts on which a feature is most active.
     """
@@ -33,7 +33,7 @@ def plot(folder: Path, *, text: bool = True, quiet: Quiet = False, json: Json = 
     print(json_text({"page": page}) if json else page)
 
 
-def inspect(run: Path, *, text: str, out: Out = None, quiet: Quiet = False, json: Json = False) -> None:
+def inspect(run: RunPath, *, text: str, out: Out = None, quiet: Quiet = False, json: Json = False) -> None:
     """One text through the model of a run: emotion evidence by layer and token, and the features behind the answer.
 
     Without `--out`, the page is RUN/inspect.html.
@@ -49,13 +49,16 @@ def inspect(run: Path, *, text: str, out: Out = None, quiet: Quiet = False, json
     """
     from interp.files.folder import writing
     from interp.report.inspecting import inspection_lines, inspection_page
+    from interp.report.words import short_name
     from interp.run.inspecting import inspect as run_inspect
+    from interp.run.reading import RunFiles
 
     path = page_path(out or run / "inspect.html")
     with hushed(quiet or json):
         found = run_inspect(run, text)
     with writing(path) as part:
-        part.write_text(inspection_page(found, run.resolve().name), encoding="utf-8")
+        model = short_name(str(RunFiles(run).record["model"]["name"]))
+        part.write_text(inspection_page(found, model), encoding="utf-8")
     if json:
         print(json_text(asdict(found) | {"evidence": found.evidence.round(5), "page": path}))
         return
@@ -64,7 +67,7 @@ def inspect(run: Path, *, text: str, out: Out = None, quiet: Quiet = False, json
     print(path)
 
 
-def compare(*folders: Path, out: Out = None, match: bool = True, quiet: Quiet = False, json: Json = False) -> None:
+def compare(*folders: RunPath, out: Out = None, match: bool = True, quiet: Quiet = False, json: Json = False) -> None:
     """Put runs side by side: models, corpora, templates, seeds; layers aligned by relative depth.
 
     Features of runs that read the same discover texts are matched: which are found again in the other model.
@@ -120,7 +123,7 @@ def _matched(matched: "Mapping[tuple[str, str], RunMatches]") -> list[dict[str, 
 
 
 def findings(
-    *folders: Path, out: Out = None, figures: Path | None = None, quiet: Quiet = False, json: Json = False
+    *folders: RunPath, out: Out = None, figures: Path | None = None, quiet: Quiet = False, json: Json = False
 ) -> None:
     """A paper's claims beside what runs found, with intervals, and whether they agree; from the runs' files alone.
 

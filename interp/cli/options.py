@@ -1,13 +1,15 @@
 """Types of command-line options, refused by value where they enter."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 
 from interp.errors import UserError
+from interp.files.remote import is_url
 
 LARGEST = 2**31 - 1
 
@@ -34,6 +36,19 @@ def _finite(type_: Any, value: Any) -> None:
 
 Finite = Annotated[float, Parameter(validator=_finite)]
 Positive = Annotated[float, Parameter(validator=(_finite, Number(gte=0)))]
+
+
+def _run(kind: Any, tokens: Sequence[Token]) -> Path:
+    place = tokens[0].value
+    if not is_url(place):
+        return Path(place)
+    from interp.run.places import here
+
+    return here(place)
+
+
+RunPath = Annotated[Path, Parameter(converter=_run)]
+"""A run folder, or the URL of one, of which a working copy is read."""
 
 
 def page_path(path: Path, name: str = "page.html") -> Path:

@@ -6,8 +6,9 @@ from typing import Annotated
 import cyclopts
 from cyclopts import Parameter
 
-from interp.cli.console import RUNS, Json, Out, Quiet, hushed, json_text
+from interp.cli.console import RUNS, Json, Log, Out, Quiet, hushed, json_text
 from interp.cli.options import Drawn, Limit, Seed, folder_path, page_path
+from interp.cli.tracking import sender
 from interp.defaults import RESAMPLES
 from interp.surveys.reliability.options import ReliabilityOptions, label_set
 
@@ -63,6 +64,7 @@ def score(
 def run(
     *,
     options: Annotated[ReliabilityOptions, Parameter(name="*", negative_iterable=(), consume_multiple=True)] = DEFAULTS,
+    log: Log = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -71,11 +73,15 @@ def run(
     Without `--out`, answers and scores go into runs/reliability-MODEL. A killed run goes on where it stopped: rows that
     are in the folder are not asked again.
     """
+    send = sender(log, quiet=quiet or json)
     from interp.surveys.reliability.running import run_reliability
     from interp.surveys.reliability.tables import print_run
 
     with hushed(quiet or json):
         done = run_reliability(options)
+    send(done.folder)
+    if done.changes is not None:
+        send(done.folder / "steered")
     if json:
         print(json_text(done.as_dict()))
         return

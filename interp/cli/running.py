@@ -6,13 +6,15 @@ from pathlib import Path
 
 from rich.table import Table
 
-from interp.cli.console import Arguments, Json, Quiet, errors, hushed, json_text, parsed, screen
+from interp.cli.console import Arguments, Json, Log, Quiet, errors, hushed, json_text, parsed, screen
+from interp.cli.tracking import sender
 from interp.errors import UserError, nearest
 from interp.reporting import bars, silent
 from interp.run.config import Config, load_config
+from interp.tracking import TrackerName
 
 
-def run(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
+def run(*arguments: Arguments, log: Log = None, quiet: Quiet = False, json: Json = False) -> None:
     """Run everything: capture, features, phases, causal effects, steering, evaluation, report.
 
     Usage: interp run [CONFIG.yaml] [--any.field VALUE ...]
@@ -23,20 +25,20 @@ def run(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None
     For example: `interp run experiments/tiny.yaml --tracing.candidates 32`, or
     `interp run --name isear --corpora.discover.name isear --corpora.discover.path isear.csv`.
     """
-    _run("run", arguments, quiet, json)
+    _run("run", arguments, log, quiet, json)
 
 
-def trace(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
+def trace(*arguments: Arguments, log: Log = None, quiet: Quiet = False, json: Json = False) -> None:
     """Run up to the causal effects: which features, in which phase, carry which emotion's recognition.
 
     Usage: interp trace [CONFIG.yaml] [--any.field VALUE ...]
 
     For example: `interp trace experiments/tiny.yaml --tracing.position all --name everywhere`.
     """
-    _run("trace", arguments, quiet, json)
+    _run("trace", arguments, log, quiet, json)
 
 
-def trees(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
+def trees(*arguments: Arguments, log: Log = None, quiet: Quiet = False, json: Json = False) -> None:
     """Run up to the emotion trees: which emotions are taken for each other, and which features prefer which.
 
     Usage: interp trees [CONFIG.yaml] [--any.field VALUE ...]
@@ -45,17 +47,17 @@ def trees(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> No
 
     For example: `interp trees experiments/labels/smollm2-goemotions.yaml --corpora.discover.limit 270`.
     """
-    _run("trees", arguments, quiet, json)
+    _run("trees", arguments, log, quiet, json)
 
 
-def steer(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
+def steer(*arguments: Arguments, log: Log = None, quiet: Quiet = False, json: Json = False) -> None:
     """Run up to steering and its evaluation.
 
     Usage: interp steer [CONFIG.yaml] [--any.field VALUE ...]
 
     For example: `interp steer experiments/tiny.yaml --steering.method targeted --name targeted`.
     """
-    _run("steer", arguments, quiet, json)
+    _run("steer", arguments, log, quiet, json)
 
 
 def check(*arguments: Arguments, json: Json = False) -> None:
@@ -152,11 +154,12 @@ def fetch(*arguments: Arguments, accept_terms: str | None = None, quiet: Quiet =
         print("All is here; with HF_HUB_OFFLINE=1 the run needs no network.")
 
 
-def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> None:
+def _run(command: str, arguments: Sequence[str], log: TrackerName | None, quiet: bool, json: bool) -> None:
     config = load_config(*parsed(arguments))
+    quiet = quiet or json
+    send = sender(log, quiet=quiet)
     from interp.run import pipeline
 
-    quiet = quiet or json
     say = (lambda line: None) if quiet else (lambda line: errors.print(line, style="bold"))
     with hushed(quiet):
         outcome = pipeline.run(config, command=command, progress=silent if quiet else bars, say=say)
@@ -170,6 +173,7 @@ def _run(command: str, arguments: Sequence[str], quiet: bool, json: bool) -> Non
         _summary(config, outcome.folder)
         _said(outcome.folder)
         errors.print(f"{outcome.seconds:.0f} s")
+    send(outcome.folder)
     if json:
         import pandas as pd
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -12,6 +12,9 @@ from interp.cli.running import duration
 from interp.reporting import bars, silent
 from interp.run.config import known_keys
 from interp.run.sweep import Sweep, load_sweep
+
+if TYPE_CHECKING:
+    from interp.run.sweeping import PlannedRun
 
 DryRun = Annotated[bool, Parameter(negative=(), help="Show what would run, what is there, in how long; write nothing.")]
 MOST_SHOWN = 60
@@ -106,6 +109,7 @@ def _dry_run(found: Sweep, *, quiet: bool, json: bool) -> None:
                 "seconds": one.seconds,
                 "where": one.where,
                 "unknown": one.unknown,
+                "computed_seconds": one.computed,
             }
             for one in planned
         ]
@@ -123,10 +127,21 @@ def _dry_run(found: Sweep, *, quiet: bool, json: bool) -> None:
         table.add_row(f"and {len(planned) - MOST_SHOWN} more", *[""] * (5 + len(found.axes)))
     screen.print(table)
     for reason in dict.fromkeys(one.unknown for one in planned if one.unknown):
-        names = [one.run.name for one in planned if one.unknown == reason]
-        print(f"not known of {_named(names)}: {reason}")
+        those = [one for one in planned if one.unknown == reason]
+        print(f"not known of {_named([one.run.name for one in those])}: {reason}{_by_shape(those)}")
     rest = "" if len(known) == len(planned) else f", and {len(planned) - len(known)} runs of which it is not known"
     print(f"time, in all: {duration(sum(known))}{rest} (rough; loading, probes and reports besides)")
+
+
+def _by_shape(runs: "Sequence[PlannedRun]") -> str:
+    """What shapes tell of runs whose models are not here."""
+    from interp.run.computed import RATE
+
+    known = [one.computed for one in runs if one.computed is not None]
+    if not known:
+        return ""
+    each = f"{duration(sum(known) / len(known))} a run at {RATE / 1e12:.0f} TFLOP/s"
+    return f"; computed from shapes, before what runs share: {each}, {duration(sum(known))} in all, loading besides"
 
 
 def _named(runs: Sequence[str]) -> str:

@@ -60,7 +60,7 @@ class KeptPasses:
 def residuals_after(model: LanguageModel, tokens: Tokens, layers: Collection[int]) -> dict[int, Residual]:
     """Residuals after some layers at all positions, from one pass."""
     with model.recorded(layers) as residuals:
-        model.run(tokens, use_cache=False)
+        model.run(tokens)
     return residuals
 
 

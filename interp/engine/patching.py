@@ -62,7 +62,7 @@ def prompt_ends(model: LanguageModel, encoded: Sequence[Encoded], span: int) -> 
     tokens = model.pad(encoded)
     looked = model.recorded(sites, lambda x: x[:, -span:].to(model.device, copy=True))
     with model.prompted(tokens.ids.shape[1]), looked as seen:
-        model.run(tokens, use_cache=False)
+        model.run(tokens)
     return Ends(dict(seen))
 
 

@@ -171,7 +171,7 @@ def _one_pass(
     last = model.n_layers - 1
     hooks = {layer: where_marked(edit) for layer, edit in edits.items()}
     with model.prompted(None), model.edited(hooks), model.recorded([last]) as residuals:
-        model.run(Tokens(ids, mask), past_key_values=store, use_cache=True)
+        model.run(Tokens(ids, mask), cache=store)
     return residuals[last][torch.arange(len(branches), device=device), own - 1]
 
 

@@ -10,6 +10,7 @@ from transformers import DynamicCache
 
 from interp.engine.cache import PromptCache, SharedPrefix
 from interp.models.answers import LabelTokens
+from interp.models.caching import cache_name
 from interp.models.language_model import Encoded, LanguageModel, Tokens
 
 LEAST_SHARED = 16
@@ -35,7 +36,7 @@ def shared_prefix(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> S
     ids = list(first[:n])
     store = DynamicCache()
     with model.recorded(range(model.n_layers), lambda residual: residual[0]) as residuals:
-        model.run(model.pad([Encoded(ids, 0)]), past_key_values=store, use_cache=True)
+        model.run(model.pad([Encoded(ids, 0)]), cache=store)
     kept: list[Any] = store.layers
     return SharedPrefix(ids, [x.keys[0] for x in kept], [x.values[0] for x in kept], list(residuals.values()))
 
@@ -109,7 +110,7 @@ def _pass_whole(model: LanguageModel, tokens: Tokens, everywhere: Collection[int
         model.recorded(layers, lambda x: x[:, -1].to(model.device, copy=True)) as at_answer,
         model.recorded(everywhere, lambda x: x.to(model.device)) as whole,
     ):
-        model.run(tokens, past_key_values=store, use_cache=store is not None)
+        model.run(tokens, cache=store)
     return _Passed(torch.stack([at_answer[layer] for layer in layers]), whole, store)
 
 
@@ -148,7 +149,7 @@ def _pass_behind(
         model.recorded(layers, lambda x: x.to(device)[rows, last]) as at_answer,
         model.recorded(everywhere, lambda x: x.to(device)) as behind,
     ):
-        model.run(Tokens(ids, real), past_key_values=store, use_cache=True)
+        model.run(Tokens(ids, real), cache=store)
     whole = {}
     for layer, residual in behind.items():
         before = prefix.residuals[layer].to(device).expand(n_prompts, -1, -1)
@@ -178,7 +179,7 @@ def _continue(
                 input_ids=answers.ids[part].expand(n_prompts, -1),
                 attention_mask=_continuation_mask(model, tokens, answers, part),
                 position_ids=positions[:, part],
-                past_key_values=store,
+                **{cache_name(model.backbone): store},
                 use_cache=True,
             )
         passes.append(residuals)

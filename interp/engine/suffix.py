@@ -43,6 +43,7 @@ from interp.engine.attention import KEYS_ONLY, TO_PREFIX, Prefix, attending
 from interp.engine.cache import PromptCache
 from interp.engine.capture import Captured
 from interp.memory import free_memory
+from interp.models.caching import cache_name
 from interp.models.language_model import LanguageModel
 
 ResidualEdit = Callable[[Float[Tensor, "*row d_model"]], Float[Tensor, "*row d_model"]]
@@ -248,7 +249,7 @@ class Suffix:
             "position_ids": positions,
             "position_embeddings": self.model.rotary(layer, hidden, positions),
             "use_cache": past is not None,
-            self.model.architecture.past: past,
+            cache_name(self.model.blocks[layer]): past,
             "prefix": prefix,
         }
 

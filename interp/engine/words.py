@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from interp.errors import UserError
+from interp.models.caching import cache_name
 from interp.models.language_model import LanguageModel, Tokens
 
 ENDINGS = (",", ".", ";", "\n", "]", "'", "<eos>")
@@ -177,7 +178,7 @@ class Continuation:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=self.cache,
+                **{cache_name(self.model.backbone): self.cache},
                 use_cache=True,
             )
         return seen[0]

@@ -120,9 +120,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{folder} is no run folder (it holds no run.json); give one such as runs/tiny.")
     record = read_json(path)
-    if not isinstance(record, dict) or not _well_formed(record):
+    if not is_record(record):
         raise DamagedError(path, "no record of a run")
-    return record
+    found: dict[str, Any] = record
+    return found
 
 
 def recorded(record: Mapping[str, Any]) -> dict[str, Stored]:
@@ -145,7 +146,10 @@ def as_recorded(folder: Path, names: Iterable[str], record: Mapping[str, Any]) -
         raise DamagedError(folder / name, "not what run.json records", "the command that made the run makes it again.")
 
 
-def _well_formed(record: Mapping[str, Any]) -> bool:
+def is_record(record: Any) -> bool:
+    """Whether it has the parts that every reader of a `run.json` counts on."""
+    if not isinstance(record, dict):
+        return False
     stages = record.get("stages", {})
     if not isinstance(record.get("config", {}), dict) or not isinstance(record.get("name", ""), str):
         return False

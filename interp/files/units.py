@@ -31,14 +31,23 @@ class Units:
     units of another one are removed with the stage's outputs.
     """
 
-    def __init__(self, folder: Path, stage: str, store: Store | None = None, content: object = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stage: str,
+        store: Store | None = None,
+        content: object = None,
+        kind: str | None = None,
+    ) -> None:
         """
         Args:
             store: where units are kept for other runs as well, where it is known what they are computed from.
             content: that; see `of`.
+            kind: of units that are the same whichever stage asks for them; see `anywhere`.
         """
         self.folder = folder / FOLDER / stage
         self._stage, self._root, self._store, self._content = stage, folder, store, content
+        self._about = ["stage", stage] if kind is None else ["kind", kind]
 
     def of(self, content: object) -> "Units":
         """The same units, shared with runs whose units of this stage have the same name and content.
@@ -47,6 +56,10 @@ class Units:
             content: all that they are computed from, down to the last bit; anything JSON can hold.
         """
         return Units(self._root, self._stage, self._store, content)
+
+    def anywhere(self, kind: str, content: object) -> "Units":
+        """The same units, shared also with other stages that ask for this kind: their names say nothing more."""
+        return Units(self._root, self._stage, self._store, content, kind)
 
     def path(self, name: str) -> Path:
         """Where a unit lies, without a suffix."""
@@ -72,7 +85,7 @@ class Units:
         if self._store is None or self._content is None:
             return []
         place = folder.relative_to(self.folder).as_posix()
-        return [fingerprint(["unit", self._stage, place, name, self._content], whole=True) for name in names]
+        return [fingerprint(["unit", self._about, place, name, self._content], whole=True) for name in names]
 
     def arrays(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         """What `make` gives, kept without loss."""

@@ -25,7 +25,6 @@ class Architecture(NamedTuple):
         neurons: from the MLP, the projection that takes its neurons.
         mlp_norm: from a block, the norm through which the MLP reads.
         attention_after, mlp_after: from a block, norms behind the two; empty where there are none.
-        past: the argument through which a block is given keys and values.
         masks_by_type: whether the backbone takes one ready-made attention mask per type of layer (full or sliding).
     """
 
@@ -40,7 +39,6 @@ class Architecture(NamedTuple):
     mlp_norm: str = "post_attention_layernorm"
     attention_after: str = ""
     mlp_after: str = ""
-    past: str = "past_key_values"
     masks_by_type: bool = False
 
 
@@ -60,7 +58,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         attention="attention",
         heads="dense",
         neurons="dense_4h_to_h",
-        past="layer_past",
     ),
     "LlamaForCausalLM": Architecture(),
     "MistralForCausalLM": Architecture(),

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 from interp.errors import UserError
 from interp.models.architectures import WRITERS, BlockPart, architecture_of
+from interp.models.caching import cache_name
 from interp.models.placing import Placing
 from interp.models.tokenization import Tokenization
 from interp.notebook import html_table, text_line
@@ -286,9 +287,19 @@ class LanguageModel:
         """Where a block's weights are."""
         return next(self.blocks[layer].parameters()).device
 
-    def run(self, tokens: Tokens, **options: Any) -> None:
-        """One pass through the blocks, without unembedding; `edited` is how one looks at it."""
-        self.backbone(input_ids=tokens.ids, attention_mask=tokens.mask.long(), position_ids=tokens.positions, **options)
+    def run(self, tokens: Tokens, cache: Cache | None = None) -> None:
+        """One pass through the blocks, without unembedding; `edited` is how one looks at it.
+
+        Args:
+            cache: keys and values that it goes on from, and leaves its own in.
+        """
+        self.backbone(
+            input_ids=tokens.ids,
+            attention_mask=tokens.mask.long(),
+            position_ids=tokens.positions,
+            use_cache=cache is not None,
+            **{cache_name(self.backbone): cache},
+        )
 
     def attention_mask(self, seen: Bool[Tensor, "example 1 query key"]) -> Tensor:
         """What each query attends to, as the attention in use takes it: boolean, or to be added to its scores."""

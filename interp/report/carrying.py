@@ -13,8 +13,8 @@ TABLE: Columns = {
     "method": PageColumn("method"),
     "corpus": PageColumn("used on"),
     "own": PageColumn("own corpus"),
-    "unsteered": PageColumn("unsteered macro-F1", "share", 0),
-    ("gain", "ci_low", "ci_high"): PageColumn("change of macro-F1", "interval", 3),
+    "unsteered": PageColumn("unsteered macro-F1", "number", 2),
+    ("gain", "ci_low", "ci_high"): PageColumn("change of macro-F1", "interval", sign=True),
     "n": PageColumn("n", "number", 0),
 }
 

@@ -12,6 +12,8 @@ from interp.report.sentences import Sentence
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+MOST_BOXES = 2
+"""Corpora of which the first screen has figures."""
 SCHEMA_VERSION = 1
 """Of the JSON in a page: tables, figures and cards as they are here."""
 
@@ -146,7 +148,8 @@ class Page:
         heading: what stands on top; the title if left out.
         lead: what was run, in a line.
         labels: have a colour each.
-        recognised: how well emotions are recognised, as figures of the first screen.
+        recognised: how well emotions are recognised, as figures of the first screen; of more than `MOST_BOXES` corpora
+            the first alone, all of them in a table behind what was found.
         answer: what was found.
         notices: what is not there, and why.
         sections: those that hold nothing are left out.
@@ -165,3 +168,41 @@ class Page:
     provenance: str = ""
     config: str = ""
     command: str = "interp run"
+
+    @property
+    def boxes(self) -> Sequence[Recognised]:
+        return self.recognised if len(self.recognised) <= MOST_BOXES else self.recognised[:1]
+
+    @property
+    def recognition(self) -> PageTable | None:
+        return None if len(self.recognised) <= MOST_BOXES else _recognition(self.recognised)
+
+
+RECOGNITION = [
+    PageColumn("corpus"),
+    PageColumn("n", "number", 0),
+    *(PageColumn(title, "interval", 2) for title in ("answers right", "macro-F1", "probe right")),
+    PageColumn("guessing", "number", 2),
+    PageColumn("always the commonest", "number", 2),
+    PageColumn("knows more than it says"),
+]
+
+
+def _recognition(found: Sequence[Recognised]) -> PageTable:
+    """A row per corpus."""
+    rows = [
+        [
+            r.corpus,
+            r.accuracy.n,
+            *([e.value, e.low, e.high] if e else None for e in (r.accuracy, r.macro_f1, r.probe)),
+            r.chance,
+            r.commonest,
+            "-" if r.knows is None else "yes" if r.knows else "not beyond doubt",
+        ]
+        for r in found
+    ]
+    note = (
+        "Shares of texts, with 95 % intervals. Knows more than it says: a linear probe on the residual stream, fitted"
+        " on other texts, is better than the model's own answers beyond doubt."
+    )
+    return PageTable("recognition", "How well, by corpus", RECOGNITION, rows, note)

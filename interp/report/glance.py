@@ -1,21 +1,24 @@
 """The first lines of a report: what was run on what, and how well the model recognises emotions."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from interp.report.words import counted, layer_list, listed, share
+from interp.report.words import counted, layer_list, listed, share, short_name
 from interp.run.reading import PLAIN, RunFiles, score_of
 from interp.statistics import Estimate
 
 ROLES = {
-    "discover": "to find features",
-    "fit": "to choose a steering",
+    "discover": "to find features (discover)",
+    "fit": "to choose a steering (fit)",
     "test": "to test",
     "several": "with several emotions to test",
 }
+
+
+MOST_NAMED = 3
+"""Corpora in the heading."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ class Recognised:
         """What the distance between the two means."""
         if self.probe is None:
             return ""
-        both = f"a linear probe on its residual stream is right on {share(self.probe.value)} of these texts"
+        both = (
+            f"a linear probe on its residual stream, fitted on other texts, is right on {share(self.probe.value)} of"
+            " these"
+        )
         if self.knows:
             return f"The model knows more than it says: {both}, its own answers on {share(self.accuracy.value)}."
         return f"Beside its answers, {both}: not beyond doubt more than it says."
@@ -54,6 +60,8 @@ def heading(run: RunFiles) -> str:
     """Model and corpora."""
     model = short_name(str(run.record["model"]["name"]))
     corpora = _corpora(run)
+    if len(corpora) > MOST_NAMED:
+        corpora = [corpora[0], f"{len(corpora) - 1} other corpora"]
     return f"How {model} recognises emotions" + (f": {listed(corpora)}" if corpora else "")
 
 
@@ -63,7 +71,7 @@ def facts(run: RunFiles) -> list[str]:
     model, saes = record["model"], record["saes"]
     examples = run.table("examples")
     counts = {} if examples is None else examples["role"].value_counts().to_dict()
-    uses = ROLES if saes["layers"] else ROLES | {"discover": "to find directions"}
+    uses = ROLES if saes["layers"] else ROLES | {"discover": "to find directions (discover)"}
     texts = ", ".join(f"{counted(int(counts[r]), 'text')} {use}" for r, use in uses.items() if r in counts)
     at = layer_list(saes["layers"], model["n_layers"])
     return [
@@ -154,8 +162,3 @@ def _corpora(run: RunFiles) -> list[str]:
         return []
     found = examples["role"] == "discover"
     return list(dict.fromkeys([*examples["corpus"][found].astype(str), *examples["corpus"].astype(str)]))
-
-
-def short_name(name: str) -> str:
-    """A folder's own name; a name as it is."""
-    return Path(name).name if name.startswith(("/", ".", "~")) or "\\" in name else name

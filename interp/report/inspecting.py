@@ -40,13 +40,12 @@ def inspection_page(found: Inspection, name: str) -> str:
         found.text if len(found.text) <= MOST_TEXT else f"{found.text[:MOST_TEXT]} … ({len(found.text):,} characters)"
     )
     cut = [f"{found.cut:,} tokens of the text did not fit the context and were cut from its left."] if found.cut else []
-    plain = found.probabilities["plain"]
-    answer = f"The model answers {found.answer} (probability {max(plain):.2f} among the emotions)."
     page = Page(
         title=f"{name}: one text",
+        heading=f"What {name} makes of one text",
         lead=text,
         labels=found.labels,
-        answer=[Sentence("", answer)],
+        answer=_said(found),
         sections=[
             Section("Where in the text and the layers", "evidence", maps, short="Layers and tokens"),
             Section("What edits change", "answers", [bars], short="Edits"),
@@ -55,6 +54,30 @@ def inspection_page(found: Inspection, name: str) -> str:
         notices=cut,
     )
     return render(page)
+
+
+def _said(found: Inspection) -> list[Sentence]:
+    """The answer, from which layer on it can be read where the model answers, and the feature that it hangs on most."""
+    at, plain = found.labels.index(found.answer), found.probabilities["plain"]
+    others = sorted(zip(plain, found.labels, strict=True), reverse=True)[1:2]
+    beside = "".join(f"; next: {label}, {share:.2f}" for share, label in others)
+    said = [Sentence("Answer", f"{found.answer} (probability {max(plain):.2f} among the emotions{beside}).")]
+    away = np.flatnonzero(found.evidence[:, -1].argmax(-1) != at)
+    first = int(away[-1]) + 1 if len(away) else 0
+    if first < len(found.evidence):
+        where = f"from layer {first} of 0 to {len(found.evidence) - 1} on" if first else "from the first layer on"
+        said.append(Sentence("Where", f"{where} {found.answer} is what the residual stream says at the last token."))
+    most = max(found.features, key=lambda f: f.effect, default=None)
+    if most is not None and most.effect > 0:
+        without = most.without[at]
+        said.append(
+            Sentence(
+                "Which feature",
+                f"the answer hangs most on feature {most.feature} of layer {most.layer}: without it {found.answer} has"
+                f" {without:.2f} instead of {max(plain):.2f} ({most.effect:.2f} nats less).",
+            )
+        )
+    return said
 
 
 def _unsteered(found: Inspection) -> str:
@@ -114,7 +137,7 @@ def answers_figure(found: Inspection) -> go.Figure:
             hovertemplate=f"%{{y}}: {label} %{{x:.1%}}<extra></extra>",
         )
     figure.update_layout(barmode="stack", legend_traceorder="normal")
-    figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    figure.update_xaxes(range=[0, 1.002], tickformat=".0%")
     figure.update_yaxes(autorange="reversed")
     return styled(figure, 90 + 50 * len(names))
 

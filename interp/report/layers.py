@@ -17,6 +17,8 @@ MOST_TICKS = 26
 """Layers with a number on the axis."""
 MOST_PRINTED = 16
 """Layers in whose cells values are printed."""
+ABOVE = {"showarrow": False, "yref": "paper", "y": 1, "yanchor": "bottom", "yshift": 24}
+"""Where phases are numbered: over the title of the first panel."""
 
 
 class SignalPanel(NamedTuple):
@@ -88,9 +90,9 @@ def layer_phases(
     for i, (span, (low, high)) in enumerate(zip(spans, shaded(spans, layers), strict=True)):
         colour = faded(PHASES[i % len(PHASES)], 0.13)
         figure.add_vrect(x0=low, x1=high, fillcolor=colour, line_width=0, layer="below")
-        label = {"text": f"phase {span['phase']}", "showarrow": False, "yref": "paper", "y": 1}
-        place = {"yanchor": "bottom", "yshift": 24, "name": f"phase {span['phase']}"}
-        figure.add_annotation(x=(low + high) / 2, **label, **place)
+        figure.add_annotation(x=(low + high) / 2, text=str(span["phase"]), name=f"phase {span['phase']}", **ABOVE)
+    if spans:  # once, so that numbers fit over a single layer of many on a telephone
+        figure.add_annotation(x=0, xref="paper", xanchor="right", xshift=-5, text="phase", name="phases", **ABOVE)
     ticks = layers if len(layers) <= MOST_TICKS else layers[:: -(-len(layers) // MOST_TICKS)]
     figure.update_xaxes(tickvals=ticks, range=[layers[0] - 0.5, layers[-1] + 0.5])
     figure.update_xaxes(title_text="layer", row=len(present), col=1)
@@ -172,14 +174,16 @@ def emotion_map(
             t.T.reindex(index=labels, columns=layers, fill_value=0).fillna(0).rename(columns=str)
             for t in (values, beside)
         )
-        form = "{:.0f}" if cells.to_numpy().dtype.kind in "iu" else "{:.1f}"
+        most = float(np.max(cells.to_numpy(), initial=0))
+        counts = cells.to_numpy().dtype.kind in "iu"
+        form, least = ("{:.0f}", 0.5) if counts else ("{:.1f}", 0.05) if most >= 2 else ("{:.2f}", 0.005)
         add_heat(
             figure,
             cells,
             "%{y}, layer %{x}: " + shown,
             form=form if len(layers) <= MOST_PRINTED else None,
-            least=1e-12,
-            limits=(0, max(float(np.max(cells.to_numpy(), initial=0)), 1e-9)),
+            least=least,
+            limits=(0, max(most, 1e-9)),
             customdata=extra.to_numpy(),
             row=1,
             col=column,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.report.contents import PageColumn, PageTable
+from interp.report.words import fixed
 
 
 def markdown_table(table: PageTable) -> str:
@@ -23,14 +24,17 @@ def cell_text(value: Any, column: PageColumn) -> str:
     """A cell as the page shows it."""
     if value is None:
         return "-"
-    form = f"{'+' if column.sign else ''}.{column.digits}f"
     match column.kind:
         case "number":
-            return f"{value:{form}}"
+            least = 10**-column.digits
+            if column.digits and not column.sign and 0 < value < least / 2:
+                return f"< {least:.{column.digits}f}"
+            return fixed(value, column.digits, sign=column.sign)
         case "share":
-            return f"{100 * value:{form}} %"
+            return fixed(100 * value, column.digits, sign=column.sign) + " %"
         case "interval":
-            return f"{value[0]:{form}}" + ("" if value[1] is None else f" [{value[1]:{form}}, {value[2]:{form}}]")
+            point, *ends = [None if x is None else fixed(x, column.digits, sign=column.sign) for x in value[:3]]
+            return f"{point}" if ends[0] is None else f"{point} [{ends[0]}, {ends[1]}]"
         case "feature":
             return f"{value[0]}, {value[1]}"
     return str(value)

@@ -12,10 +12,16 @@ from interp.report.looks import NARROW, WIDE, is_title, legend_room
 
 TITLE = 40
 """Letters of a title in one line."""
-TICKS, TITLED, LINE = 60, 26, 17
+TICKS, TITLED, LINE = 60, 38, 17
 """Pixels between panels for ticks and for a title, and for a further line of it."""
 LEAST = 190
 """Pixels of a panel that stood beside others."""
+LONGEST = {"x": 22, "y": 20}
+"""Letters of a word at an axis."""
+MOST_WIDE = 1100
+"""Pixels of a plot on a wide page, all but a few."""
+LETTER, TURNED = 7, 40
+"""Pixels of a letter, and of a turned word for which there is room anyway."""
 MOST_TICKS = 12
 FOR_A_PANEL = 200
 """Pixels of width that a panel needs beside others."""
@@ -45,8 +51,13 @@ def columns_of(figure: go.Figure) -> int:
 
 
 def width_needed(figure: go.Figure) -> int:
-    """Pixels below which the narrow layout is the better one."""
-    return max(560, FOR_A_PANEL * columns_of(figure))
+    """Pixels below which the narrow layout is the better one: panels too small, or titles that run into each other."""
+    starts = sorted({p.left[0] for p in panels_of(figure)})
+    widths = {round(a, 6): b - a for a, b in pairwise([*starts, 1.0])}
+    titles = [a for a in figure.layout.annotations if is_title(a) and len(starts) > 1]
+    room = [LETTER * len(a.text) / widths.get(round(a.x, 6), 1) for a in titles]
+    margins = max(_margin(figure), figure.layout.margin.l or 0)
+    return max(560, FOR_A_PANEL * columns_of(figure), min(int(max(room, default=0)) + margins, MOST_WIDE))
 
 
 def narrow_layout(figure: go.Figure) -> dict[str, Any]:
@@ -54,32 +65,38 @@ def narrow_layout(figure: go.Figure) -> dict[str, Any]:
     own = go.Figure(layout=figure.layout)
     panels = panels_of(figure)
     titles = [a for a in own.layout.annotations if is_title(a)]
-    lines = 1
+    lines, letters = 1, _letters(figure)
     for title in titles:
-        wrapped = textwrap.wrap(title.text, TITLE) or [""]
+        wrapped = textwrap.wrap(title.text, letters) or [""]
         lines = max(lines, len(wrapped))
         title.update(text="<br>".join(wrapped), align="left")
     margin = own.layout.margin
     top = margin.t + LINE * (lines - 1)
     room = legend_room(figure, NARROW)
-    below = margin.b - legend_room(figure, WIDE) + room
+    turned = _turned(figure)
+    below = margin.b - legend_room(figure, WIDE) + room + turned
     inside = own.layout.height - margin.t - margin.b
     for mark in own.layout.annotations:
         if mark.name:
             mark.yshift = (mark.yshift or 0) + LINE * (lines - 1)
     for axis in own.select_xaxes():
         _thin(axis)
+    _short(own, figure, turned > 0)
     if len(panels) > 1 and len(titles) == len(panels):
-        inside = _stack(own, panels, titles, inside, lines)
+        inside = _stack(own, panels, titles, inside, LINE * (lines - 1) + turned)
     own.update_layout(height=top + inside + below, margin={"l": 44, "r": 8, "t": top, "b": below})
     layout: dict[str, Any] = own.to_plotly_json()["layout"]
     return {name: value for name, value in layout.items() if name != "template"}
 
 
-def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float, lines: int) -> float:
-    """Moves every panel and its title below the one before; the height of all panels together."""
+def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float, more: float) -> float:
+    """Moves every panel and its title below the one before; the height of all panels together.
+
+    Args:
+        more: pixels between two panels for what is longer than usual.
+    """
     beside = len({p.left for p in panels}) > 1
-    gap = TITLED + LINE * (lines - 1) + (TICKS if beside else 0)
+    gap = TITLED + more + (TICKS if beside else 0)
     heights = [max(inside * (p.height[1] - p.height[0]), LEAST if beside else 0) for p in panels]
     whole = sum(heights) + gap * (len(panels) - 1)
     tops = [1 - (sum(heights[:i]) + gap * i) / whole for i in range(len(panels))]
@@ -92,6 +109,58 @@ def _stack(own: go.Figure, panels: list[Panel], titles: list[Any], inside: float
             own.layout[panel.x].update(domain=(0, 1), showticklabels=True)
             own.layout[panel.y].showticklabels = True
     return whole
+
+
+def _letters(figure: go.Figure) -> int:
+    """That fit into a line of a title, which begins where the plot does: right of the longest word of an axis."""
+    return min(TITLE, int((NARROW + 24 - max(_margin(figure), 44)) / LETTER))
+
+
+def _margin(figure: go.Figure) -> int:
+    """Pixels that the longest word at the left takes."""
+    return 24 + LETTER * min(max(map(len, _words(figure, "y")), default=0), LONGEST["y"])
+
+
+def _turned(figure: go.Figure) -> int:
+    """Pixels that words below a panel take beyond the usual, where they do not fit unless they are turned."""
+    words = _words(figure, "x")
+    longest = min(max(map(len, words), default=0), LONGEST["x"])
+    if LETTER * longest * len(words) < NARROW - _margin(figure):
+        return 0
+    return max(0, LETTER * longest - TURNED)
+
+
+def _short(own: go.Figure, figure: go.Figure, turned: bool) -> None:
+    """Words at axes are not longer than fits: in lines at the left, cut below; the whole is said on hover.
+
+    Args:
+        turned: whether those below stand upright: slanted ones would take room from the plot.
+    """
+    for panel in panels_of(figure):
+        for along, name in (("x", panel.x), ("y", panel.y)):
+            axis, words = own.layout[name], _words(figure, along, name)
+            if along == "x" and turned and words:
+                axis.tickangle = -90
+            if all(len(word) <= LONGEST[along] for word in words):
+                continue
+            shown = [_fitting(word, LONGEST[along], lines=along == "y") for word in words]
+            axis.update(tickvals=list(axis.tickvals) if axis.ticktext else words, ticktext=shown)
+
+
+def _fitting(word: str, longest: int, *, lines: bool) -> str:
+    if lines:
+        return "<br>".join(textwrap.wrap(word, longest))
+    return word if len(word) <= longest else word[: longest - 1] + "…"
+
+
+def _words(figure: go.Figure, along: str, name: str | None = None) -> list[str]:
+    """What stands along an axis that counts in words; along all of them where none is named."""
+    axes = figure.select_xaxes() if along == "x" else figure.select_yaxes()
+    named = [str(word) for axis in axes for word in axis.ticktext or () if name in (None, axis.plotly_name)]
+    traces = [t for t in figure.data if along in t and t[along] is not None]
+    own = [t for t in traces if name in (None, _axis(t[f"{along}axis"] or along))]
+    places = [word for trace in own for word in trace[along] if isinstance(word, str)]
+    return named or list(dict.fromkeys(places))
 
 
 def _thin(axis: Any) -> None:

@@ -13,6 +13,7 @@ from interp.errors import UserError, nearest
 from interp.report.glance import facts, heading
 from interp.report.sentences import Sentence, answer
 from interp.run import tables
+from interp.run.places import here
 from interp.run.reading import RunFiles
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 def open_run(path: str | Path) -> "OpenedRun":
     """A finished run, or one under way, from its folder alone: no model is loaded.
 
+    Args:
+        path: of the folder, or its URL (`s3://bucket/runs/tiny`), of which a working copy is read.
+
     Raises:
-        UserError: no run folder.
+        UserError: no run folder, or a URL that cannot be read.
     """
-    run = OpenedRun(RunFiles(Path(path)))
+    run = OpenedRun(RunFiles(here(path)))
     _ = run.files.record
     return run
 

@@ -30,6 +30,17 @@ const layoutFor = (figure, width) => {
   const own = width < figure.least ? { template: figure.layout.template, ...figure.narrow } : figure.layout;
   return { ...structuredClone(own), font: { ...own.font, color: ink() } };
 };
+// plotly prints cells as large as if they were wide enough for all that is said in them
+const LETTER = 0.62, LARGEST = 13, LEAST = 7;
+function fitCells(plot) {
+  figureOf.get(plot).data.forEach((trace, i) => {
+    if (trace.type !== "heatmap" || !trace.text) return;
+    const axis = plot._fullLayout[(trace.xaxis || "x").replace("x", "xaxis")];
+    const letters = Math.max(1, ...trace.text.flat().map(t => t.length));
+    const size = Math.min(LARGEST, Math.floor((axis._length / trace.text[0].length - 4) / (LETTER * letters)));
+    Plotly.restyle(plot, size < LEAST ? { texttemplate: "" } : { texttemplate: trace.texttemplate, "textfont.size": size }, [i]);
+  });
+}
 function draw(plot) {
   if (drawn.has(plot) || !plot.offsetParent) return;
   drawn.add(plot);
@@ -39,7 +50,7 @@ function draw(plot) {
   const layout = layoutFor(figure, plot.clientWidth);
   plot.style.height = layout.height + "px";
   if (isDark()) inCells(figure.data).forEach(i => { figure.data[i].textfont = { ...figure.data[i].textfont, color: cellInk() }; });
-  Plotly.newPlot(plot, figure.data, layout, settings);
+  Plotly.newPlot(plot, figure.data, layout, settings).then(() => fitCells(plot));
   if ("cards" in plot.dataset) {
     plot.on("plotly_click", e => {
       const place = e.points[0].customdata;
@@ -54,7 +65,7 @@ addEventListener("resize", () => drawn.forEach(plot => {
   figure.wide = !figure.wide;
   const layout = layoutFor(figure, width);
   plot.style.height = layout.height + "px";
-  Plotly.react(plot, figure.data, layout, settings);
+  Plotly.react(plot, figure.data, layout, settings).then(() => fitCells(plot));
 }));
 const watcher = new IntersectionObserver(
   entries => entries.forEach(e => e.isIntersecting && draw(e.target)), { rootMargin: "900px" });
@@ -85,7 +96,14 @@ for (const figures of groups.values()) {
 // ------------------------------------------------------------------ tables: sort, filter, page, download
 const PAGE = 20;
 const known = new Map(parsed($("#cards")).map(c => [c.layer + "/" + c.feature, c]));
-const fixed = (x, c, digits = c.digits) => x === null ? "-" : (c.sign && x > 0 ? "+" : "") + x.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const fixed = (x, c, most = c.digits) => {
+  if (x === null) return "-";
+  if (Math.abs(x) >= 1e7) return (c.sign && x > 0 ? "+" : "") + x.toExponential(1);
+  const digits = Math.min(most, Math.abs(x) >= 100 ? 0 : Math.abs(x) >= 10 ? 1 : most); // three that say something
+  const text = Math.abs(x).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return (!/[1-9]/.test(text) ? "" : x < 0 ? "-" : c.sign ? "+" : "") + text; // what is nothing has no sign
+};
+const small = (x, c) => !c.sign && c.digits > 0 && x > 0 && x < 0.5 * 10 ** -c.digits; // a p-value, say, is never nothing
 const key = (v, c) => c.kind === "interval" ? (v === null ? null : v[0]) : c.kind === "feature" ? v[0] * 1e7 + v[1] : v;
 const plain = (v, c) => v === null ? "" : c.kind === "interval" || c.kind === "feature" ? v.slice(0, 3).join(" ") : String(v);
 function cell(v, c) {
@@ -94,7 +112,7 @@ function cell(v, c) {
   if (v === null) td.textContent = "-";
   else if (c.kind === "interval") td.append(fixed(v[0], c, v[3]) + " ", make("small", { textContent: v[1] === null ? "" : `[${fixed(v[1], c, v[3])}, ${fixed(v[2], c, v[3])}]` }));
   else if (c.kind === "share") td.textContent = fixed(100 * v, c) + " %";
-  else if (c.kind === "number") td.textContent = fixed(v, c);
+  else if (c.kind === "number") td.textContent = (small(v, c) ? "< " : "") + fixed(small(v, c) ? 10 ** -c.digits : v, c);
   else if (c.kind === "feature") td.append(known.has(v.join("/"))
     ? make("button", { type: "button", textContent: v.join(", "), onclick: () => openCard(...v) }) : v.join(", "));
   else { td.textContent = v; if (String(v).length > 60) td.className = "long"; }
@@ -234,5 +252,5 @@ function openCard(layer, feature) {
 }
 
 // ------------------------------------------------------------------ print: everything drawn, every row up to a limit
-addEventListener("beforeprint", () => { switches.forEach(s => s.all()); drawAll(); $$(".table").forEach(t => $$("tbody tr", t).length >= PAGE && t.id !== "table-effects" && t.whole(true)); });
+addEventListener("beforeprint", () => { $$("details").forEach(d => { d.open = true; }); switches.forEach(s => s.all()); drawAll(); $$(".table").forEach(t => $$("tbody tr", t).length >= PAGE && t.id !== "table-effects" && t.whole(true)); });
 addEventListener("afterprint", () => { switches.forEach(s => s.back()); $$(".table").forEach(t => t.whole(false)); });

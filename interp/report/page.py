@@ -15,6 +15,7 @@ from interp.files.jsonable import jsonable
 from interp.report.contents import SCHEMA_VERSION, Page, PageFigure, PageTable
 from interp.report.looks import colours
 from interp.report.narrow import narrow_layout, width_needed
+from interp.report.terms import explained
 from interp.resources import PACKAGE
 
 DIGITS = 5
@@ -33,9 +34,16 @@ def render(page: Page) -> str:
     return _template().render(
         page=page,
         sections=[s for s in page.sections if s.figures or s.tables],
+        terms=explained(_said_first(page)),
         colours=colours(page.labels),
         schema=SCHEMA_VERSION,
     )
+
+
+def _said_first(page: Page) -> list[str]:
+    """What stands on the first screen, by which it is known which words to explain."""
+    scores = ["macro-F1 [0" for r in page.recognised if r.macro_f1]
+    return [*scores, *(r.verdict for r in page.recognised), *(s.words for s in page.answer)]
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from interp.report.contents import CardEffect, Page, PageCard
+from interp.report.few import few
 from interp.report.glance import facts, heading, recognised
 from interp.report.page import write_page
 from interp.report.sections import sections
@@ -52,7 +53,13 @@ def _notices(run: RunFiles) -> list[str]:
     said += [
         f"`interp {name}` was run before this run was changed; it makes its part anew." for name in stale(run.record)
     ]
-    return said + [f"{line} {again}" for line in sorted(run.lacking.values())] + ([earlier] if earlier else [])
+    small = few({r.corpus: r.accuracy.n for r in recognised(run)}, "texts")
+    return [
+        *small,
+        *said,
+        *(f"{line} {again}" for line in sorted(run.lacking.values())),
+        *([earlier] if earlier else []),
+    ]
 
 
 def _provenance(record: Mapping[str, Any]) -> str:

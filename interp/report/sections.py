@@ -32,8 +32,8 @@ def sections(run: RunFiles) -> list[Section]:
         section("Where in the layers", "where", "Layers", _layer_phases),
         section("Where each emotion is", "live", "Emotions", _emotion_map),
         section("Which features cause the answer", "which", "Features", _ladder, "effects"),
-        section("Few features or many", "concentration", "Few or many", _concentration, _joint),
-        section("Taken out and put in", "together", "Out and in", _together, "why"),
+        section("Few features or many", "concentration", "Spread", _concentration, _joint),
+        section("Taken out and put in", "together", "Removal", _together, "why"),
         section(
             "Circuits: by which heads, neurons and features",
             "circuits",
@@ -46,15 +46,15 @@ def sections(run: RunFiles) -> list[Section]:
             "circuit_edges",
         ),
         section("Features shared by emotions", "sets", "Shared", _upset),
-        section("Compared with directions and modules", "baselines", "Modules", _baselines, _patched),
+        section("Compared with directions and modules", "baselines", "Baselines", _baselines, _patched),
         section("What texts are rated for", "ratings", "Ratings", *rating_makers, "ratings"),
         section("What steering changes", "steering", "Steering", _gains, _recalls, "steered", "methods"),
         section(
             "Which emotions are confused", "confusions", "Confusions", _confusions, "sets", _trees, _tree_agreement
         ),
-        section("How much steering, from how many examples", "dose", "Dose", _dose, _price, _learning),
+        section("How much steering, from how many examples", "dose", "Strength", _dose, _price, _learning),
         section("What steering costs", "cost", "Costs", "language", "side_effects"),
-        section("Texts and all signals", "examples", "Data", "examples", "signals"),
+        section("Texts and all signals", "examples", "Tables", "examples", "signals"),
     ]
 
 
@@ -149,9 +149,10 @@ def _ladder(run: RunFiles, effects: pd.DataFrame) -> list[PageFigure]:
         f" ({_span(effects_on(effects)['n'])}), with its 95 % interval; the {causes.SHOWN} largest of each emotion."
         " Colour: its phase of layers. Filled: causal, that is, interval above zero, above the 99th percentile of the"
         " controls of its phase, and a larger effect where the emotion is than where it is not (q < 0.05); hollow:"
-        " not. Grey band between dotted lines: 98 % of the controls, random features matched in strength and firing"
-        " rate; where it is thin, they do next to nothing. A steep start is a concentrated cause, a long shelf a"
-        " diffuse one. Click a circle for the feature's card."
+        " not. Grey band between dotted lines: 98 % of the controls of all phases, random features matched in strength"
+        " and firing rate; where it is thin, they do next to nothing, and a filled circle inside it lies above those of"
+        " its own phase. A steep start is a concentrated cause, a long shelf a diffuse one. Click a circle for the"
+        " feature's card."
     )
     return [PageFigure("ladder", "Causal ladder", causes.ladder(effects, run.labels), caption, cards=True)]
 
@@ -310,9 +311,9 @@ def _gains(run: RunFiles, table: pd.DataFrame) -> list[PageFigure]:
     caption = (
         "Change of macro-F1 against the unsteered model on the same test examples, with paired 95 % intervals, not"
         f" corrected for {found['method'].nunique()} methods ({_span(found['n'])} per corpus). {chosen} An interval"
-        " that holds zero is no gain, and a gain is worth its price: in the last panel, the perplexity of plain text"
-        f" under the same steering over that without{allowed}; what steers no text, as other prompts and probes, has"
-        f" none.{_unseen(run, found)}"
+        " that holds zero is no gain, and a gain is worth its price: beside the first gains, the perplexity of plain"
+        f" text under the same steering over that without{allowed}; what steers no text, as other prompts and probes,"
+        f" has none.{_unseen(run, found)}"
     )
     return [PageFigure("gains", "All methods", steering.gains(scored, budget), caption)]
 
@@ -368,7 +369,8 @@ def _price(run: RunFiles, dose: pd.DataFrame) -> list[PageFigure]:
         return []
     methods = [m for m in dict.fromkeys(dose["method"]) if m in steering.METHOD_COLOURS]
     caption = (
-        f"A gain is worth its price. Handled: {', '.join(sorted(handled))} (anchor corpora among the test ones);"
+        f"A gain is worth its price. Handled well already, so to be left alone: {', '.join(sorted(handled))}"
+        " (anchor corpora among the test ones);"
         " the rise is a mean over the other test corpora, bars a mean of their 95 % intervals"
         f" ({_span(dose[dose['corpus'] != 'plain text']['n'])}). Each line runs from"
         " strength 0.25 to 4. Dotted: a price of one point. Higher at the same price is better."

@@ -51,7 +51,7 @@ def _held(run: RunFiles) -> str:
         chance = shuffled["value"].mean()
         if best["ci_low"] <= shuffled["ci_high"].max():
             return f"No layer holds the emotion beyond what shuffled labels give: at best, {reads}."
-        reads += f" ({share(chance)} with shuffled labels)"
+        reads += f" (cross-validated; {share(chance)} with shuffled labels)"
     place = f"layer {int(best.name)} of 0 to {n_layers - 1}"
     found = onset(run)
     if found is None:

@@ -1,7 +1,9 @@
 """Figures of steering: what changes for each emotion, how much is too much, at what price, from how many examples."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -17,7 +19,7 @@ METHOD_COLOURS = {
     "whole_residual": "#7F6BB3",
     "answer_bias": "#0072B2",
     "answer_prior": "#56B4E9",
-    "probe": "#444444",
+    "probe": "#66A61E",
     "gated": "#D55E00",
     "global": "#0072B2",
     "targeted": "#009E73",
@@ -33,9 +35,9 @@ METHOD_COLOURS = {
 def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure:
     """Recall of every emotion before and after, with the paired interval of the change, a column per test corpus."""
     corpora = [c for c in dict.fromkeys(evaluation["corpus"]) if c != "plain text"]
-    figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
+    figure, places, height = _grid([corpora[i : i + MOST_BESIDE] for i in range(0, len(corpora), MOST_BESIDE)], 210)
     palette = colours(labels)
-    for column, corpus in enumerate(corpora, 1):
+    for corpus, place in zip(corpora, places, strict=True):
         part = evaluation[evaluation["corpus"] == corpus]
         before = part[part["method"] == "unsteered"].set_index("metric")["value"]
         steered = part[part["method"] == "steered"].set_index("metric")
@@ -55,15 +57,43 @@ def recall_changes(evaluation: pd.DataFrame, labels: Sequence[str]) -> go.Figure
                 marker={"symbol": ["circle-open", "circle"], "size": 9, "color": palette[label]},
                 error_x=error_bars(ends, thickness=1, color=palette[label]),
                 showlegend=False,
-                row=1,
-                col=column,
                 hovertemplate="recall %{x:.3f}<extra>" + label + "</extra>",
+                **place,
             )
-        figure.update_xaxes(title_text="recall", range=[-0.05, 1.05], row=1, col=column)
-    return styled(figure, 330)
+        figure.update_xaxes(title_text="recall", range=[-0.05, 1.05], **place)
+    return styled(figure, height)
 
 
+def _grid(rows: Sequence[Sequence[str]], tall: int) -> tuple[go.Figure, list[dict[str, int]], int]:
+    """Panels with these titles, at most so many beside each other that each is wide enough; places and height.
+
+    Args:
+        tall: pixels of a panel.
+    """
+    height = len(rows) * tall + (len(rows) - 1) * BETWEEN_ROWS
+    figure = make_subplots(
+        len(rows),
+        max(map(len, rows), default=1),
+        subplot_titles=[title for row in rows for title in row],
+        specs=[[{} if i < len(row) else None for i in range(max(map(len, rows)))] for row in rows],
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=BETWEEN_ROWS / height if len(rows) > 1 else 0,
+    )
+    places = [{"row": k, "col": i} for k, row in enumerate(rows, 1) for i in range(1, len(row) + 1)]
+    return figure, places, height + AROUND
+
+
+MOST_BESIDE = 4
+"""Panels side by side."""
+BETWEEN_ROWS, AROUND = 96, 110
+"""Pixels between two rows of panels, and above and below all of them."""
 PRICE = "price: perplexity ratio on plain text"
+DEAR = 3.0
+"""Perplexity ratio from which prices are drawn on a logarithmic axis."""
+MOST_PRICES = 6
+LEAST_SPAN = 0.01
+"""How far the axis of prices reaches below and above 1 at least: what is nothing looks like nothing."""
 
 
 def gains(evaluation: pd.DataFrame, budget: float | None = None) -> go.Figure:
@@ -77,26 +107,44 @@ def gains(evaluation: pd.DataFrame, budget: float | None = None) -> go.Figure:
     corpora, methods = list(dict.fromkeys(found["corpus"])), list(dict.fromkeys(found["method"]))
     names = [m.replace("_", " ") for m in methods]
     cost = cost[cost["method"].isin(methods)]
-    titles = [*corpora, *([PRICE] if len(cost) else [])]
-    figure = make_subplots(1, len(titles), subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.03)
-    for column, corpus in enumerate(corpora, 1):
-        own = found[found["corpus"] == corpus].set_index("method").reindex(methods)
-        _estimates(figure, own, names, column, "+.3f")
-        figure.add_vline(x=0, line=THIN, row=1, col=column)
-        figure.update_xaxes(title_text="change of macro-F1", row=1, col=column)
-    if len(cost):
-        own = cost.drop_duplicates("method").set_index("method").reindex(methods)
-        _estimates(figure, own, names, len(titles), ".3f")
-        figure.add_vline(x=1, line=THIN, row=1, col=len(titles))
-        if budget is not None:
-            line = {"color": "#D55E00", "width": 1, "dash": "dot"}
-            figure.add_vline(x=budget, line=line, row=1, col=len(titles))
-        figure.update_xaxes(title_text="1: nothing changes", row=1, col=len(titles))
+    beside = MOST_BESIDE - bool(len(cost))
+    rows = [corpora[i : i + beside] for i in range(0, len(corpora), beside)]
+    if len(cost):  # once, beside the first gains
+        rows[0] = [*rows[0], PRICE]
+    figure, places, height = _grid(rows, 30 + 26 * len(methods))
+    for title, place in zip([title for row in rows for title in row], places, strict=True):
+        if title == PRICE:
+            own = cost.drop_duplicates("method").set_index("method").reindex(methods)
+            _estimates(figure, own, names, place, ".3f")
+            figure.add_vline(x=1, line=THIN, **place)
+            if budget is not None:
+                figure.add_vline(x=budget, line={"color": "#D55E00", "width": 1, "dash": "dot"}, **place)
+            figure.update_xaxes(title_text="1: nothing changes", **_price_axis(own), **place)
+            continue
+        own = found[found["corpus"] == title].set_index("method").reindex(methods)
+        _estimates(figure, own, names, place, "+.3f")
+        figure.add_vline(x=0, line=THIN, **place)
+        figure.update_xaxes(title_text="change of macro-F1", **place)
     figure.update_yaxes(autorange="reversed", type="category", categoryorder="array", categoryarray=names)
-    return styled(figure, 120 + 26 * len(methods))
+    return styled(figure, height)
 
 
-def _estimates(figure: go.Figure, table: pd.DataFrame, names: Sequence[str], column: int, form: str) -> None:
+def _price_axis(cost: pd.DataFrame) -> dict[str, Any]:
+    """Logarithmic where one method costs so much that the others' prices could not be told apart."""
+    most = float(cost[["value", "ci_high"]].max().max())
+    if most < DEAR:
+        return {}
+    least = min(1.0, float(cost[["value", "ci_low"]].clip(lower=0.01).min().min()))
+    ticks = [k * 10.0**power for power in range(-2, 13) for k in (1, 3)]
+    shown = [tick for tick in ticks if 0.8 * least <= tick <= 1.2 * most]
+    decades = shown[next(i for i, tick in enumerate(shown) if np.isclose(np.log10(tick) % 1, 0)) :: 2]
+    ends = [float(np.log10(least)) - 0.06, float(np.log10(most)) + 0.06]
+    few = shown if len(shown) <= MOST_PRICES else decades[:: -(-len(decades) // MOST_PRICES)]
+    words = [f"{tick:,g}" if tick < 1e5 else f"10<sup>{np.log10(tick):.0f}</sup>" for tick in few]
+    return {"type": "log", "range": ends, "tickvals": few, "ticktext": words}
+
+
+def _estimates(figure: go.Figure, table: pd.DataFrame, names: Sequence[str], place: dict[str, int], form: str) -> None:
     """A point with its interval per method, the chosen steering as a diamond."""
     methods = list(table.index)
     told = hover(table, "x", form, before="%{y}: ")
@@ -113,8 +161,7 @@ def _estimates(figure: go.Figure, table: pd.DataFrame, names: Sequence[str], col
         showlegend=False,
         customdata=told["customdata"],
         hovertemplate=told["hovertemplate"] + "<extra></extra>",
-        row=1,
-        col=column,
+        **place,
     )
 
 
@@ -130,6 +177,10 @@ def dose_response(dose: pd.DataFrame) -> go.Figure:
     cost = dose[(dose["corpus"] == "plain text") & (dose["method"] == "perplexity_ratio")].sort_values("strength")
     if len(cost):
         add_curve(figure, cost, "strength", "plain text", "#666666", row=2, col=1)
+        known = cost[["value", "ci_low", "ci_high"]]
+        ends = [float(known.min().min()), float(known.max().max())]
+        if max(abs(end - 1) for end in ends) < LEAST_SPAN:
+            figure.update_yaxes(range=[1 - LEAST_SPAN, 1 + LEAST_SPAN], row=2, col=1)
     strengths = sorted(set(chosen["strength"]))
     figure.update_xaxes(type="log", tickvals=strengths, ticktext=[f"{s:g}" for s in strengths])
     figure.update_xaxes(title_text="strength (1: as chosen)", row=2, col=1)
@@ -179,15 +230,15 @@ def learning_curve(learning: pd.DataFrame) -> go.Figure:
     corpora = list(dict.fromkeys(learning["corpus"]))
     sizes = sorted(set(learning["labels"]))
     places = {size: i for i, size in enumerate(sizes)}  # evenly spaced, so that none at all has its place too
-    figure = make_subplots(1, len(corpora), subplot_titles=corpora, shared_yaxes=True, horizontal_spacing=0.03)
-    for column, corpus in enumerate(corpora, 1):
+    figure, spots, height = _grid([corpora[i : i + MOST_BESIDE] for i in range(0, len(corpora), MOST_BESIDE)], 300)
+    for number, (corpus, place) in enumerate(zip(corpora, spots, strict=True)):
         for method, curve in learning[learning["corpus"] == corpus].groupby("method", sort=False):
-            panel = {"row": 1, "col": column, "showlegend": column == 1}
+            panel = {**place, "showlegend": number == 0}
             colour = METHOD_COLOURS.get(str(method), "#1B9E77")
             own = curve.assign(place=curve["labels"].map(places)).sort_values("place")
             add_curve(figure, own, "place", str(method).replace("_", " "), colour, **panel)
-        figure.add_hline(y=0, line=THIN, row=1, col=column)
-        figure.update_xaxes(title_text="labels per emotion", row=1, col=column)
-        figure.update_xaxes(tickvals=list(places.values()), ticktext=[str(s) for s in sizes], row=1, col=column)
-    figure.update_yaxes(title_text="change of macro-F1", row=1, col=1)
-    return styled(figure, 420)
+        figure.add_hline(y=0, line=THIN, **place)
+        figure.update_xaxes(title_text="labels per emotion", **place)
+        figure.update_xaxes(tickvals=list(places.values()), ticktext=[str(s) for s in sizes], **place)
+    figure.update_yaxes(title_text="change of macro-F1", col=1)
+    return styled(figure, height)

@@ -90,10 +90,10 @@ def _methods(run: RunFiles) -> PageTable | None:
 SETS = {
     "set_hit": PageColumn("first answer is one of them", "interval"),
     "set_ranking": PageColumn("ranking precision", "interval"),
-    "set_ranking_gain": PageColumn("change", "interval", sign=True),
+    "set_ranking_gain": PageColumn("change of ranking", "interval", sign=True),
     "set_micro_f1": PageColumn("micro-F1", "interval"),
     "set_macro_f1": PageColumn("macro-F1", "interval"),
-    "set_macro_f1_gain": PageColumn("change", "interval", sign=True),
+    "set_macro_f1_gain": PageColumn("change of macro-F1", "interval", sign=True),
 }
 """By metric of evaluation.parquet, where texts have several emotions."""
 
@@ -183,12 +183,12 @@ def _language(run: RunFiles) -> PageTable | None:
 
 SIDE_EFFECTS = {
     "cloze_accuracy": PageColumn("cloze items right", "interval"),
-    "cloze_accuracy_gain": PageColumn("change", "interval", sign=True),
+    "cloze_accuracy_gain": PageColumn("change in cloze items", "interval", sign=True),
     "answer_valid": PageColumn("probability on the answers", "interval"),
-    "answer_valid_gain": PageColumn("change", "interval", sign=True),
+    "answer_valid_gain": PageColumn("change in that probability", "interval", sign=True),
     "neutral_changed": PageColumn("neutral texts answered otherwise", "interval"),
     "keyword_free_accuracy": PageColumn("accuracy without emotion words", "interval"),
-    "keyword_free_accuracy_gain": PageColumn("change", "interval", sign=True),
+    "keyword_free_accuracy_gain": PageColumn("change without emotion words", "interval", sign=True),
 }
 """By metric of side_effects.parquet."""
 
@@ -211,24 +211,24 @@ def _side_effects(run: RunFiles) -> PageTable | None:
 WHY = {
     "n": PageColumn("n", "number", 0),
     "recall": PageColumn("recall", "share", 0),
-    "taken_for": PageColumn("taken for"),
-    "taken_for_share": PageColumn("share of texts", "share", 0),
+    "taken_for": PageColumn("most often mistaken for"),
+    "taken_for_share": PageColumn("so often", "share", 0),
     "n_causal": PageColumn("causal features", "number", 0),
-    "effective_number": PageColumn("effective number", "number", 2),
-    "share_top_1": PageColumn("top 1", "share", 0),
-    "share_top_5": PageColumn("top 5", "share", 0),
-    "share_top_10": PageColumn("top 10", "share", 0),
-    "summed_effect": PageColumn("summed effect", "number", 2),
-    "removed_together": PageColumn("removed together", "number", 2),
-    "controls_removed_together": PageColumn("controls", "number", 2),
-    "overshadowed_by": PageColumn("its place is taken by"),
-    "answers_moved": PageColumn("share of answers", "share", 0),
+    "effective_number": PageColumn("as if so many did it all", "number", 1),
+    "share_top_1": PageColumn("effect in top 1", "share", 0),
+    "share_top_5": PageColumn("in top 5", "share", 0),
+    "share_top_10": PageColumn("in top 10", "share", 0),
+    "summed_effect": PageColumn("summed effect (nats)", "number", 2),
+    "removed_together": PageColumn("removed together (nats)", "number", 2),
+    "controls_removed_together": PageColumn("controls removed (nats)", "number", 2),
+    "overshadowed_by": PageColumn("what gains most without them"),
+    "answers_moved": PageColumn("texts that move there", "share", 0),
     "follows_in_neutral": PageColumn("neutral texts follow", "share", 0),
     "follows_in_others": PageColumn("others follow", "share", 0),
     "follows_in_others_control": PageColumn("controls follow", "share", 0),
-    "fires_with": PageColumn("fires with"),
-    "fires_with_share": PageColumn("share of features", "share", 0),
-    "n_selective": PageColumn("selective", "number", 0),
+    "fires_with": PageColumn("fires with features of"),
+    "fires_with_share": PageColumn("share of those active", "share", 0),
+    "n_selective": PageColumn("selective features", "number", 0),
     "lexical": PageColumn("of these lexical", "share", 0),
 }
 
@@ -242,11 +242,12 @@ def emotions_compared(why: pd.DataFrame, keys: list[str]) -> PageTable:
     """What there is to say of an emotion in one run, or in several: `keys` name a row."""
     columns: Columns = {**{key: PageColumn(key) for key in keys}, **{k: c for k, c in WHY.items() if k in why}}
     note = (
-        'Discover examples. Effects in nats of the gold answer\'s log-probability. "Removed together": all causal'
-        ' features at once (at most 32); "follow": share of texts answered otherwise before whose answer becomes the'
-        ' emotion when its causal features are put in; "fires with": the emotion whose causal features are most active'
-        ' on this one\'s texts (share of them); "lexical": selective features that lose the emotion in texts without'
-        " an emotion word."
+        'Discover examples. Effects in nats of the gold answer\'s log-probability. "As if so many did it all":'
+        ' effective number of causal features, (sum of effects)² / sum of squares. "Removed together": all causal'
+        ' features at once (at most 32), and as many controls; beside it the answer that gains most then. "Follow":'
+        " share of texts answered otherwise before whose answer becomes the emotion when its causal features are put"
+        ' in; "fires with": the emotion whose causal features are most active on this one\'s texts; "lexical":'
+        " selective features that lose the emotion in texts without an emotion word."
     )
     return PageTable.of(why, columns, name="why", title="Why is this emotion harder?", note=note)
 

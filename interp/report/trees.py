@@ -33,7 +33,10 @@ def emotion_trees(trees: pd.DataFrame, layer: int, labels: Sequence[str]) -> go.
     own = [("answers", trees[trees["source"] == "answers"])]
     own += [("features", trees[(trees["source"] == "features") & (trees["layer"] == layer)])]
     own = [(source, rows.sort_values("merge")) for source, rows in own if len(rows)]
-    titles = {"answers": "taken for each other in the answers", "features": f"alike in the features of layer {layer}"}
+    titles = {
+        "answers": "mistaken for each other in the answers",
+        "features": f"alike in the features of layer {layer}",
+    }
     figure = make_subplots(
         rows=1, cols=len(own), subplot_titles=[titles[source] for source, _ in own], horizontal_spacing=0.2
     )

@@ -1,7 +1,8 @@
-"""Numbers as words: sensible digits, thousands separators, spans of layers."""
+"""Numbers and names as words: sensible digits, thousands separators, spans of layers."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 
 def number(value: float) -> str:
@@ -11,8 +12,22 @@ def number(value: float) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """With its sign."""
-    return f"{value:+.{digits}f}"
+    """With its sign; what rounds to nothing has none."""
+    return unsigned_zero(f"{value:+.{digits}f}")
+
+
+def fixed(value: float, digits: int, *, sign: bool = False) -> str:
+    """With so many digits behind the point; fewer where three others stand before it. As the pages' script does."""
+    size = abs(value)
+    if size >= 1e7:
+        return f"{value:{'+' if sign else ''}.1e}"
+    kept = min(digits, 0 if size >= 100 else 1 if size >= 10 else digits)
+    return unsigned_zero(f"{value:{'+' if sign else ''}.{kept}f}")
+
+
+def unsigned_zero(text: str) -> str:
+    """A number as it is written, without the sign of a zero."""
+    return text if any(c in "123456789" for c in text) else text.lstrip("+-")
 
 
 def interval(value: float, low: float, high: float, digits: int) -> str:
@@ -53,3 +68,8 @@ def layer_list(layers: Sequence[int], n_layers: int) -> str:
 def listed(parts: Sequence[str]) -> str:
     """One, two and three."""
     return " and ".join([*([", ".join(parts[:-1])] if len(parts) > 1 else []), *parts[-1:]])
+
+
+def short_name(name: str) -> str:
+    """A folder's own name; a name as it is."""
+    return Path(name).name if name.startswith(("/", ".", "~")) or "\\" in name else name

@@ -10,7 +10,7 @@ from interp.evaluation.ability import Cloze, ClozeTest
 from interp.evaluation.side_effects import Behaviour, label_mass
 from interp.files.units import Units
 from interp.run.session import Session
-from interp.run.steerings import lowest_layer
+from interp.run.steerings import DIGITS, lowest_layer
 from interp.steering.steering import Steering
 from interp.texts.examples import load_corpus
 
@@ -51,7 +51,10 @@ def behaviours(
         return cloze.right(apply, lowest=lowest_layer(session, steerings[method]))
 
     def kept(method: str) -> Array:
-        return _alone(session, units, steerings.get(method)).array(f"cloze {method}", partial(right, method))
+        """Of steerings that do the same the same."""
+        digest = None if method == "unsteered" else steerings[method].digest
+        own = units.anywhere("cloze", [session.content, digest])
+        return own.array(f"cloze {'unsteered' if digest is None else digest[:DIGITS]}", partial(right, method))
 
     return {
         method: Behaviour(
@@ -62,11 +65,6 @@ def behaviours(
         )
         for method, answered in zip(edits, session.each(kept, list(edits), "effects", "method"), strict=True)
     }
-
-
-def _alone(session: Session, units: Units, steering: Steering | None) -> Units:
-    """Units of what one steering does, whichever others there are."""
-    return units.of(["alone", session.content, None if steering is None else steering.digest])
 
 
 def _cloze_test(session: Session, items: tuple[Cloze, ...]) -> ClozeTest:

@@ -320,7 +320,7 @@ class Config:
     batch_size: Count | Literal["auto"] = "auto"
     """Prompt tokens per pass."""
     out: PathText = "runs"
-    """Folder under which `<name>/` is made."""
+    """Folder under which `<name>/` is made, or a URL that fsspec opens, such as s3://bucket/runs."""
     engine: Annotated[str, AfterValidator(_engine)] = "local"
     """Where units of work are computed: `local`, in this process; `ray`, in workers on this machine; `auto`, on the
     Ray cluster that this machine belongs to; `ray://HOST:PORT`, on one that is reached through Ray's client."""

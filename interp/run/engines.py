@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from interp.errors import UserError
 from interp.run.config import Config, ResourcesConfig
+
+if TYPE_CHECKING:
+    from interp.run.session import Session
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,6 +39,14 @@ class Engine(Protocol):
                 captures or SAEs: then neighbours go to one worker. None: whoever is free takes the next.
         """
         ...
+
+
+class Workers(Engine, Protocol):
+    """An engine that may compute for one run after the other."""
+
+    def serve(self, session: "Session") -> None: ...
+
+    def close(self) -> None: ...
 
 
 class InProcess:

@@ -1,8 +1,8 @@
 """A run: its stages in order, and which of them must run again. Nothing is loaded to learn that none must."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -16,14 +16,16 @@ from safetensors import SafetensorError
 
 from interp.errors import DamagedError
 from interp.files.folder import RunFolder, claimed, fingerprint, out_of_space
+from interp.files.remote import RECORD, RemoteRunFolder
 from interp.files.stored import UNREADABLE, Stored, files_below
 from interp.models.store import content_hash
 from interp.reporting import Progress, silent
 from interp.resources import NO_SAES
 from interp.run.config import Config
-from interp.run.engines import LOCAL, check_engine
+from interp.run.engines import LOCAL, Engine, check_engine
 from interp.run.inputs import Inputs
 from interp.run.pace import Pace
+from interp.run.places import run_folder, run_path, run_url
 from interp.run.shared import Shared, shared_keys
 from interp.run.stage import Stage, declared_stages, in_order, with_what_follows, without_saes
 
@@ -76,10 +78,12 @@ def run(
         UserError: anything in the configuration, the data or the folder that the user can mend.
     """
     began = time.perf_counter()
-    path = Path(config.out) / config.name
     check_engine(config)
-    with claimed(path):
-        folder = RunFolder.open(path, config.name)
+    url = run_url(config)
+    with claimed(run_path(config), RECORD if url is None else None):
+        folder = run_folder(config)
+        if url is not None:
+            say(f"what is finished goes to {url}; working copy: {folder.path}")
         inputs = Inputs(config)
         inputs.check()
         if not inputs.has_saes:
@@ -90,6 +94,8 @@ def run(
         if folder.record.get("config") != config.as_dict():
             folder.note(config=config.as_dict())
         report = _report(folder)
+        if isinstance(folder, RemoteRunFolder):
+            folder.put()
     return replace(done, report=report, seconds=time.perf_counter() - began)
 
 
@@ -139,7 +145,7 @@ def _run_stages(
                 session = _session(inputs, folder, progress, shared)
                 if shared is None:
                     at_the_end.enter_context(closing(session))
-                at_the_end.enter_context(_workers(session, say))
+                session.engine = _engine(session, say)
             if broken:
                 say(f"{stage.name}: {_listed(broken)} missing or damaged, made again")
                 folder.discard(broken)
@@ -184,16 +190,13 @@ def _taken(
     return folder.finish(stage.name, print_, time.perf_counter() - start, stage.outputs, taken_from=source)
 
 
-@contextmanager
-def _workers(session: "Session", say: Callable[[str], None]) -> Iterator[None]:
-    """Those of the engine that was asked for compute for the session as long as this lasts."""
+def _engine(session: "Session", say: Callable[[str], None]) -> Engine:
+    """Where the units of a session are computed."""
     if session.config.engine == LOCAL:
-        yield
-        return
+        return session.engine
     from interp.run.ray_engine import RayEngine
 
-    with RayEngine(session, say) as session.engine:
-        yield
+    return session.shared.workers(session, lambda: RayEngine(session, say))
 
 
 def _session(inputs: Inputs, folder: RunFolder, progress: Progress, shared: Shared | None) -> "Session":
@@ -249,7 +252,8 @@ def fingerprints(inputs: Inputs, stages: Sequence[Stage]) -> dict[str, str]:
         own = {name: reduce(getitem, name.split("."), tree) for name in stage.fields}
         own = {name: value for name, value in own.items() if value is not None}  # a field that is new changes nothing
         sources = [attrgetter(name)(inputs) for name in stage.sources]
-        prints[stage.name] = fingerprint([own, [prints[name] for name in stage.needs], sources or None])
+        edition = [stage.edition] if stage.edition > 1 else []
+        prints[stage.name] = fingerprint([own, [prints[name] for name in stage.needs], sources or None, *edition])
     return prints
 
 

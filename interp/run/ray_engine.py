@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -13,7 +14,8 @@ from interp.errors import UserError
 from interp.files.folder import remove_parts
 from interp.run.engines import Item, Result, placed, threads
 from interp.run.ray_nodes import Node, NodeFacts, check_alike, check_shared, look, room, wanted
-from interp.run.ray_worker import Readiness, Worker, options, readiness, sent
+from interp.run.ray_worker import Given, Readiness, Worker, options, readiness, sent
+from interp.run.shared import scratch_captures
 
 if TYPE_CHECKING:
     from interp.run.config import Config
@@ -23,12 +25,16 @@ RESTARTS, RETRIES = 100, 20
 """How often Ray starts a worker again that was lost, and how often a unit that it was lost with."""
 PATIENCE = 120.0
 """Seconds without a result after which it is looked whether there still is room for all workers."""
+LEAVE = 5.0
+"""Seconds that workers have to end by themselves."""
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1"}
 """No statistics to Ray's makers; and a worker without a GPU of its own sees none."""
 
 
 class RayEngine(AbstractContextManager["RayEngine"]):
     """Workers on a Ray cluster. One job is computed at a time; the process that sends it waits.
+
+    They may serve one run after the other (`serve`), and keep model and SAEs where the next has the same.
 
     Attributes:
         n_workers: how many there are.
@@ -43,20 +49,37 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         """
         import ray
 
-        self.session, config = session, session.config
+        self.session, config, folder = session, session.config, session.folder.path
         self.started = not ray.is_initialized()
         if self.started:
             connect(config)
         try:
-            self.nodes = _nodes(session.folder.path)
+            self.nodes, self._seen = _nodes(folder), folder.parent
             self.n_workers = wanted(self.nodes, config.resources)
             say(f"{config.engine}: {self.n_workers} workers on {len(self.nodes)} nodes")
-            self.inputs = [ray.put(self._inputs())]
             self.actors = self._actors()
-            self._loaded()
+            self.serve(session)
         except BaseException:
             self.close()
             raise
+
+    def serve(self, session: "Session") -> None:
+        """From now on works for this session; the workers load what they do not have yet.
+
+        Raises:
+            UserError: a node that does not see its folder, or a worker that cannot load what it needs.
+        """
+        import ray
+
+        folder, shared = session.folder.path, session.shared
+        if folder.parent != self._seen:
+            self.nodes, self._seen = _nodes(folder), folder.parent
+        self._tidy()
+        self.session = session
+        shared.share_captures(folder)
+        common = None if shared.folder is None else (str(shared.folder.absolute()), shared.budget)
+        self.given = Given(uuid4().hex, str(folder.absolute()), [ray.put(self._inputs())], common)
+        self._loaded()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -65,12 +88,21 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         """Lets the workers go, and the cluster, if it was started for this run."""
         import ray
 
-        for actor in vars(self).get("actors", ()):
-            with suppress(Exception):  # Ray may be gone already
+        actors = vars(self).get("actors", ())
+        with suppress(Exception):  # Ray may be gone already, or a worker still at a unit that nobody waits for
+            ray.get([actor.end.remote() for actor in actors], timeout=LEAVE)
+        for actor in actors:
+            with suppress(Exception):
                 ray.kill(actor)
         if self.started:
             ray.shutdown()
-        remove_parts(self.session.folder.path)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Takes away what workers may have left in the folder of the run."""
+        folder = self.session.folder.path
+        remove_parts(folder)
+        shutil.rmtree(scratch_captures(folder), ignore_errors=True)
 
     @property
     def workers(self) -> int:
@@ -92,7 +124,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         name, job = uuid4().hex, ray.put(sent((function, list(items)), self.session))
 
         def submit(actor: Any, place: int) -> Any:
-            return actor.unit.remote(self.inputs, name, [job], place)
+            return actor.unit.remote(self.given, name, [job], place)
 
         places = range(len(items))
         if shares is None:
@@ -129,10 +161,9 @@ class RayEngine(AbstractContextManager["RayEngine"]):
     def _actors(self) -> list[Any]:
         import ray
 
-        resources, folder = self.session.config.resources, self.session.folder.path.absolute()
+        resources = self.session.config.resources
         kind = ray.remote(**options(resources.cpus or 1.0, resources.gpus, RESTARTS, RETRIES))(Worker)
-        about = (str(folder), threads(resources), str(Path.cwd()))
-        return [kind.remote(*about) for _ in range(self.n_workers)]
+        return [kind.remote(threads(resources), str(Path.cwd())) for _ in range(self.n_workers)]
 
     def _inputs(self) -> Any:
         """What the run reads, as far as it has been read; a worker does not look for it again."""
@@ -153,7 +184,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         """
         import ray
 
-        loading = [actor.ready.remote(self.inputs) for actor in self.actors]
+        loading = [actor.ready.remote(self.given) for actor in self.actors]
         here = readiness(self.session)
         for one in loading:
             there: Readiness = self._waited(partial(ray.get, one, timeout=PATIENCE))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from interp.run.inputs import Inputs
     from interp.run.session import Session
+    from interp.run.shared import Shared
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -24,6 +25,22 @@ class Job(NamedTuple):
 
     function: Callable[[Any], Any]
     items: Sequence[Any]
+
+
+class Given(NamedTuple):
+    """The run that a worker computes for; it comes with every call, since the worker may have been lost before it.
+
+    Attributes:
+        name: tells it from the runs before it.
+        folder: of the run, shared by all.
+        inputs: a reference, in a list, to what the run reads, as the process that sends work has read it.
+        common: folder of what it has in common with other runs, and the bytes it may take there; None: nothing.
+    """
+
+    name: str
+    folder: str
+    inputs: Sequence[Any]
+    common: tuple[str, int] | None = None
 
 
 class Readiness(NamedTuple):
@@ -81,15 +98,13 @@ def received(data: bytes, session: "Session") -> Any:
 class Worker:
     """The process itself; Ray makes it, and makes it again where it was lost.
 
-    Every call brings a reference to what the run reads, as the process that sends work has read it.
+    Model and SAEs stay loaded from one run to the next that has the same.
 
     Attributes:
-        folder: of the run, shared by all.
         threads: that it computes with.
         start: folder in which the command was given; relative paths begin there.
     """
 
-    folder: str
     threads: int
     start: str
 
@@ -97,18 +112,19 @@ class Worker:
         os.environ.update(dict.fromkeys(THREADS, str(self.threads)))
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         os.chdir(self.start)
-        self._session: Session | None = None
+        self._shared: Shared | None = None
+        self._session: tuple[str, Session] | None = None
         self._job: tuple[str, Job] | None = None
 
-    def ready(self, inputs: Sequence[Any]) -> Readiness:
+    def ready(self, given: Given) -> Readiness:
         """Loads what it computes with.
 
         Raises:
             UserError: the model or the SAEs are not here, or do not fit into memory.
         """
-        return readiness(self.session(inputs))
+        return readiness(self.session(given))
 
-    def unit(self, inputs: Sequence[Any], name: str, job: Sequence[Any], place: int) -> bytes:
+    def unit(self, given: Given, name: str, job: Sequence[Any], place: int) -> bytes:
         """What the job's function makes of one of its items, pickled.
 
         Args:
@@ -118,7 +134,7 @@ class Worker:
         import ray
 
         if self._job is None or self._job[0] != name:
-            self._job = name, received(ray.get(job[0]), self.session(inputs))
+            self._job = name, received(ray.get(job[0]), self.session(given))
         function, items = self._job[1]
         return bytes(ray.cloudpickle.dumps(function(items[place])))
 
@@ -126,9 +142,14 @@ class Worker:
         """Its number on its machine."""
         return os.getpid()
 
-    def session(self, inputs: Sequence[Any]) -> "Session":
+    def end(self) -> None:
+        """Takes away what it has put on disk for itself."""
+        if self._shared is not None:
+            self._shared.close()
+
+    def session(self, given: Given) -> "Session":
         """Of this process: the same run, in the same folder."""
-        if self._session is None:
+        if self._session is None or self._session[0] != given.name:
             import warnings
 
             import ray
@@ -137,13 +158,20 @@ class Worker:
             from interp.files.folder import RunFolder, parts_named
             from interp.processors import compute_with
             from interp.run.session import Session
+            from interp.run.shared import Shared
 
-            known: Inputs = ray.get(inputs[0])
+            known: Inputs = ray.get(given.inputs[0])
             parts_named(f"{ray.get_runtime_context().get_actor_id()[:8]}-{os.getpid()}")
-            self._session = Session(known.config, RunFolder(Path(self.folder)))
-            vars(self._session).update(vars(known))
+            if self._shared is None:
+                folder, budget = given.common or (None, 0)
+                self._shared = Shared(None if folder is None else Path(folder), budget=budget)
+            self._session = self._job = None  # two runs at a time may not fit
+            self._shared.share_captures(Path(given.folder))
+            session = Session(known.config, RunFolder(Path(given.folder)), shared=self._shared)
+            vars(session).update(vars(known))
+            self._session = given.name, session
             compute_with(self.threads)
-        return self._session
+        return self._session[1]
 
 
 def options(cpus: float, gpus: float, restarts: int, retries: int) -> Mapping[str, Any]:

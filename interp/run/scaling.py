@@ -45,6 +45,21 @@ class Shape:
 GEMMA_2_2B = Shape(26, 2304, 9216, 8, 4, 256, 256_000, d_sae=16_384, saes=26)
 GEMMA_2_9B = Shape(42, 3584, 14_336, 16, 8, 256, 256_000, d_sae=16_384, saes=42)
 """Of the models' config.json, with Gemma Scope's SAEs of 16k features in every layer."""
+SHAPES = {
+    "google/gemma-2-2b": GEMMA_2_2B,
+    "google/gemma-2-9b": GEMMA_2_9B,
+    "google/gemma-2-9b-it": GEMMA_2_9B,
+    "google/gemma-3-270m": Shape(18, 640, 2048, 4, 1, 256, 262_144),
+    "google/gemma-3-1b-it": Shape(26, 1152, 6912, 4, 1, 256, 262_144),
+    "google/gemma-3-4b-it": Shape(34, 2560, 10_240, 8, 4, 256, 262_208),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Shape(30, 576, 1536, 9, 3, 64, 49_152),
+    "meta-llama/Llama-3.1-8B": Shape(32, 4096, 14_336, 32, 8, 128, 128_256),
+    "Qwen/Qwen3-1.7B-Base": Shape(28, 2048, 6144, 16, 8, 128, 151_936),
+    "Qwen/Qwen3-8B-Base": Shape(36, 4096, 12_288, 32, 8, 128, 151_936),
+    "openai-community/gpt2": Shape(12, 768, 3072, 12, 12, 64, 50_257, matrices=2),
+    "EleutherAI/pythia-70m-deduped": Shape(6, 512, 2048, 8, 8, 64, 50_304, matrices=2),
+}
+"""Of models with a configuration in `experiments`, by hub id: so something is known before they are here."""
 
 
 def shape_of(config: Any, *, d_sae: int = 0, saes: int = 0) -> Shape:

@@ -1,5 +1,6 @@
 """What the stages of a run share: its configuration and folder, and the model, SAEs and corpora, loaded when needed."""
 
+import math
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cached_property
@@ -42,6 +43,9 @@ GROUP = 512
 """Examples per unit of the capture: a killed run loses at most these."""
 SERVED = 4
 """Kept prompts that are computed together on a CPU, in batches of a capture: passes of single tokens want many rows."""
+CHUNKS = 12
+"""Parts that texts are divided into before so many of them are computed together: workers need some each. However many
+workers there are, for the last bits of a result depend on what it is computed beside."""
 SHORT_TEXT = 2_000
 """Tokens of plain text on which steerings are compared; the final figures are of all of it."""
 
@@ -295,7 +299,9 @@ class Session(Inputs):
     def chunks(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> list[list[int]]:
         """Places of the texts that are computed together, texts of like length."""
         more = SERVED if not everywhere and self.model.device.type == "cpu" and self.config.batch_size == "auto" else 1
-        return list(batches(self._sizes(texts), more * self.tokens_per_batch))
+        sizes = self._sizes(texts)
+        together = min(more * self.tokens_per_batch, max(self.tokens_per_batch, math.ceil(sum(sizes) / CHUNKS)))
+        return list(batches(sizes, together))
 
     def captured(self, texts: Sequence[str], everywhere: Collection[int] = ()) -> Captured:
         """Capture with keys and values: of texts of the run as it was kept, of others anew."""

@@ -1,5 +1,6 @@
 """What runs have in common: a model and SAEs that stay loaded, texts that pass once, and stages that ran already."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import reduce
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from interp.engine.kept import KeptCaptures
     from interp.evaluation.fluency import PlainText
     from interp.models.language_model import LanguageModel
+    from interp.run.engines import Workers
+    from interp.run.session import Session
     from interp.saes.stack import SaeStack
 
 T = TypeVar("T")
@@ -30,6 +33,11 @@ BITS = ("model", "device", "device_map", "batch_size")
 """Fields on which files depend in their last bits, or that they tell of, though no stage runs again for them."""
 PASSED = 2
 """Plain texts whose passes stay in memory: all of it, and its beginning."""
+
+
+def scratch_captures(folder: Path) -> Path:
+    """Where the processes of a run keep captures for each other while it lasts."""
+    return folder / "scratch_captures"
 
 
 class Shared:
@@ -45,12 +53,23 @@ class Shared:
             folder: where captures, units and records go; the runs lie beside it.
             budget: bytes that captures and units may take on disk.
         """
-        self.folder = folder
+        self.folder, self.budget = folder, budget
         self.store = None if folder is None or not budget else Store(folder / "store", budget)
         self._stages = None if folder is None else Store(folder / "stages", RECORDS)
         self._held: dict[str, tuple[str, Any]] = {}
         self._plain: dict[str, PlainText] = {}
         self._captures: KeptCaptures | None = None
+        self._common = self.store
+        self._workers: tuple[str, Workers] | None = None
+
+    def share_captures(self, folder: Path) -> None:
+        """From here on the processes of a run find each other's captures: in the store, or in the run's folder."""
+        from interp.engine.kept import MEMORY_SHARE
+
+        if self.store is None:
+            self._common = Store(scratch_captures(folder), int(shutil.disk_usage(folder).free * MEMORY_SHARE))
+            if self._captures is not None:
+                self._captures.store = self._common
 
     # ------------------------------------------------------------------------------- in memory
 
@@ -97,12 +116,36 @@ class Shared:
         if self._captures is None:
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            self._captures = KeptCaptures(self.folder or folder, store=self.store)
+            self._captures = KeptCaptures(self.folder or folder, store=self._common)
         self._captures.next_run()
         return self._captures
 
+    def workers(self, session: "Session", start: "Callable[[], Workers]") -> "Workers":
+        """Those that compute for a run: of the run before, unless that asked for others.
+
+        Args:
+            start: starts them, for this run.
+        """
+        config = session.config
+        key = fingerprint([config.engine, asdict(config.resources)])
+        if self._workers is not None and self._workers[0] == key:
+            self._workers[1].serve(session)
+        else:
+            self._let_workers_go()
+            self._workers = key, start()
+        return self._workers[1]
+
     def close(self) -> None:
-        """Lets go of captures and of what they took on disk for themselves; model and SAEs stay."""
+        """Lets go of workers, of captures and of what they took on disk for themselves; model and SAEs stay."""
+        self._let_workers_go()
+        self._let_captures_go()
+
+    def _let_workers_go(self) -> None:
+        if self._workers is not None:
+            self._workers[1].close()
+        self._workers = None
+
+    def _let_captures_go(self) -> None:
         if self._captures is not None:
             self._captures.close()
         self._captures = None
@@ -116,7 +159,7 @@ class Shared:
             for name in (what, *ends):
                 self._held.pop(name, None)
             if ends:
-                self.close()
+                self._let_captures_go()
             value = load()
             self._held[what] = (key, value)
         found: T = value

@@ -69,6 +69,7 @@ class Stage:
         may_read: the same of those without which less is done.
         saes: whether it looks into sparse autoencoders: it, and what cannot do without its files, is left out where a
             model has none.
+        edition: goes up when it does something else with the same inputs, so that finished runs do it again.
         needs: the stages that it waits for, without those for which one of them has waited already.
     """
 
@@ -83,6 +84,7 @@ class Stage:
     inherits: tuple[str, ...] = ()
     may_read: tuple[str, ...] = ()
     saes: bool = False
+    edition: int = 1
     needs: tuple[str, ...] = ()
 
     @property
@@ -105,6 +107,7 @@ def stage(
     sources: Sequence[str] = (),
     draws: Sequence[str] = (),
     inherits: Sequence[str] = (),
+    edition: int = 1,
     cost: Cost | None = None,
 ) -> Callable[[T], T]:
     """Declares a function of `interp/run/stages` to be a stage of every run; see `Stage` for what each part means.
@@ -144,8 +147,8 @@ def _read(call: ast.Call, module: str, function: str) -> Stage:
     run = partial(_run_by_name, f"{module}:{function}")
     parts = ("reads", "writes", "fields", "sources", "draws", "inherits", "may_read")
     reads, writes, fields, sources, draws, inherits, may_read = (tuple(said.get(part, ())) for part in parts)
-    name, saes = ast.literal_eval(call.args[0]), said.get("saes", False)
-    return Stage(name, run, module, reads, writes, fields, sources, draws, inherits, may_read, saes)
+    name, saes, edition = ast.literal_eval(call.args[0]), said.get("saes", False), said.get("edition", 1)
+    return Stage(name, run, module, reads, writes, fields, sources, draws, inherits, may_read, saes, edition)
 
 
 def _run_by_name(address: str, session: "Session") -> None:

@@ -27,6 +27,8 @@ FEWEST_TEXTS = 12
 """Fit texts without which nothing can be standardised, and nothing is coupled."""
 VALIDITY_TEXTS = 60
 """Texts of each corpus on which it is seen how probable any label is."""
+DIGITS = 16
+"""Of a steering's digest, in the name of a unit."""
 FOLDER = "steerings"
 """Where the best setting of every method and every rival are kept, a folder each."""
 
@@ -137,24 +139,33 @@ def lowest_layer(session: Session, steering: Steering) -> int:
     return min(steering.layers, default=session.model.n_layers)
 
 
-def steering_quality(
-    session: Session, steering: Steering, units: Units, name: str, *, short: bool = False
-) -> dict[str, Estimate]:
+def steering_quality(session: Session, steering: Steering, units: Units, *, short: bool = False) -> dict[str, Estimate]:
     """perplexity_ratio and kl on plain text, steering on at every position.
 
     Args:
-        name: of the unit that keeps them.
+        units: where it is kept; steerings that do the same have it in common.
         short: on the text's first tokens alone.
     """
     apply = partial(steering.applied, session.model, session.saes, positions="all")
     lowest = lowest_layer(session, steering)
-    own = units.of(["language", "short" if short else "whole", session.content, steering.digest])
+    kind = "language short" if short else "language"
+    own = units.anywhere(kind, [session.content, steering.digest])
+    name = f"{kind} {steering.digest[:DIGITS]}"
     kept = own.values(name, lambda: language_quality(session, apply, lowest=lowest, short=short))
     return {metric: Estimate(*numbers) for metric, numbers in kept.items()}
 
 
-def answered_ratio(session: Session, steering: Steering) -> float:
-    """Which share remains of the probability that a label is answered at all, mean over some fit texts and anchors."""
+def answered_ratio(session: Session, steering: Steering, units: Units) -> float:
+    """Which share remains of the probability that a label is answered at all, mean over some fit texts and anchors.
+
+    Args:
+        units: where it is kept.
+    """
+    own = units.anywhere("answered", [session.content, steering.digest])
+    return float(own.values(f"answered {steering.digest[:DIGITS]}", lambda: _answered_ratio(session, steering)))
+
+
+def _answered_ratio(session: Session, steering: Steering) -> float:
     texts = session.texts(session.role("fit")[:VALIDITY_TEXTS])
     texts += [e.text for examples in session.anchors.values() for e in examples[:VALIDITY_TEXTS]]
     mass = label_mass(session.model, session.answers.first.tolist())

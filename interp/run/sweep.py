@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 from interp.errors import UserError, nearest, quoted
 from interp.files.folder import RunFolder, fingerprint
+from interp.files.remote import is_url
 from interp.files.scalars import load_words
 from interp.resources import shipped
 from interp.run.config import HOW, MOST_LETTERS, Config, made_config
+from interp.run.places import known_folder, out_path, run_path, run_url
 from interp.run.shared import loaded_as
 
 KEYS = ("base", "grid", "list", "name", "out", "command", "store_gb")
@@ -49,7 +51,7 @@ class SweptRun:
 
     @property
     def folder(self) -> Path:
-        return Path(self.config.out) / self.config.name
+        return run_path(self.config)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Sweep:
         axes: names of what is varied.
         command: how far they go: one of `COMMANDS`.
         store_bytes: what their captures and units may take on disk; 0: nothing is kept for other runs there.
+        url: where runs, table and comparison are put; `out` is then a working copy. None: `out` alone.
     """
 
     path: Path
@@ -68,6 +71,7 @@ class Sweep:
     runs: list[SweptRun]
     command: str = "run"
     store_bytes: int = int(STORE_GB * 1e9)
+    url: str | None = None
 
 
 def load_sweep(path: Path, fields: Mapping[str, str] | None = None) -> Sweep:
@@ -98,7 +102,9 @@ def load_sweep(path: Path, fields: Mapping[str, str] | None = None) -> Sweep:
     axes = _grid(path, tree["grid"]) if "grid" in tree else [_listed(path, tree["list"])]
     first = made_config(base, where, fields)
     _refuse_swept(path, axes, fields or {})
-    out = Path(str(tree.get("out") or Path(first.out) / path.stem)).expanduser()
+    place = str(tree.get("out") or f"{first.out.rstrip('/')}/{path.stem}")
+    url = place if is_url(place) else None
+    place = url or str(Path(place).expanduser())
     n_runs = 1
     for axis in axes:
         n_runs *= len(axis.settings)
@@ -111,14 +117,15 @@ def load_sweep(path: Path, fields: Mapping[str, str] | None = None) -> Sweep:
         for axis, word in zip(axes, words, strict=True):
             settings |= axis.settings[word]
         name = _named(path, tree.get("name"), first.name, number, point, settings, listed="list" in tree)
-        own = {**(fields or {}), **settings, "name": name, "out": str(out)}
+        own = {**(fields or {}), **settings, "name": name, "out": place}
         try:
             runs.append(SweptRun(made_config(base, where, own), point))
         except UserError as error:
             raise UserError(f"{path}, run {quoted(name)}: {str(error).removeprefix('--')}") from None
     _refuse_twins(path, runs)
     _refuse_strangers(runs)
-    return Sweep(path, out, [axis.name for axis in axes], in_order(runs), command, _store_bytes(path, tree))
+    names, store_bytes = [axis.name for axis in axes], _store_bytes(path, tree)
+    return Sweep(path, out_path(place), names, in_order(runs), command, store_bytes, url)
 
 
 def in_order(runs: Sequence[SweptRun]) -> list[SweptRun]:
@@ -275,9 +282,9 @@ def _refuse_strangers(runs: Sequence[SweptRun]) -> None:
     for run in runs:
         if run.folder.exists() and not run.folder.is_dir():
             raise UserError(f"{run.folder} is a file; choose another out for the sweep.")
-        if not (run.folder / "run.json").exists():
-            continue
-        record = RunFolder.open(run.folder, run.name).record
+        if run_url(run.config) is None and (run.folder / "run.json").exists():
+            RunFolder.open(run.folder, run.name)  # refuses a damaged one, or another's
+        record = known_folder(run.config).record
         if "config" not in record:
             continue
         different = differing_field(record["config"], json.loads(json.dumps(run.config.as_dict())))

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interp.errors import UserError
 from interp.files.folder import RunFolder, fingerprint, remove_parts, write_json, writing
+from interp.files.remote import Remote
+from interp.files.stored import files_below
 from interp.reporting import Progress, silent
 from interp.run import pipeline
+from interp.run.engines import LOCAL, check_engine
 from interp.run.inputs import Inputs
+from interp.run.places import known_folder
 from interp.run.reading import RunFiles, score_of
 from interp.run.shared import Shared, loaded_as, shared_keys
 from interp.run.sweep import Sweep, SweptRun
@@ -41,8 +45,10 @@ class PlannedRun:
         taken: stages whose files will be those of another run, and of which.
         to_run: the others.
         seconds: of these; None where it is not known.
-        where: device and number format.
+        where: device and number format, and the engine's workers.
         unknown: why something is not known; empty where all is.
+        computed: seconds at `computed.RATE` of a run whose model is not here, with all its stages; None where it is
+            here, or nothing is known of its shapes or texts.
     """
 
     run: SweptRun
@@ -52,6 +58,7 @@ class PlannedRun:
     seconds: float | None
     where: str
     unknown: str = ""
+    computed: float | None = None
 
 
 class SweepOutcome(NamedTuple):
@@ -88,15 +95,16 @@ def plan(sweep: Sweep, *, say: Callable[[str], None] = lambda line: None, measur
             keys = {} if lacking else shared_keys(inputs, stages)
         except UserError as error:
             lacking, prints, keys = str(error), {}, {}
-        folder = RunFolder(run.folder)
+        folder = known_folder(run.config)
         done = [stage.name for stage in stages if prints and folder.is_current(stage.name, prints[stage.name])]
         left = [stage.name for stage in stages if stage.name not in done]
         taken = {name: known[keys[name]] for name in left if keys and known.get(keys[name], run.name) != run.name}
         known = dict.fromkeys(keys.values(), run.name) | known
         left = [name for name in left if name not in taken]
-        seconds, where = None, ""
+        seconds, where, by_shape = None, _where(inputs), None
+        if lacking and measure:
+            by_shape = _computed(inputs)
         if not lacking:
-            where = f"{inputs.device}, {inputs.dtype.removeprefix('torch.')}"
             seconds = 0.0
             if left and measure:
                 found = _measured(run, speeds, say)
@@ -107,8 +115,29 @@ def plan(sweep: Sweep, *, say: Callable[[str], None] = lambda line: None, measur
                     seconds = sum(costs.get(name, 0.0) for name in left)
             elif left:
                 seconds = None
-        planned.append(PlannedRun(run, done, taken, left, seconds, where, lacking))
+        planned.append(PlannedRun(run, done, taken, left, seconds, where, lacking, by_shape))
     return planned
+
+
+def _where(inputs: Inputs) -> str:
+    """The device, as far as this process sees it, and what the engine was asked for."""
+    resources, engine = inputs.config.resources, inputs.config.engine
+    device = f"{inputs.device}, {inputs.dtype.removeprefix('torch.')}"
+    if engine == LOCAL:
+        return device
+    workers = "workers, as many as there is room for" if resources.workers is None else f"{resources.workers} workers"
+    each = f"{resources.cpus or 1:g} CPUs" + (f" and {resources.gpus:g} GPUs" if resources.gpus else "")
+    return f"{engine}: {workers}, {each} each; here {device}"
+
+
+def _computed(inputs: Inputs) -> float | None:
+    from interp.run.computed import computed
+
+    try:
+        found = computed(inputs)
+    except UserError:
+        return None
+    return None if found is None else sum(found.values())
 
 
 def _lacking(run: SweptRun) -> str:
@@ -166,6 +195,9 @@ def run_sweep(
     Raises:
         UserError: as `interp.run.pipeline.run`, of any run.
     """
+    remote = None if sweep.url is None else Remote(sweep.url)
+    if remote is not None:
+        remote.check()
     _check(sweep)
     sweep.out.mkdir(parents=True, exist_ok=True)
     facts = [{"name": run.name, "point": run.point} for run in sweep.runs]
@@ -181,7 +213,11 @@ def run_sweep(
             )
     table = sweep_table(sweep)
     _write(sweep.out, table)
-    return SweepOutcome(outcomes, table, _page(sweep))
+    page = _page(sweep)
+    if remote is not None:
+        made = [RECORD, f"{TABLE}.parquet", f"{TABLE}.csv", *([] if page is None else [PAGES])]
+        remote.put(sweep.out, files_below(sweep.out, made))
+    return SweepOutcome(outcomes, table, page)
 
 
 def _check(sweep: Sweep) -> None:
@@ -189,6 +225,7 @@ def _check(sweep: Sweep) -> None:
     for run in sweep.runs:
         inputs = Inputs(run.config)
         try:
+            check_engine(run.config)
             inputs.check()
             _ = inputs.model_identity, inputs.sae_identity, inputs.shots
         except UserError as error:

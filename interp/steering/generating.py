@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UserError
+from interp.models.caching import cache_name, left_cache
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 from interp.steering.steering import Steering
@@ -76,8 +77,8 @@ def written_ids(
     past = None
     for _ in range(tokens):
         with model.prompted(len(ids)), model.edited(hooks):
-            out = model.hf(input_ids=step, past_key_values=past, use_cache=True)
-        past, logits = out.past_key_values, out.logits[0, -1].float().cpu()
+            out = model.hf(input_ids=step, use_cache=True, **{cache_name(model.hf): past})
+        past, logits = left_cache(out), out.logits[0, -1].float().cpu()
         token = drawn(logits, temperature, generator)
         if token in ends:
             return

@@ -93,7 +93,7 @@ def steered(model, folder=Path(__file__).parent, prompt=None):
         given = options.get("inputs_embeds")
         if given is None:
             given = options["input_ids"] if options.get("input_ids") is not None else args[0]
-        past = options.get("past_key_values")
+        past = options.get("cache", options.get("past_key_values"))  # the former from transformers 5.24 on
         start = 0 if past is None else int(past.get_seq_length())
         stop = start + given.shape[1]
         at["span"] = start, stop, at["width"] or (None if start else stop)

@@ -23,6 +23,8 @@ UNIT_SHARE = 0.2
 """Length of the probe's direction at scale 1, as a share of the mean residual norm."""
 GATE_POOL = 64
 """Random features among which the control's gate may choose its own."""
+OF_REFERENCE = ("random_features", "random_directions")
+"""Rivals that repeat the reference's procedure; the others are the same beside any."""
 LEAST = 5
 """Examples of each emotion without which no probe is trained."""
 

@@ -17,6 +17,7 @@ from transformers import DynamicCache
 
 from interp.engine.row_caches import joined, keep_rows
 from interp.engine.suffix import ResidualEdit
+from interp.models.caching import cache_name, left_cache
 from interp.models.language_model import Edit, Encoded, LanguageModel, Tokens
 from interp.saes.stack import SaeStack
 from interp.steering.positions import Positions
@@ -127,11 +128,11 @@ class RollingBatch(Generic[W]):
                 input_ids=tokens.ids,
                 attention_mask=tokens.mask.long(),
                 position_ids=tokens.positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **{cache_name(model.hf): cache},
             )
-        return out.past_key_values, out.logits[:, -1].float().cpu()
+        return left_cache(out), out.logits[:, -1].float().cpu()
 
 
 def _hooks(steerings: Sequence[RowSteering], prompts: bool) -> dict[int, Edit]:

@@ -21,7 +21,7 @@ CURVES = (
     ("l0", "active features (L0)", "per position"),
     ("dead", "dead features", "not active in the last steps, as many as `dead_after` says"),
 )
-LINES = (*PHASES, *FURTHER)
+LINES = tuple(dict.fromkeys((*PHASES, *FURTHER)))
 
 
 def write_learning(folder: Path) -> Path:

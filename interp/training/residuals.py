@@ -108,7 +108,7 @@ class RowReader:
             ),
             suppress(_SeenAllError),
         ):
-            self.model.run(tokens, past_key_values=store, use_cache=store is not None)
+            self.model.run(tokens, cache=store)
         return {layer: seen[layer] for layer in self.reading.layers}
 
     def _padded(self, ids: Sequence[list[int]], past: int) -> Tokens:

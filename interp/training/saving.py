@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from interp import __version__
 from interp.errors import UserError
+from interp.files.folder import writing
 from interp.models.language_model import LanguageModel
 from interp.training.config import TrainingConfig
 from interp.training.texts import first_tokens
@@ -45,7 +46,8 @@ def save_sae(sae: Any, folder: Path, *, config: TrainingConfig, model: LanguageM
     weights, described = sae.save_inference_model(part)
     kind = getattr(torch, config.precision)
     state = {name: _cast(value, kind, layer) for name, value in load_file(weights).items()}
-    save_file(state, weights, {"format": "pt"})
+    with writing(Path(weights)) as written:  # SAELens' own file is for its owner alone
+        save_file(state, written, {"format": "pt"})
     cfg = json.loads(Path(described).read_text(encoding="utf-8"))
     cfg |= {"dtype": config.precision, "device": "cpu"}
     Path(described).write_text(json.dumps(cfg, indent=1) + "\n", encoding="utf-8")

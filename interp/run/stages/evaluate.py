@@ -53,7 +53,7 @@ def run(session: Session) -> None:
             lines += score_rows(str(corpus), str(split), set_scores_by_method(sets, here, bootstrap))
 
     def quality(method: str) -> dict[str, Estimate]:
-        return steering_quality(session, steerings[method], units, f"language {method}")
+        return steering_quality(session, steerings[method], units)
 
     found = session.each(quality, list(steerings), "plain text", "method")
     for method, of_method in zip(steerings, found, strict=True):

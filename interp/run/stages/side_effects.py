@@ -45,7 +45,7 @@ def run(session: Session) -> None:
     chosen = steerings["steered"]
 
     def price(strength: float) -> dict[str, Estimate]:
-        return steering_quality(session, chosen.scaled(strength), units, f"language {strength}")
+        return steering_quality(session, chosen.scaled(strength), units)
 
     strengths = STRENGTHS if chosen.layers else ()
     for strength, quality in zip(strengths, session.each(price, strengths, "language", "strength"), strict=True):

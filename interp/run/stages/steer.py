@@ -20,7 +20,7 @@ from interp.run.steerings import (
 )
 from interp.statistics import Bootstrap
 from interp.steering.choosing import Budget, Price, choose
-from interp.steering.rivals import rivals
+from interp.steering.rivals import OF_REFERENCE, rivals
 from interp.steering.steering import Steering
 from interp.steering.trials import Trial, all_trials, possible_methods
 
@@ -43,6 +43,7 @@ from interp.steering.trials import Trial, all_trials, possible_methods
         "seed",
     ),
     sources=("plain_documents", "anchor_texts"),
+    edition=2,  # of few labels only `coupled` is tried
     # global, and gated twice; 40 steps, 3 folds and all examples; a backward pass counts double
     cost=lambda work: work.fit * (3 if work.config.corpora.anchors else 1) * 3 * 40 * 4 * work.speeds.per_row,
 )
@@ -56,9 +57,8 @@ def run(session: Session) -> None:
     def remember(makers: Mapping[str, Callable[[], Arrays]]) -> list[Arrays]:
         return list(session.engine.map(lambda one: units.arrays(*one), list(makers.items())))
 
-    def keep(makers: Mapping[str, Callable[[], Steering]], procedure: object = None) -> list[Steering]:
-        own = units if procedure is None else units.of([fitted, procedure])
-        return list(session.engine.map(lambda one: remembered(own, *one), list(makers.items())))
+    def keep(makers: Mapping[str, Callable[[], Steering]]) -> list[Steering]:
+        return list(session.engine.map(lambda one: remembered(units, *one), list(makers.items())))
 
     def make(trial: Trial) -> Steering:
         if trial.steering is not None:
@@ -66,9 +66,8 @@ def run(session: Session) -> None:
         return keep({f"{trial.method} {trial.setting}": partial(trial.make, data)})[0]
 
     def price(trial: Trial, steering: Steering) -> Price:
-        name = f"language {trial.method} {trial.setting}"
-        ratio = steering_quality(session, steering, units, name, short=True)["perplexity_ratio"].value
-        return Price(ratio, answered_ratio(session, steering))
+        ratio = steering_quality(session, steering, units, short=True)["perplexity_ratio"].value
+        return Price(ratio, answered_ratio(session, steering, units))
 
     methods = [m for m in possible_methods(made_from) if config.method in ("best", m)]
     shown = session.progress(methods, "steer", "method")
@@ -85,8 +84,14 @@ def run(session: Session) -> None:
     made = {method: make(trial) for method, trial in choice.kept.items()}
     reference, made_with = choice.reference, provenance(session)
     steered = None if reference is None else made[reference.method]
-    procedure = ["rivals", None if reference is None else [reference.method, reference.setting]]
-    others = rivals(rival_ground(session, made_from), reference, steered, partial(keep, procedure=procedure))
+    procedure = None if reference is None else [reference.method, reference.setting]
+    of = {name: units.of([fitted, "rivals", procedure]) for name in OF_REFERENCE}
+    free = units.of([fitted, "rivals"])
+
+    def keep_rivals(makers: Mapping[str, Callable[[], Steering]]) -> list[Steering]:
+        return list(session.engine.map(lambda one: remembered(of.get(one[0], free), *one), list(makers.items())))
+
+    others = rivals(rival_ground(session, made_from), reference, steered, keep_rivals)
     tables.write(session.folder / "trials.parquet", choice.table())
     for name, one in (made | others).items():
         replace(one, provenance=made_with).save(session.folder / FOLDER / name)

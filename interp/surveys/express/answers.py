@@ -14,6 +14,8 @@ from interp.texts.corpora.express import MASK
 from interp.texts.problems import Problems
 from interp.texts.records import Record, read
 
+RECORD = "express.json"
+"""Beside the answers of a run: model and question that they belong to."""
 COLUMNS = ("number_of_labels", "labels", "output_formatted|output")
 
 

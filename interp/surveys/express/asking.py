@@ -17,6 +17,7 @@ from interp.models.language_model import LanguageModel
 from interp.reporting import counted
 from interp.surveys.answer_log import appending, read_log
 from interp.surveys.draw import drawn
+from interp.surveys.express.answers import RECORD
 from interp.surveys.express.parsing import format_answer
 from interp.surveys.express.prompting import Style, build_prompt, choose_shots, fit
 from interp.surveys.express.segments import Segment, as_record
@@ -24,7 +25,6 @@ from interp.surveys.folder import refuse_other_answers
 from interp.surveys.generating import ListClosed, replies
 from interp.texts.prompts import Prompt, answer_text
 
-RECORD = "express.json"
 TOKENS_PER_MASK, TOKENS_OF_REASONING = 12, 256
 TOKENS_PER_BATCH = 4096
 TOP = 5

@@ -9,8 +9,11 @@ import numpy as np
 import pandas as pd
 
 from interp.errors import UserError
+from interp.files.stored import read_json
+from interp.report.naming import told_apart
+from interp.report.words import short_name
 from interp.statistics import Bootstrap, numbered
-from interp.surveys.express.answers import AnswerSheet, read_answers
+from interp.surveys.express.answers import RECORD, AnswerSheet, read_answers
 from interp.surveys.express.human import Preferences, agreement, describe
 from interp.surveys.express.lexicon import Lexicon
 from interp.surveys.express.pairs import ScoreColumn, headline, pair_up, without_empty
@@ -20,11 +23,21 @@ from interp.surveys.express.scoring import Scores, score
 
 @dataclass(frozen=True)
 class ScoredAnswers:
-    """One model or setting."""
+    """One model or setting.
+
+    Attributes:
+        name: the folder's or file's, by which tables go.
+        shown: what it is called on a page: the model, and what else tells it from the others.
+    """
 
     name: str
     answers: AnswerSheet
     scores: Scores
+    shown: str = ""
+
+    @property
+    def title(self) -> str:
+        return self.shown or self.name
 
 
 @dataclass(frozen=True)
@@ -68,7 +81,24 @@ def load_entries(sources: Sequence[Path], lexicon: Lexicon, *, resamples: int, s
         entries.append(ScoredAnswers(name, answers, score(answers, lexicon, resamples=resamples, seed=seed)))
     if not entries:
         raise UserError("Nothing to compare; give run folders or answer files.")
-    return entries
+    shown = told_apart({e.name: _facts(source, e.name) for e, source in zip(entries, sources, strict=True)})
+    return [replace(e, shown=shown[e.name]) for e in entries]
+
+
+def _facts(source: Path, name: str) -> list[str]:
+    """Model, steering, mode and examples of a run folder; of answers from elsewhere, their file's name."""
+    path = source / RECORD
+    record = read_json(path) if source.is_dir() and path.is_file() else {}
+    if "model" not in record:
+        return [name, "", "", "", ""]
+    shots, chain = record.get("shots", 0), record.get("chain_of_thought")
+    return [
+        short_name(str(record["model"])),
+        str(record.get("variant") or "unsteered").replace("-", " "),
+        str(record.get("mode", "")),
+        f"{shots} examples" if shots else "no examples",
+        "with reasoning" if chain else "",
+    ]
 
 
 def compare(

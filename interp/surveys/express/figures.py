@@ -10,16 +10,20 @@ from interp.report.looks import RUNS, add_dots, add_heat, styled
 from interp.surveys.express.plutchik import WHEEL
 
 SCORES = (
-    ("scores", "VRate", "VRate"),
-    ("scores", "AccL", "AccL"),
-    ("scores", "AccV", "AccV"),
-    ("without_all_zero_pairs", "AccV", "AccV, no all-zero pairs"),
-    ("scores", "F1V", "F1V"),
-    ("without_all_zero_pairs", "F1V", "F1V, no all-zero pairs"),
-    ("scores", "AccV-2", "AccV-2"),
+    ("scores", "VRate", "readable (VRate)"),
+    ("scores", "AccL", "own word (AccL)"),
+    ("scores", "AccV", "same vector (AccV)"),
+    ("without_all_zero_pairs", "AccV", "AccV, no all-zero"),
+    ("scores", "F1V", "overlap (F1V)"),
+    ("without_all_zero_pairs", "F1V", "F1V, no all-zero"),
+    ("scores", "AccV-2", "equal parts (AccV-2)"),
     ("sentiment", "agreement", "same sentiment"),
     ("similarity", "cosine", "cosine"),
 )
+
+
+LEAST_SPOKES = 5
+"""Emotions that must be named at all by one of the entries for the wheel to say anything."""
 
 
 def headline(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
@@ -34,8 +38,10 @@ def emotions(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
     return _dots({entry: _wheel(table, entry) for entry in entries}, WHEEL, "F1", n="gold n")
 
 
-def radar(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
-    """F1 of the eight basic emotions on Plutchik's wheel."""
+def radar(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure | None:
+    """F1 of the eight basic emotions on Plutchik's wheel; None where it would be no area but a few spokes."""
+    if not any((_wheel(table, entry)["value"] > 0).sum() >= LEAST_SPOKES for entry in entries):
+        return None
     figure = go.Figure()
     for number, entry in enumerate(entries):
         values = _wheel(table, entry)["value"].tolist()
@@ -61,7 +67,11 @@ def radar(table: pd.DataFrame, entries: Sequence[str]) -> go.Figure:
 
 
 def confusions(matrices: Sequence[tuple[str, pd.DataFrame]]) -> go.Figure:
-    """Of the labels whose gold word has the row's emotion, the share whose answer has the column's, per entry."""
+    """Of the labels whose gold word has the row's emotion, the share whose answer has the column's, per entry.
+
+    Args:
+        matrices: by entry, of those with valid answers.
+    """
     columns = min(2, len(matrices))
     rows = -(-len(matrices) // columns)
     figure = make_subplots(
@@ -73,7 +83,8 @@ def confusions(matrices: Sequence[tuple[str, pd.DataFrame]]) -> go.Figure:
     )
     for place, (_, counts) in enumerate(matrices):
         gold = counts.attrs["gold"]
-        shares = counts.div(gold.where(gold > 0), axis=0)
+        counts = counts.loc[[label for label in counts.index if gold[label] > 0]]
+        shares = counts.div(gold[counts.index], axis=0)
         add_heat(
             figure,
             shares.set_axis([f"{label} ({int(gold[label])})" for label in shares.index]),

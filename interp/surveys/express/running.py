@@ -11,8 +11,8 @@ from interp.errors import UserError
 from interp.files.folder import claimed, write_json, writing
 from interp.models.language_model import LanguageModel
 from interp.steering.positions import WHERE
-from interp.surveys.express.answers import read_answers
-from interp.surveys.express.asking import RECORD, Around, Question, ask
+from interp.surveys.express.answers import RECORD, read_answers
+from interp.surveys.express.asking import Around, Question, ask
 from interp.surveys.express.comparing import compare, load_entries
 from interp.surveys.express.lexicon import Lexicon, load_lexicon
 from interp.surveys.express.masking import load_words

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from interp.surveys.reliability.bias import Bias
-from interp.surveys.reliability.comparing import NAMES, ComparedRun, common_measures
+from interp.surveys.reliability.compared import NAMES, ComparedRun, common_measures
 from interp.surveys.reliability.emotion_scoring import EmotionReliability
 from interp.surveys.reliability.measures import Share
 from interp.surveys.reliability.running import ReliabilityRun
