@@ -34,6 +34,7 @@ bench: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-docs
 	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
+	@echo "Open $(CURDIR)/site/index.html"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

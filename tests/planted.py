@@ -269,7 +269,9 @@ def _sae(basis: _Basis, layer: int) -> tuple[JumpReLUSAE, list[PlantedFeature]]:
 SPLITS = {"discover": (300, 1), "fit": (150, 2), "test": (200, 3)}
 
 
-def planted_run(planted: Planted, name: str, *, shuffled: bool = False, command: str = "run", splits=SPLITS) -> Path:
+def planted_run(
+    planted: Planted, name: str, *, shuffled: bool = False, command: str = "run", splits=SPLITS, saes: bool = True
+) -> Path:
     """A run on texts of the planted world, as a user would start it; `splits`: texts and seed of each."""
     texts = planted.folder / f"{name}.csv"
     parts = [planted.texts(n, seed, shuffled=shuffled).assign(split=split) for split, (n, seed) in splits.items()]
@@ -279,7 +281,7 @@ def planted_run(planted: Planted, name: str, *, shuffled: bool = False, command:
     config = Config(
         name=name,
         model=str(planted.folder / "model"),
-        saes=SaesConfig(str(planted.folder / "saes"), force=True),
+        saes=SaesConfig(str(planted.folder / "saes"), force=True) if saes else SaesConfig("none"),
         labels=list(LABELS),
         corpora=CorporaConfig(
             CorpusConfig(split="discover", **source),

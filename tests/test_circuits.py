@@ -115,6 +115,39 @@ def test_a_world_without_emotions_has_no_circuit(planted):
     assert not nodes["causal"].any()
 
 
+# ---------------------------------------------------------------------------------------------------- without SAEs
+
+
+@pytest.fixture(scope="module")
+def bare(planted) -> Path:
+    return planted_run(planted, "circuits-bare", command="trace", splits=FEW, saes=False)
+
+
+def test_without_saes_the_planted_heads_and_neurons_are_found(bare, found, capsys, monkeypatch):
+    """The same effects as beside features, and a chain of head and neuron, on the page and in the graph files."""
+    options = ["--examples", str(OPTIONS.examples), "--nodes", str(OPTIONS.nodes), "--neurons", str(OPTIONS.neurons)]
+    monkeypatch.setattr("sys.argv", ["interp", "circuit", str(bare), *options, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    tables = circuit(bare, OPTIONS).tables
+    nodes = tables["circuit_nodes.parquet"]
+    assert set(nodes["kind"]) == {"head", "mlp", "neuron"}
+    assert causal(nodes, "head") == {(BRINGS, label) for label in LABELS}
+    assert causal(nodes, "neuron") == {(CONVERTS, "anger")}
+    beside = found["circuit_nodes.parquet"]
+    keys = ["emotion", "kind", "layer", "number"]
+    both = nodes.merge(beside[beside["kind"] != "feature"], on=keys)
+    assert len(both) == len(nodes)
+    np.testing.assert_allclose(both["effect_x"], both["effect_y"], atol=1e-6)
+    edges = tables["circuit_edges.parquet"]
+    own = edges[(edges["emotion"] == "anger") & edges["in_circuit"]]
+    assert (BRINGS, CONVERTS) in ends(own)
+    assert [Path(path).stem for path in told["graphs"]] == list(LABELS)
+    assert 'id="figure-circuit-0"' in Path(told["page"]).read_text()
+
+
 # ------------------------------------------------------------------------------------------ going on, stale, pages
 
 

@@ -67,6 +67,7 @@ def test_inspect_from_the_command_line(finished, tmp_path):
     found = json.loads(told.stdout)
     assert set(found["probabilities"]) >= {"plain"}
     assert len(found["evidence"]) == 4
+    assert found["page"] == str(finished / "inspect.html")
     wrong = shell("inspect", "nowhere", "--text", TEXT, cwd=tmp_path)
     assert wrong.returncode == 2
     assert "nowhere is no run folder" in wrong.stderr

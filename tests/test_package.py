@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,39 @@ def test_names_of_the_package_are_what_they_say_however_they_are_loaded():
     with pytest.raises(AttributeError, match="no attribute 'captur'"):
         _ = interp.captur
     assert set(interp.__all__) <= set(dir(interp))
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_wheel_holds_what_ships_and_is_one_folder():
+    """What `shipped` names lies in the wheel where it is looked for; an editable install copies nothing."""
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    wheel = built["targets"]["wheel"]
+    assert "force-include" not in wheel
+    assert "force-include" not in built
+    assert wheel["dev-mode-dirs"] == ["."]
+    for name in ("sae_checkpoints/tiny", "sae_checkpoints/smollm2-135m-instruct", "experiments/tiny.yaml"):
+        assert name in wheel["only-include"]
+    for name in wheel["only-include"]:
+        assert (ROOT / name).exists()
+        first = name.split("/")[0]
+        assert first == "interp" or wheel["sources"][first] == f"interp/{first}"
+
+
+@pytest.mark.parametrize("kind", ["standard", "editable"])
+def test_an_install_has_one_interp_folder(kind, tmp_path):
+    wheels = pytest.importorskip("hatchling.builders.wheel")
+    [path] = wheels.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=[kind])
+    with zipfile.ZipFile(path) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        if kind == "editable":
+            assert names == {"_interp.pth"}
+            assert Path(wheel.read("_interp.pth").decode().strip()) == ROOT
+        else:
+            assert {name.split("/")[0] for name in names} == {"interp"}
+            tracked = [*(ROOT / "sae_checkpoints/tiny").rglob("*"), ROOT / "experiments/tiny.yaml"]
+            assert {f"interp/{one.relative_to(ROOT)}" for one in tracked if one.is_file()} <= names
 
 
 FOR_ITS_OWN_PROCESS = {"interp.engine.kept"}

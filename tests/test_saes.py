@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -594,9 +595,19 @@ def test_saes_in_a_config_are_a_name_or_a_mapping(tmp_path):
 def test_every_shipped_config_names_a_real_release():
     folder = Path(__file__).parents[1] / "experiments" / "models"
     files = sorted(folder.glob("*.yaml"))
-    assert len(files) == 20
+    assert len(files) == 11
     for file in files:
         config = load_config(file)
+        assert config.name == file.stem
+        flags = re.search(r"^#   (--.+)$", file.read_text(), re.MULTILINE)
+        assert flags is not None, file
+        words = flags[1].split()
+        paper = load_config(file, {w.removeprefix("--"): v for w, v in zip(words[::2], words[1::2], strict=True)})
+        assert (paper.name, paper.tracing.examples, paper.tracing.position) == (
+            f"{file.stem}-paper",
+            "correct",
+            "answer",
+        )
         wanted = {n.name: n for n in needs(config) if n.kind != "corpus"}
         assert wanted[config.model].where == "hub"
         assert sum(n.kind == "SAE" for n in wanted.values()) >= 3, file

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from interp.cli.console import Json, Quiet, errors, json_text
+from interp.cli.console import Json, Quiet, errors, hushed, json_text
 from interp.cli.options import LARGEST, Count
 from interp.errors import UserError, quoted
 from interp.reporting import bars, silent
@@ -30,7 +30,9 @@ def circuit(
 
     Every effect is exact: a component is set to its mean over the texts, or an edge cut, and all above computed again.
     Writes circuit_*.parquet, circuits/EMOTION.json for the graph viewers of circuit-tracer and Neuronpedia, and the
-    report with the circuits in it. For example: `interp circuit runs/smollm2 --examples 16`.
+    report with the circuits in it. Of a model without SAEs, heads, MLPs and neurons alone.
+
+    For example: `interp circuit runs/smollm2 --examples 16`.
 
     Parameters
     ----------
@@ -53,7 +55,9 @@ def circuit(
     from interp.run.circuits import circuit as find
 
     options = CircuitOptions(examples=examples, nodes=nodes, neurons=neurons)
-    found = find(run, options, progress=silent if quiet or json else bars)
+    quiet = quiet or json
+    with hushed(quiet):
+        found = find(run, options, progress=silent if quiet else bars)
     graphs, page = write_graph_files(run), write_report(run)
     table, overlap = found.tables["circuits.parquet"], found.tables["circuit_overlap.parquet"]
     if json:
@@ -113,7 +117,9 @@ def patch(
     from interp.run.patching import patch as run_patch
 
     options = PatchingOptions(pairs, span, places)
-    table = run_patch(run, options, progress=silent if quiet or json else bars)
+    quiet = quiet or json
+    with hushed(quiet):
+        table = run_patch(run, options, progress=silent if quiet else bars)
     page = write_report(run)
     if json:
         print(json_text({"page": page, "patching": table}))

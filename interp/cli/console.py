@@ -1,12 +1,14 @@
 """What every command shares: where it writes, the types of its options, and what stands on its line."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from interp.errors import UserError, nearest, quoted
+from interp.reporting import Reporter, reporting
 from interp.resources import shipped
 from interp.run.config import known_keys
 from interp.terminal import Screen
@@ -16,9 +18,24 @@ screen = Screen()
 errors = Screen(stderr=True, soft_wrap=True)
 
 Arguments = Annotated[str, Parameter(allow_leading_hyphen=True, show=False)]
-Quiet = Annotated[bool, Parameter(negative=(), help="No progress, only the path of the report.")]
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON instead of a table.")]
+Quiet = Annotated[
+    bool, Parameter(name="--quiet", negative=(), help="No progress and no tables, only where the result is.")
+]
+Json = Annotated[
+    bool, Parameter(name="--json", negative=(), help="Print the result as one JSON document, and nothing besides.")
+]
+Out = Annotated[
+    Path | None,
+    Parameter(name="--out", help="Where the result goes; without it, where the description of the command says."),
+]
 Log = Annotated[TrackerName | None, Parameter(help="When done, send numbers, figures and tables to this tracker.")]
+RUNS = Path("runs")
+"""Where everything goes that belongs to no run folder and was given no place."""
+
+
+def hushed(quiet: bool) -> AbstractContextManager[None]:
+    """Inside, nobody is told of progress; everybody is where it is not quiet."""
+    return reporting(Reporter()) if quiet else nullcontext()
 
 
 def parsed(arguments: Sequence[str]) -> tuple[Path | None, dict[str, str]]:

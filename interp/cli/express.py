@@ -1,24 +1,24 @@
 """`interp express`: the commands. Heavy imports wait until a command runs."""
 
-import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
-from interp.cli.console import Log, errors, json_text
-from interp.cli.options import Count, Resamples, Seed, folder_path
+from interp.cli.console import RUNS, Json, Log, Out, Quiet, errors, hushed, json_text
+from interp.cli.options import Count, Resamples, Seed, folder_path, page_path
 from interp.cli.tracking import sender
 from interp.defaults import RESAMPLES
 from interp.errors import UserError
-from interp.reporting import Reporter, reporting
 from interp.surveys.express.options import ExpressOptions
 from interp.surveys.terminal import interval, print_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.surveys.express.comparing import ExpressComparison
     from interp.surveys.express.scoring import Scores
 
 app = cyclopts.App(
@@ -36,7 +36,6 @@ LexiconPath = Annotated[
     str | None,
     Parameter(help="Decomposition table (word and ten columns), or `plutchik`; default: the one that ships."),
 ]
-Quiet = Annotated[bool, Parameter(negative=(), help="No progress and no table, only the folder.")]
 
 
 @app.command
@@ -47,7 +46,7 @@ def score(
     neighbours: str | None = None,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
-    json_: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    json: Json = False,
 ) -> None:
     """Score answers that exist already.
 
@@ -59,8 +58,6 @@ def score(
         A model whose input embeddings find the nearest lexicon word for words the lexicon lacks.
     resamples
         Bootstrap resamples over posts; 0: no intervals.
-    json_
-        Print everything as JSON instead of a table.
     """
     from interp.surveys.express.answers import read_answers
     from interp.surveys.express.lexicon import load_lexicon
@@ -77,8 +74,8 @@ def score(
     scores = score_answers(read, table, neighbours=near, resamples=resamples, seed=seed)
     for line in read.problems.lines():
         _say(f"skipped: {line}")
-    if json_:
-        print(json.dumps(scores.as_dict(), indent=1, ensure_ascii=False, allow_nan=False))
+    if json:
+        print(json_text(scores.as_dict()))
     else:
         show(scores, str(answers))
 
@@ -89,17 +86,18 @@ def run(
     options: Annotated[ExpressOptions, Parameter(name="*")],
     log: Log = None,
     quiet: Quiet = False,
-    json_: Annotated[bool, Parameter(name="--json", negative=(), help="Print the scores as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Ask a model which words stood behind the masks, and score its answers.
 
-    A run that was stopped goes on where it was: the same command asks only what has no answer yet.
+    Without `--out`, answers and scores go into a folder of runs/express named after model and settings. A run that was
+    stopped goes on where it was: the same command asks only what has no answer yet.
     """
-    quiet = quiet or json_
+    quiet = quiet or json
     send = sender(log, quiet=quiet)
     from interp.surveys.express.running import run_express
 
-    with reporting(Reporter()) if quiet else nullcontext():
+    with hushed(quiet):
         done = run_express(options, say=(lambda line: None) if quiet else _say)
     for one in (done.unsteered, done):
         if one is not None and not quiet:
@@ -107,7 +105,7 @@ def run(
     for one in (done.unsteered, done):
         if one is not None:
             send(one.folder)
-    if json_:
+    if json:
         scores = {name: one.scores.as_dict() for name, one in (("unsteered", done.unsteered), ("scores", done)) if one}
         print(json_text({"folder": done.folder, "page": done.page, **scores}))
         return
@@ -117,20 +115,22 @@ def run(
 @app.command
 def compare(
     *sources: Path,
-    out: Path,
+    out: Out = None,
     lexicon: LexiconPath = None,
     human: Path | None = None,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Put several models or settings side by side: one page with table, figures and paired differences.
+
+    Without `--out`, comparison.html and its tables go into runs/express-comparison.
 
     Parameters
     ----------
     sources
         Run folders or answer files; the first is what the others are compared with.
-    out
-        Folder for comparison.html and its tables.
     human
         People's preferences between own words and a model's: coder, index, option1, option2, your_choice, choice, code.
     resamples
@@ -143,7 +143,7 @@ def compare(
 
     if len(sources) < 2 and human is None:
         raise UserError("interp express compare needs at least two run folders or answer files (or --human).")
-    folder_path(out)
+    out = folder_path(out or RUNS / "express-comparison")
     table, options = load_lexicon(lexicon), {"resamples": resamples, "seed": seed}
     preferences = None if human is None else read_preferences(human)
     for line in preferences.problems.lines() if preferences else ():
@@ -152,28 +152,39 @@ def compare(
     for entry in entries:
         for line in entry.answers.problems.lines():
             _say(f"{entry.name}: skipped {line}")
-    print(write_comparison(compare(entries, table, preferences=preferences, **options), out, **options))
+    with hushed(quiet or json):
+        compared = compare(entries, table, preferences=preferences, **options)
+        page = write_comparison(compared, out, **options)
+    if json:
+        print(json_text({"page": page, **compared.as_dict()}))
+        return
+    if not quiet:
+        show_side_by_side(compared)
+    print(page)
 
 
 @app.command
 def build(
     posts: Path,
     *,
-    out: Path,
+    out: Out = None,
     words: str | None = None,
     text_column: str = "text",
     id_column: str = "id",
     most_tokens: Count = 512,
     tokenizer: str | None = None,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Make segments from raw posts: self-disclosed emotion words masked, long posts cut around them.
+
+    Without `--out`, the segments, a CSV in the corpus' format, are runs/POSTS-segments.csv. A build that was stopped
+    goes on where it was.
 
     Parameters
     ----------
     posts
         CSV or JSONL, one post a row.
-    out
-        The segments, a CSV in the corpus' format. A build that was stopped goes on where it was.
     words
         Emotion words to mask: a JSON list, a CSV with a word column, or one word a line; default: those that ship.
     most_tokens
@@ -187,7 +198,9 @@ def build(
 
     if most_tokens < 16:
         raise UserError(f"--most-tokens must be at least 16 (the paper's: {MOST_TOKENS}); got {most_tokens}.")
+    out = page_path(out or RUNS / f"{posts.stem}-segments.csv", "segments.csv")
     listed = load_words(words)
+    quiet = quiet or json
     built = build(
         posts,
         out,
@@ -200,6 +213,13 @@ def build(
     )
     for line in built.problems.lines():
         _say(f"skipped: {line}")
+    if json:
+        told = {"posts": built.posts, "posts_used": built.posts_used, "segments": built.segments, "masks": built.masks}
+        print(json_text({"path": out, "resumed": built.resumed, **told}))
+        return
+    if quiet:
+        print(out)
+        return
     if built.resumed:
         errors.print(f"went on after {built.resumed} posts done before")
     errors.print(
@@ -227,6 +247,19 @@ def show(scores: "Scores", title: str) -> None:
         f"{facts['read']} rows read, {facts['scored']} scored; invalid answers: {invalid or 'none'};"
         f" answers unknown to the lexicon: {unknown}."
     )
+
+
+def show_side_by_side(compared: "ExpressComparison") -> None:
+    """The headline scores on standard error, a column per entry."""
+    own = [entry.scores.section("scores") for entry in compared.entries]
+
+    def cell(table: "pd.DataFrame", name: str) -> str:
+        row = table.loc[name]
+        return interval(row["value"], row["ci_low"], row["ci_high"], digits=4)
+
+    rows = [[str(name).replace("_", " "), *(cell(one, name) for one in own)] for name in (own[0].index if own else ())]
+    columns = ("score", *(entry.name for entry in compared.entries))
+    print_table(columns, rows, caption="95 % intervals over posts", wrap=True, stderr=True)
 
 
 def _token_counter(name: str) -> Callable[[str], int]:

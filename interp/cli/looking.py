@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from interp.cli.console import Json, errors, json_text
+from interp.cli.console import RUNS, Json, Out, Quiet, errors, hushed, json_text
 from interp.cli.options import RunPath, folder_path, page_path
-from interp.errors import UserError
 
 if TYPE_CHECKING:
     from interp.run.alike import RunMatches
 
 
-def plot(folder: RunPath, *, text: bool = True) -> None:
+def plot(folder: RunPath, *, text: bool = True, quiet: Quiet = False, json: Json = False) -> None:
     """Make the report of a run again, from its files alone.
 
     For example: `interp plot runs/tiny --no-text`, to pass on a report without texts of the corpora.
@@ -29,11 +28,15 @@ def plot(folder: RunPath, *, text: bool = True) -> None:
     """
     from interp.report import write_report
 
-    print(write_report(folder, text=text))
+    with hushed(quiet or json):
+        page = write_report(folder, text=text)
+    print(json_text({"page": page}) if json else page)
 
 
-def inspect(run: RunPath, *, text: str, out: Path | None = None, json: Json = False) -> None:
+def inspect(run: RunPath, *, text: str, out: Out = None, quiet: Quiet = False, json: Json = False) -> None:
     """One text through the model of a run: emotion evidence by layer and token, and the features behind the answer.
+
+    Without `--out`, the page is RUN/inspect.html.
 
     For example: `interp inspect runs/tiny --text "The milk had gone sour and lumps slid into my cup."`
 
@@ -43,8 +46,6 @@ def inspect(run: RunPath, *, text: str, out: Path | None = None, json: Json = Fa
         A run folder.
     text
         The text, as it would stand in a corpus.
-    out
-        Where the page goes; RUN/inspect.html if left out. With --json, no page is written.
     """
     from interp.files.folder import writing
     from interp.report.inspecting import inspection_lines, inspection_page
@@ -53,21 +54,24 @@ def inspect(run: RunPath, *, text: str, out: Path | None = None, json: Json = Fa
     from interp.run.reading import RunFiles
 
     path = page_path(out or run / "inspect.html")
-    found = run_inspect(run, text)
-    if json:
-        print(json_text(asdict(found) | {"evidence": found.evidence.round(5)}))
-        return
-    errors.print(inspection_lines(found))
+    with hushed(quiet or json):
+        found = run_inspect(run, text)
     with writing(path) as part:
         model = short_name(str(RunFiles(run).record["model"]["name"]))
         part.write_text(inspection_page(found, model), encoding="utf-8")
+    if json:
+        print(json_text(asdict(found) | {"evidence": found.evidence.round(5), "page": path}))
+        return
+    if not quiet:
+        errors.print(inspection_lines(found))
     print(path)
 
 
-def compare(*folders: RunPath, out: Path = Path("comparison"), match: bool = True, json: Json = False) -> None:
+def compare(*folders: RunPath, out: Out = None, match: bool = True, quiet: Quiet = False, json: Json = False) -> None:
     """Put runs side by side: models, corpora, templates, seeds; layers aligned by relative depth.
 
     Features of runs that read the same discover texts are matched: which are found again in the other model.
+    Without `--out`, compare.html, compare.parquet and the tables of matched features go into runs/comparison.
 
     For example: `interp compare runs/crowd runs/isear --out runs/both`.
 
@@ -75,16 +79,19 @@ def compare(*folders: RunPath, out: Path = Path("comparison"), match: bool = Tru
     ----------
     folders
         Run folders that have been traced.
-    out
-        Where compare.html, compare.parquet and the tables of matched features go.
     match
         Whether features are matched, which takes some seconds for every two runs.
     """
     from interp.report.comparing import compare as run_compare
 
-    tidy, page, matched, unmatched = run_compare(folders, folder_path(out), match=match)
+    out = folder_path(out or RUNS / "comparison")
+    with hushed(quiet or json):
+        tidy, page, matched, unmatched = run_compare(folders, out, match=match)
     if json:
         print(json_text({"page": page, "measures": tidy, "matched": _matched(matched), "unmatched": unmatched}))
+        return
+    if quiet:
+        print(page)
         return
     for sentence in unmatched:
         errors.print(f"note: {sentence}")
@@ -116,9 +123,11 @@ def _matched(matched: "Mapping[tuple[str, str], RunMatches]") -> list[dict[str, 
 
 
 def findings(
-    *folders: RunPath, out: Path = Path("findings.md"), figures: Path | None = None, json: Json = False
+    *folders: RunPath, out: Out = None, figures: Path | None = None, quiet: Quiet = False, json: Json = False
 ) -> None:
     """A paper's claims beside what runs found, with intervals, and whether they agree; from the runs' files alone.
+
+    Without `--out`, the Markdown page is runs/findings.md.
 
     For example: `interp findings runs/crowd runs/isear --out findings.md --figures figures`.
 
@@ -126,8 +135,6 @@ def findings(
     ----------
     folders
         Run folders; what a run has not measured is said to be so.
-    out
-        The Markdown page to write.
     figures
         Folder for a page per run with its layer-phase plot, linked from the Markdown page.
     """
@@ -135,12 +142,14 @@ def findings(
     from interp.findings.measuring import measure
     from interp.findings.page import as_json, verdict_lines, write_findings
 
-    if out.is_dir():
-        raise UserError(f"{out} is a folder; give --out a file such as {out / 'findings.md'}.")
+    out = page_path(out or RUNS / "findings.md", "findings.md")
     found = measure(folders)
     write_findings(found, out, write_figures(found, figures) if figures is not None else None)
     if json:
         print(json_text({"page": out, **as_json(found)}))
+        return
+    if quiet:
+        print(out)
         return
     table = Table(title="does the claim hold?")
     for column in ("claim", *(one.title for one in found)):

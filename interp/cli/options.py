@@ -19,7 +19,14 @@ Resamples = Annotated[int, Parameter(validator=Number(gte=0, lte=1_000_000))]
 Drawn = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000))]
 """Resamples where there is no result without them."""
 Count = Annotated[int, Parameter(validator=Number(gte=1, lte=LARGEST))]
-Limit = Annotated[int | None, Parameter(validator=Number(gte=1, lte=LARGEST))]
+Limit = Annotated[
+    int | None,
+    Parameter(
+        name="--limit",
+        validator=Number(gte=1, lte=LARGEST),
+        help="At most this many texts, segments or questions: drawn with the seed; of a stream, the first.",
+    ),
+]
 
 
 def _finite(type_: Any, value: Any) -> None:
@@ -44,14 +51,14 @@ RunPath = Annotated[Path, Parameter(converter=_run)]
 """A run folder, or the URL of one, of which a working copy is read."""
 
 
-def page_path(path: Path) -> Path:
+def page_path(path: Path, name: str = "page.html") -> Path:
     """Where one page is to go, known to be possible before any work.
 
     Raises:
         UserError: it is a folder.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder; give --out the name of a page, such as {path / 'page.html'}.")
+        raise UserError(f"{path} is a folder; give --out the name of a page, such as {path / name}.")
     return path
 
 

@@ -1,18 +1,15 @@
 """`interp reliability`: score logged probabilities, run a model, compare runs."""
 
-import json
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import cyclopts
 from cyclopts import Parameter
 
-from interp.cli.console import Log, Quiet
-from interp.cli.options import Count, Drawn, Seed, folder_path, page_path
+from interp.cli.console import RUNS, Json, Log, Out, Quiet, hushed, json_text
+from interp.cli.options import Drawn, Limit, Seed, folder_path, page_path
 from interp.cli.tracking import sender
 from interp.defaults import RESAMPLES
-from interp.reporting import Reporter, reporting
 from interp.surveys.reliability.options import ReliabilityOptions, label_set
 
 app = cyclopts.App(
@@ -27,7 +24,6 @@ def _given(type_: object, value: list[str] | None) -> None:
 
 DEFAULTS = ReliabilityOptions()
 Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative=(), validator=_given)]
-Json = Annotated[bool, Parameter(negative=(), help="Print JSON instead of a table.")]
 
 
 @app.command
@@ -36,9 +32,9 @@ def score(
     /,
     *,
     prompts: Path,
-    json_: Annotated[Json, Parameter(name="--json")] = False,
     resamples: Drawn = RESAMPLES,
     seed: Seed = 0,
+    json: Json = False,
 ) -> None:
     """Measure the reliability of answers whose probabilities somebody logged.
 
@@ -58,8 +54,8 @@ def score(
     logged = read_logged(probabilities, prompts)
     logged.problems.warn()
     found = measure(logged.table, problems=logged.problems, resamples=resamples, seed=seed)
-    if json_:
-        print(json.dumps(found.as_dict(), indent=1))
+    if json:
+        print(json_text(found.as_dict()))
     else:
         print_reliability(found, title=f"{probabilities.name}: {logged.table['question'].nunique()} questions")
 
@@ -70,27 +66,28 @@ def run(
     options: Annotated[ReliabilityOptions, Parameter(name="*", negative_iterable=(), consume_multiple=True)] = DEFAULTS,
     log: Log = None,
     quiet: Quiet = False,
-    json_: Annotated[Json, Parameter(name="--json")] = False,
+    json: Json = False,
 ) -> None:
     """Ask a model the same things in many ways. Without options, the bundled model and the bundled questionnaire.
 
-    A killed run goes on where it stopped: rows that are in the folder are not asked again.
+    Without `--out`, answers and scores go into runs/reliability-MODEL. A killed run goes on where it stopped: rows that
+    are in the folder are not asked again.
     """
-    send = sender(log, quiet=quiet or json_)
+    send = sender(log, quiet=quiet or json)
     from interp.surveys.reliability.running import run_reliability
     from interp.surveys.reliability.tables import print_run
 
-    with reporting(Reporter()) if quiet or json_ else nullcontext():
+    with hushed(quiet or json):
         done = run_reliability(options)
     send(done.folder)
     if done.changes is not None:
         send(done.folder / "steered")
-    if json_:
-        print(json.dumps(done.as_dict(), indent=1))
-    elif quiet:
-        print(done.folder)
-    else:
+    if json:
+        print(json_text(done.as_dict()))
+        return
+    if not quiet:
         print_run(done, model=options.model)
+    print(done.folder)
 
 
 @app.command
@@ -102,17 +99,21 @@ def bias(
     emotions_path: Path | None = None,
     split: str = "all",
     labels: Words = None,
-    limit: Count = 150,
-    out: Path = Path("runs/position-bias"),
+    limit: Limit = 150,
+    out: Out = None,
     resamples: Drawn = RESAMPLES,
     seed: Seed = 0,
     device: str = "auto",
     dtype: str = "auto",
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Trace the preference for the label listed first to features, and make a steering that removes it.
 
-    Features are found on a third of the texts, their number chosen on another, and the outcome measured on the last.
-    `interp reliability run --emotions CORPUS --steering OUT` asks the steered model everything again.
+    Features are found on a third of the texts, their number chosen on another, and the outcome measured on the last;
+    each is asked under every rotation of the labels. Without `--out`, features.parquet, bias.json and the steering go
+    into runs/position-bias. `interp reliability run --emotions CORPUS --steering OUT` asks the steered model everything
+    again.
 
     Parameters
     ----------
@@ -122,10 +123,6 @@ def bias(
         Bundled name, release of SAELens' registry, or folder.
     emotions
         A corpus; emotions_path its released file or folder.
-    limit
-        At most this many texts, each asked under every rotation of the labels.
-    out
-        Folder for features.parquet, bias.json and the steering.
     resamples
         Bootstrap resamples of texts behind every interval.
     """
@@ -136,33 +133,43 @@ def bias(
     from interp.surveys.reliability.tables import print_bias
     from interp.texts.examples import load_corpus
 
-    folder_path(out)
+    out = folder_path(out or RUNS / "position-bias")
     names = label_set(labels)
-    texts = load_corpus(emotions, split=split, path=emotions_path, labels=names, limit=limit, seed=seed)
-    loaded = load_model(model, device=device, dtype=dtype)
-    stack = load_saes(saes, loaded)
-    found = find_bias(loaded, stack, texts, names, resamples=resamples, seed=seed)
+    with hushed(quiet or json):
+        texts = load_corpus(emotions, split=split, path=emotions_path, labels=names, limit=limit, seed=seed)
+        loaded = load_model(model, device=device, dtype=dtype)
+        stack = load_saes(saes, loaded)
+        found = find_bias(loaded, stack, texts, names, resamples=resamples, seed=seed)
     with claimed(out, None):
         write_bias(found, loaded, stack, {"name": saes}, out)
-    print_bias(found)
+    if json:
+        print(json_text({"folder": out, **found.as_dict()}))
+        return
+    if not quiet:
+        print_bias(found)
     print(out)
 
 
 @app.command
-def compare(*folders: Path, out: Path = Path("reliability.html")) -> None:
+def compare(*folders: Path, out: Out = None, quiet: Quiet = False, json: Json = False) -> None:
     """One table and one figure over several runs, as a page that opens offline.
+
+    Without `--out`, the page is runs/reliability.html.
 
     Parameters
     ----------
     folders
         Folders that `interp reliability run` wrote.
-    out
-        The page.
     """
     from interp.surveys.reliability.comparing import load_runs, write_page
     from interp.surveys.reliability.tables import print_comparison
 
-    page_path(out)
+    out = page_path(out or RUNS / "reliability.html")
     runs = load_runs(folders)
-    print_comparison(runs)
-    print(write_page(runs, out))
+    page = write_page(runs, out)
+    if json:
+        print(json_text({"page": page, "runs": [run.as_dict() for run in runs]}))
+        return
+    if not quiet:
+        print_comparison(runs)
+    print(page)

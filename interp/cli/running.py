@@ -1,16 +1,15 @@
 """The commands that run an experiment, or prepare one."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
 
-from interp.cli.console import Arguments, Json, Log, Quiet, errors, json_text, parsed, screen
+from interp.cli.console import Arguments, Json, Log, Quiet, errors, hushed, json_text, parsed, screen
 from interp.cli.tracking import sender
 from interp.errors import UserError, nearest
-from interp.reporting import Reporter, bars, reporting, silent
+from interp.reporting import bars, silent
 from interp.run.config import Config, load_config
 from interp.tracking import TrackerName
 
@@ -87,8 +86,9 @@ def check(*arguments: Arguments, json: Json = False) -> None:
     if any(need.kind != "corpus" for need in absent):
         print("The rest can be checked once the model and the SAEs are here: interp fetch CONFIG.")
         return
-    with TemporaryDirectory() as folder:
-        found = run_check(config, RunFolder(Path(folder)), lambda line: errors.print(line, style="bold"))
+    say = (lambda line: None) if json else (lambda line: errors.print(line, style="bold"))
+    with TemporaryDirectory() as folder, hushed(json):
+        found = run_check(config, RunFolder(Path(folder)), say)
     if json:
         peak = {"peak_bytes": found.peak_bytes}
         print(json_text({"downloads": [asdict(need) for need in absent], **asdict(found), **peak}))
@@ -107,7 +107,7 @@ def check(*arguments: Arguments, json: Json = False) -> None:
     screen.print(table)
 
 
-def fetch(*arguments: Arguments, accept_terms: str | None = None) -> None:
+def fetch(*arguments: Arguments, accept_terms: str | None = None, quiet: Quiet = False, json: Json = False) -> None:
     """Download a model by name, or all that a configuration needs, so that a node without network can run it.
 
     Usage: interp fetch NAME [--accept-terms TERMS], or interp fetch CONFIG.yaml [--any.field VALUE ...]
@@ -125,8 +125,10 @@ def fetch(*arguments: Arguments, accept_terms: str | None = None) -> None:
     from interp.models.sources import known_terms
     from interp.models.store import accept_terms as accept
     from interp.run.fetch import fetch as run_fetch
-    from interp.run.fetch import fetch_model
+    from interp.run.fetch import fetch_model, needs
 
+    quiet = quiet or json
+    say = (lambda line: None) if quiet else print
     if accept_terms is not None:
         if accept_terms not in known_terms():
             raise UserError(f"No terms {accept_terms!r}{nearest(accept_terms, known_terms())}")
@@ -136,11 +138,20 @@ def fetch(*arguments: Arguments, accept_terms: str | None = None) -> None:
             raise UserError(
                 f"Unexpected {arguments[1]!r}; interp fetch takes one model, or a .yaml file and its fields."
             )
-        fetch_model(arguments[0], print)
-        print(f"It is here: give it as --model {arguments[0]}.")
+        with hushed(quiet):
+            fetch_model(arguments[0], say)
+        if json:
+            print(json_text({"fetched": [{"kind": "model", "name": arguments[0]}]}))
+        else:
+            print(f"It is here: give it as --model {arguments[0]}.")
         return
-    run_fetch(load_config(*parsed(arguments)), print)
-    print("All is here; with HF_HUB_OFFLINE=1 the run needs no network.")
+    config = load_config(*parsed(arguments))
+    with hushed(quiet):
+        run_fetch(config, say)
+    if json:
+        print(json_text({"fetched": [{"kind": need.kind, "name": need.name} for need in needs(config)]}))
+    else:
+        print("All is here; with HF_HUB_OFFLINE=1 the run needs no network.")
 
 
 def _run(command: str, arguments: Sequence[str], log: TrackerName | None, quiet: bool, json: bool) -> None:
@@ -150,7 +161,7 @@ def _run(command: str, arguments: Sequence[str], log: TrackerName | None, quiet:
     from interp.run import pipeline
 
     say = (lambda line: None) if quiet else (lambda line: errors.print(line, style="bold"))
-    with reporting(Reporter()) if quiet else nullcontext():
+    with hushed(quiet):
         outcome = pipeline.run(config, command=command, progress=silent if quiet else bars, say=say)
     if not quiet:
         if outcome.skipped:

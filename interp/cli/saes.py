@@ -1,6 +1,5 @@
 """`interp saes`: the commands. Heavy imports wait until a command runs."""
 
-import json as json_
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,8 +8,8 @@ import cyclopts
 from cyclopts import Parameter
 from rich.table import Table
 
-from interp.cli.console import Arguments, Json, errors, overrides
-from interp.cli.options import Count, Limit, Seed
+from interp.cli.console import Arguments, Json, Out, Quiet, errors, hushed, json_text, overrides
+from interp.cli.options import Count, Limit, Seed, folder_path
 from interp.errors import UserError
 from interp.reporting import bars, silent
 
@@ -21,7 +20,7 @@ app = cyclopts.App(name="saes", help="Sparse autoencoders: trained for a model t
 
 
 @app.command
-def train(*arguments: Arguments, quiet: Annotated[bool, Parameter(negative=())] = False) -> None:
+def train(*arguments: Arguments, quiet: Quiet = False, json: Json = False) -> None:
     """Train SAEs on a model's residual streams, several layers from one pass over the text, and measure them.
 
     Usage: interp saes train CONFIG.yaml [--any.field VALUE ...]
@@ -29,24 +28,25 @@ def train(*arguments: Arguments, quiet: Annotated[bool, Parameter(negative=())] 
     A training that was stopped goes on where it was: give the same command again.
 
     For example: `interp saes train experiments/saes/tiny.yaml --k 64 --out saes/k64`.
-
-    Parameters
-    ----------
-    quiet
-        No progress, only the folder.
     """
     from interp.training.config import load_training_config
 
     config = load_training_config(*_parse(arguments))
+    from interp.files.stored import read_json
     from interp.training.running import train_saes
 
-    show = _Progress()
+    show, quiet = _Progress(), quiet or json
     try:
-        found = train_saes(config) if quiet else train_saes(config, progress=show, bars=bars)
+        with hushed(quiet):
+            found = train_saes(config) if quiet else train_saes(config, progress=show, bars=bars)
     finally:
         show.close()
+    card = read_json(found.folder / "card.json")
+    if json:
+        print(json_text({**card, "folder": found.folder}))
+        return
     if not quiet:
-        _show_card(json_.loads((found.folder / "card.json").read_text(encoding="utf-8")))
+        _show_card(card)
         errors.print(f"{found.seconds:.0f} s")
     print(found.folder)
 
@@ -70,10 +70,13 @@ def check(
     seed: Seed = 0,
     device: str = "auto",
     dtype: str = "auto",
-    out: Path | None = None,
+    out: Out = None,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Measure SAEs on text: reconstruction, sparsity, loss recovered, and what becomes of the model's answers.
+
+    With `--out`, card.json and card.md are written into that folder; without it, nothing is written.
 
     For example: `interp saes check saes/mine --model tiny`, or
     `interp saes check gpt2-small-res-jb --model openai-community/gpt2 --layers 3 --layers 8`.
@@ -92,8 +95,6 @@ def check(
         Its split.
     path
         Its released file or folder.
-    limit
-        At most so many of its texts.
     labels
         Answers to choose from; default: Ekman's six emotions.
     tokens
@@ -112,8 +113,6 @@ def check(
         auto, cpu, cuda.
     dtype
         Of the model: auto, float32, bfloat16.
-    out
-        Also write card.json and card.md into this folder.
     """
     from pydantic import ValidationError
 
@@ -129,29 +128,35 @@ def check(
         raise UserError(explained(error, "the command line")) from None
     if tokens < 1:
         raise UserError(f"--tokens must be at least 1; got {tokens}.")
+    if out is not None:
+        folder_path(out)
     loaded = load_model(model, device=device, dtype=dtype)
     options = {"labels": labels} if labels else {}
-    found = check_saes_quality(
-        saes,
-        loaded,
-        plain=plain or (),
-        prompts=[corpus],
-        tokens=tokens,
-        layers=layers,
-        width=width,
-        l0=_maybe_number(l0),
-        template=template,
-        seed=seed,
-        progress=silent if json else bars,
-        **options,
-    )
+    with hushed(quiet or json):
+        found = check_saes_quality(
+            saes,
+            loaded,
+            plain=plain or (),
+            prompts=[corpus],
+            tokens=tokens,
+            layers=layers,
+            width=width,
+            l0=_maybe_number(l0),
+            template=template,
+            seed=seed,
+            progress=silent if quiet or json else bars,
+            **options,
+        )
     if out is not None:
         write_card(found.card, out, found.data)
     card = as_json(found.card, found.data)
     if json:
-        print(json_.dumps(card, indent=1, ensure_ascii=False))
-    else:
+        print(json_text(card))
+        return
+    if not quiet:
         _show_card(card)
+    if out is not None:
+        print(out)
 
 
 def _maybe_number(word: str | None) -> float | str | None:

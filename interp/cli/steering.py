@@ -1,6 +1,7 @@
 """The commands that use a run's steering: to write text, and in other tools."""
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from interp.cli.console import Json, errors, json_text
+from interp.cli.console import Json, Out, Quiet, errors, hushed, json_text
 from interp.cli.options import Count, Finite, Positive, Seed, folder_path
 from interp.errors import InterpWarning, UserError
 from interp.run.config import config_of
@@ -25,6 +26,7 @@ def generate(
     temperature: Positive = 0.0,
     seed: Seed = 0,
     chat: bool | None = None,
+    json: Json = False,
 ) -> None:
     """Plain and steered text side by side.
 
@@ -61,8 +63,9 @@ def generate(
     if emotion is None:
         steering = replace(steering, positions="generated")
     strength = Steerable.strength(emotion, strength)
-    frame = "in the model's chat template" if model.chat else "as it is, in no chat template"
-    errors.print(f"The prompt stands {frame}.")
+    if not json:
+        frame = "in the model's chat template" if model.chat else "as it is, in no chat template"
+        errors.print(f"The prompt stands {frame}.")
     options: dict[str, Any] = {"tokens": tokens, "temperature": temperature, "seed": seed}
     steered = f"{emotion or steering.method}, strength {strength:g}"
     streams = {
@@ -71,7 +74,8 @@ def generate(
     }
     written = dict.fromkeys(streams, "")
     screen = Screen()
-    with Live(console=screen, transient=screen.is_terminal, auto_refresh=False) as live:
+    shown = screen.is_terminal and not json
+    with Live(console=screen, transient=True, auto_refresh=False) if shown else nullcontext() as live:
         while streams:
             for name in list(streams):
                 text = next(streams[name], None)
@@ -79,9 +83,13 @@ def generate(
                     del streams[name]
                 else:
                     written[name] = text
-            if screen.is_terminal:
+            if live is not None:
                 live.update(_side_by_side(prompt, written), refresh=True)
-    screen.print(_side_by_side(prompt, written))
+    if json:
+        facts = {"prompt": prompt, "chat": model.chat, "emotion": emotion, "strength": strength}
+        print(json_text({**facts, "plain": written["plain"], "steered": written[steered]}))
+    else:
+        screen.print(_side_by_side(prompt, written))
     stuck = repeats(written[steered])
     if stuck is not None and repeats(written["plain"]) is None and strength:
         text = f"The steered text repeats {stuck!r}: strength {strength:g} is more than the model's language bears."
@@ -93,12 +101,16 @@ def export(
     run: Path,
     *,
     to: str,
-    out: Path | None = None,
+    out: Out = None,
     emotion: str | None = None,
     strength: Finite | None = None,
     constant: Annotated[bool, Parameter(negative=())] = False,
+    quiet: Quiet = False,
+    json: Json = False,
 ) -> None:
     """Take a steering to another tool: hf, transformer_lens, lm-eval or gguf (llama.cpp).
+
+    Without `--out`, the folder is RUN/export/TO.
 
     For example: `interp export runs/tiny --to lm-eval --emotion joy`.
 
@@ -110,8 +122,6 @@ def export(
         hf or transformer_lens: a folder with tensors and a short loader that needs torch and safetensors alone.
         lm-eval: the .pt file of lm-evaluation-harness' `--model steered`. gguf: a control vector of llama.cpp. The last
         two hold constant vectors only: give `--emotion` or `--constant`.
-    out
-        Folder to write; RUN/export/TO if left out.
     emotion
         A constant push towards this emotion instead of the run's own steering.
     strength
@@ -121,12 +131,14 @@ def export(
     """
     from interp.steering.export import export as run_export
 
-    folder_path(out or run / "export" / to)
+    out = folder_path(out or run / "export" / to)
     # llama.cpp's control vectors cannot act on layer 0
-    model, saes, steering = _steering_of(run, emotion, strength, lowest=1 if to == "gguf" else 0)
-    if constant:
-        steering = steering.constant(saes)
-    print(run_export(steering, model, saes, to, out or run / "export" / to))
+    with hushed(quiet or json):
+        model, saes, steering = _steering_of(run, emotion, strength, lowest=1 if to == "gguf" else 0)
+        if constant:
+            steering = steering.constant(saes)
+        made = run_export(steering, model, saes, to, out)
+    print(json_text({"to": to, "path": made}) if json else made)
 
 
 def certify(run: Path, *, json: Json = False) -> None:
@@ -143,7 +155,8 @@ def certify(run: Path, *, json: Json = False) -> None:
     from interp.run.certifying import NAME
     from interp.run.certifying import certify as run_certify
 
-    figures = run_certify(run)
+    with hushed(json):
+        figures = run_certify(run)
     other = [figure for figure in figures if not figure.same]
     if json:
         print(json_text({"certified": not other, "figures": {f.name: [f.certified, f.measured] for f in figures}}))

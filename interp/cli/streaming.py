@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from interp.cli.console import Arguments, Json, Quiet, errors, json_text, overrides
+from interp.cli.console import RUNS, Arguments, Json, Out, Quiet, errors, hushed, json_text, overrides
 from interp.cli.options import Count, Limit, folder_path
 from interp.reporting import reporter
 from interp.run.config import known_keys, load_config
@@ -15,7 +15,7 @@ def stream(
     config: Path,
     *arguments: Arguments,
     source: str,
-    out: Path,
+    out: Out = None,
     text_column: Annotated[str, Parameter(name="--text_column")] = "text",
     label_column: Annotated[str | None, Parameter(name="--label_column")] = None,
     split: str = "train",
@@ -27,10 +27,10 @@ def stream(
 ) -> None:
     """Count every feature over millions of texts, at constant memory and disk.
 
-    Usage: interp stream CONFIG.yaml --source TABLE|FOLDER|HUB_ID --out DIR [--any.field VALUE ...]
+    Usage: interp stream CONFIG.yaml --source TABLE|FOLDER|HUB_ID [--out DIR] [--any.field VALUE ...]
 
     Model, SAEs, labels and template are those of the config. Nothing of a text is kept but its number; a killed stream
-    goes on where it was.
+    goes on where it was. Without `--out`, features.parquet, texts.parquet and answers.parquet go into runs/NAME-stream.
 
     For example: `interp stream experiments/tiny.yaml --source shards/ --label_column emotion --out runs/stream`.
 
@@ -40,16 +40,12 @@ def stream(
         A YAML file as for `interp run`.
     source
         A table (Parquet, JSONL, CSV, TSV), a folder of tables, read in the order of their names, or a hub id.
-    out
-        Where features.parquet, texts.parquet and answers.parquet go.
     text_column
         The column with the texts.
     label_column
         The column with their labels, if they have some.
     split, subset
         Of a data set of the hub.
-    limit
-        Texts at most.
     kept
         Texts of each feature whose numbers are kept: so many of the strongest, and so many drawn at random.
     """
@@ -63,12 +59,13 @@ def stream(
 
     texts = StreamSource(source, text_column, label_column, split, subset)
     next(iter(texts.texts()), None)  # refused before a model is loaded
+    out = folder_path(out or RUNS / f"{made.name}-stream")
     options = TallyOptions(made.prompt.template, made.corpora.discover.mapping, limit, kept, seed=made.seed)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, hushed(quiet or json):
         session = Session(made, RunFolder(Path(folder)))
-        tell = (lambda n: None) if quiet or json else (lambda n: reporter().advance("texts", n, limit or 0, "text"))
+        tell = lambda n: reporter().advance("texts", n, limit or 0, "text")  # noqa: E731
         found = stream_features(
-            session.model, session.saes, texts.texts, made.labels, folder_path(out), options=options, advance=tell
+            session.model, session.saes, texts.texts, made.labels, out, options=options, advance=tell
         )
     if json:
         print(json_text({"out": out, "n": found.n, "features": len(found.features), "answers": found.answers}))

@@ -1,16 +1,15 @@
 """The command that runs a sweep."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
 
-from interp.cli.console import Arguments, Json, Quiet, errors, json_text, overrides, screen
+from interp.cli.console import Arguments, Json, Quiet, errors, hushed, json_text, overrides, screen
 from interp.cli.running import duration
-from interp.reporting import Reporter, bars, reporting, silent
+from interp.reporting import bars, silent
 from interp.run.config import known_keys
 from interp.run.sweep import Sweep, load_sweep
 
@@ -47,7 +46,7 @@ def sweep(
 
     quiet = quiet or json
     say = (lambda line: None) if quiet else (lambda line: errors.print(line, style="bold"))
-    with reporting(Reporter()) if quiet else nullcontext():
+    with hushed(quiet):
         outcome = run_sweep(found, progress=silent if quiet else bars, say=say)
     if json:
         runs = [

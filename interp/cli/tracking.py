@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from interp.cli.console import errors
+from interp.cli.console import Json, Quiet, errors, hushed, json_text
 from interp.errors import UserError
 from interp.tracking import TrackerName
 
 
-def log(*folders: Path, to: TrackerName) -> None:
+def log(*folders: Path, to: TrackerName, quiet: Quiet = False, json: Json = False) -> None:
     """Send finished runs to Weights & Biases, trackio or MLflow: numbers, configuration, figures, tables; no texts.
 
     For example: `interp log runs/tiny --to mlflow`, or `interp log runs/sweep/* --to wandb`.
@@ -24,9 +24,14 @@ def log(*folders: Path, to: TrackerName) -> None:
 
     if not folders:
         raise UserError("Nothing to send; give folders of finished runs such as runs/tiny.")
-    client = tracker(to)
+    client, sent = tracker(to), []
     for folder in folders:
-        print(send(to, client, folder))
+        with hushed(quiet or json):
+            sent.append({"folder": folder, "sent": send(to, client, folder)})
+        if not json:
+            print(sent[-1]["sent"])
+    if json:
+        print(json_text({"to": to, "runs": sent}))
 
 
 def sender(name: TrackerName | None, *, quiet: bool = False) -> Callable[[Path], None]:

@@ -33,12 +33,14 @@ from interp.errors import UserError
 from interp.files.folder import RunFolder, claimed, fingerprint
 from interp.models.language_model import Site
 from interp.reporting import Progress, silent
+from interp.resources import NO_SAES
 from interp.run import tables
 from interp.run.afterwards import of_run, outputs_of
 from interp.run.config import config_of
 from interp.run.inputs import Inputs
 from interp.run.reading import RunFiles
 from interp.run.session import Session
+from interp.saes.stack import SaeStack
 from interp.statistics import Estimate
 
 COMMAND = "circuit"
@@ -75,14 +77,19 @@ class Found:
 def circuit(folder: Path, options: CircuitOptions, *, progress: Progress = silent) -> Found:
     """Finds the circuits of a run's emotions and writes their tables into its folder.
 
+    Without SAEs, of heads, MLPs and neurons; with them, of the run's causal features as well.
+
     Finished units of a killed attempt are gone on with; what is there and current is read.
 
     Raises:
         UserError: no run folder, one that has not been traced, or answers that first tokens do not tell apart.
     """
     files = RunFiles(folder)
-    if files.record and files.table("effects") is None:
+    traced = files.record and config_of(folder).saes.name != NO_SAES
+    if traced and files.table("effects") is None:
         raise UserError(f"{folder} has not been traced (no effects.parquet); `interp trace` its config first.")
+    if files.record and not (folder / "examples.parquet").is_file():
+        raise UserError(f"{folder} holds no examples.parquet; `interp trace` its config first.")
     with claimed(folder):
         run = RunFolder(folder)
         session = Session.going_on(Inputs(config_of(folder)), run, progress)
@@ -92,7 +99,7 @@ def circuit(folder: Path, options: CircuitOptions, *, progress: Progress = silen
         began = time.perf_counter()
         run.begin(COMMAND, print_, [*OUTPUTS, f"units/{COMMAND}"])
         try:
-            found = _Search(session, options).run()
+            found = _Search(session, options, session.saes if session.has_saes else None).run()
         finally:
             session.close()
         for name, table in found.items():
@@ -107,6 +114,8 @@ def circuit(folder: Path, options: CircuitOptions, *, progress: Progress = silen
 class _Search:
     session: Session
     options: CircuitOptions
+    saes: SaeStack | None = None
+    """None of a model without: its heads, MLPs and neurons alone."""
     sites: dict[Site, torch.Tensor] = field(default_factory=dict)
     """Mean of what passes every site, over the discover texts."""
 
@@ -199,12 +208,12 @@ class _Search:
             Component(k, "feature", f) for k, f in {*zip(strongest["layer"], strongest["feature"], strict=True)}
         ]
         components = sorted({Component(int(c[0]), c[1], int(c[2])) for c in components}, key=lambda c: c.order)
-        check_components(model, session.saes, components)
+        check_components(model, self.saes, components)
         means = self.reference(components, examples)
         variants = {k: {one: means[one]} for k, one in enumerate(components)}
 
         def logits(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
-            found = answers_with(model, captured, variants, saes=session.saes)
+            found = answers_with(model, captured, variants, saes=self.saes)
             return {"clean": captured.answer_logits, "without": torch.stack(list(found.values()), dim=1)}
 
         found = session.collect(examples.rows, logits, "heads and neurons", units=session.units(COMMAND))
@@ -261,7 +270,7 @@ class _Search:
                 variants[f"in {emotion} {control}"] = {c: typical[emotion][c] for c in own}
 
         def logits(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
-            after = answers_with(session.model, captured, variants, saes=session.saes)
+            after = answers_with(session.model, captured, variants, saes=self.saes)
             return {"clean": captured.answer_logits, **{name: x.float() for name, x in after.items()}}
 
         after = session.collect(measured.rows, logits, "circuits out and in", units=session.units(COMMAND))
@@ -307,7 +316,7 @@ class _Search:
         if not components:
             return sums
         for rows, captured in session.cached(examples.rows, "typical values"):
-            values = component_values(session.model, session.saes, captured, components)
+            values = component_values(session.model, self.saes, captured, components)
             gold = examples.gold[examples.places(rows)]
             for emotion, own in sums.items():
                 here = torch.from_numpy(np.flatnonzero(gold == emotion))
@@ -335,11 +344,11 @@ class _OfEmotion:
         measured: LabelledExamples,
     ) -> None:
         session = search.session
-        self.session, self.emotion, self.label = session, emotion, session.labels[emotion]
+        self.session, self.saes, self.emotion, self.label = session, search.saes, emotion, session.labels[emotion]
         self.units, self.found, self.measured = session.units(COMMAND), found, measured
-        self.nodes: Nodes = nodes_of(session.model, session.saes, components)
+        self.nodes: Nodes = nodes_of(session.model, self.saes, components)
         captures = search._captures(found.rows, f"{self.label}: means")
-        self.reference: Reference = reference_of(session.model, session.saes, captures, self.nodes)
+        self.reference: Reference = reference_of(session.model, self.saes, captures, self.nodes)
 
     def edges(self) -> pd.DataFrame:
         """All edges between the nodes, largest exact effect first."""
@@ -347,7 +356,7 @@ class _OfEmotion:
         pairs = nodes.edges
 
         def cut(captured: Captured, places: list[int]) -> dict[str, torch.Tensor]:
-            model, saes = session.model, session.saes
+            model, saes = session.model, self.saes
             target = torch.full((len(places),), self.emotion, device=model.device)
             held = cut_edges(model, saes, captured, nodes, pairs, self.reference)
             recomputed = cut_edges(model, saes, captured, nodes, pairs, self.reference, through="recomputed")
@@ -397,7 +406,7 @@ class _OfEmotion:
         graphs += [kept_edges(nodes, [nodes.edges[i] for i in ranking.order[:k]]) for ranking, k in asked]
 
         def answers(captured: Captured, _: list[int]) -> dict[str, torch.Tensor]:
-            kept = graph_answers(session.model, session.saes, captured, nodes, torch.stack(graphs), self.reference)
+            kept = graph_answers(session.model, self.saes, captured, nodes, torch.stack(graphs), self.reference)
             return {"clean": captured.answer_logits, "kept": kept}
 
         got = session.collect(self.measured.rows[members], answers, f"{self.label}: kept", units=self.units)

@@ -35,9 +35,9 @@ class SurveyOptions:
     """Bundled name (tiny), folder in Hugging Face format, or hub id."""
     _: KW_ONLY
     limit: Limit = None
-    """At most this many, drawn with the seed."""
+    """At most this many texts, segments or questions: drawn with the seed; of a stream, the first."""
     out: Path | None = None
-    """Folder for the answers and scores; default: one under runs/ named after the model."""
+    """Where the result goes; without it, where the description of the command says."""
     steering: Path | None = None
     """A run folder, or any folder that holds a steering: the steered model is asked the same as well (the steering acts
     at its own positions), and compared with the unsteered one, pair by pair."""

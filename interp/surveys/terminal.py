@@ -16,6 +16,7 @@ def print_table(
     title: str | None = None,
     caption: str | None = None,
     wrap: bool = False,
+    stderr: bool = False,
 ) -> None:
     """Rows below their columns; an empty row parts sections."""
     shown = [Column(name, no_wrap=not wrap) for name in columns]
@@ -25,7 +26,7 @@ def print_table(
             table.add_row(*row)
         else:
             table.add_section()
-    Screen().print(table)
+    Screen(stderr=stderr).print(table)
 
 
 def interval(value: float, low: float, high: float, digits: int = 3) -> str:

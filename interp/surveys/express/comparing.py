@@ -57,6 +57,11 @@ class ExpressComparison:
     differences: pd.DataFrame
     human: Mapping[str, Any] | None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The scores of every entry, what the others differ in from the first, and what people preferred."""
+        scores = {entry.name: entry.scores.as_dict() for entry in self.entries}
+        return {"entries": scores, "differences": self.differences, "human": self.human}
+
 
 def load_entries(sources: Sequence[Path], lexicon: Lexicon, *, resamples: int, seed: int) -> list[ScoredAnswers]:
     """Run folders or answer files, scored by one lexicon and named by their folder or file.

@@ -31,9 +31,7 @@ def write_comparison(comparison: ExpressComparison, out: Path, *, resamples: int
         first = ["entry"] if "entry" in table else []
         with writing(out / f"{name}.csv") as part:
             table[[*first, *(c for c in table if c not in first)]].to_csv(part, index=False)
-    scores = {e.name: e.scores.as_dict() for e in comparison.entries}
-    found = {"entries": scores, "differences": comparison.differences, "human": comparison.human}
-    write_json(out / "comparison.json", jsonable(found))
+    write_json(out / "comparison.json", jsonable(comparison.as_dict()))
     n, lexicon = len(comparison.entries), comparison.lexicon
     labels = {e.title: sum(map(len, e.answers.labels)) for e in comparison.entries}
     page = Page(

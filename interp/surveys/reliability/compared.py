@@ -47,6 +47,15 @@ class ComparedRun:
     record: dict[str, Any]
     measures: dict[tuple[str, str], Share]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Name, what was asked by whom, and by part and measure its share, interval, n and kappa."""
+        parts = dict.fromkeys(part for part, _ in self.measures)
+        return {
+            "name": self.name,
+            "made_by": self.record["made_by"],
+            **{part: {m: share.as_dict() for (p, m), share in self.measures.items() if p == part} for part in parts},
+        }
+
 
 def common_measures(runs: Sequence[ComparedRun]) -> list[tuple[str, str]]:
     """(part, measure) that at least one run has, in the order of `NAMES`."""

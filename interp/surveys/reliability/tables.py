@@ -41,7 +41,7 @@ def print_emotions(found: EmotionReliability, *, title: str) -> None:
 
 
 def print_run(run: ReliabilityRun, *, model: str) -> None:
-    """Everything one run found, and the folder it is in."""
+    """Everything one run found."""
     if run.questionnaire is not None:
         print_reliability(run.questionnaire, title=f"{model}: questionnaire")
     if run.emotions is not None:
@@ -54,7 +54,7 @@ def print_run(run: ReliabilityRun, *, model: str) -> None:
         )
     if run.cut:
         lines.append(f"{run.cut} prompts had their text cut to fit the context.")
-    _print_lines([*lines, str(run.folder)])
+    _print_lines(lines)
     if run.changes is not None:
         print_changes(run.changes, run.state)
 
