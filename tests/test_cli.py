@@ -35,7 +35,7 @@ WRONG: dict[Any, list[str]] = {
 SEVERAL_LINES = "prompt.template"
 PLAIN = (
     *("plot", "inspect", "circuit", "patch", "generate", "export", "compare", "models", "corpora", "findings"),
-    *("certify", "serve", "log"),
+    *("certify", "serve", "log", "tables"),
 )
 COMMANDS = {
     **{(name,): getattr(cli, name) for name in PLAIN},

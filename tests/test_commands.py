@@ -18,7 +18,7 @@ from interp.run.fields import config_fields
 from interp.run.steerable import Steerable
 
 COMMANDS = ["run", "trace", "steer", "plot", "inspect", "generate", "export", "compare", "models", "check", "fetch"]
-COMMANDS += ["findings", "trees", "circuit", "patch", "certify", "serve", "log"]
+COMMANDS += ["findings", "trees", "circuit", "patch", "certify", "serve", "log", "tables"]
 
 
 def test_the_command_prints_the_report_last(world, tmp_path):

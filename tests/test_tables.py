@@ -86,6 +86,22 @@ def test_a_table_without_a_row_has_its_columns_and_types(tmp_path, name):
     )
 
 
+def test_tables_with_and_without_rows_and_values_are_read_as_one(joint, tmp_path):
+    """Whatever stands in them, two files of one name have one schema."""
+    tables.write(tmp_path / "joint.parquet", joint)
+    one = pq.read_schema(tmp_path / "joint.parquet")
+    tables.write(tmp_path / "joint.parquet", pd.DataFrame())
+    none = pq.read_schema(tmp_path / "joint.parquet")
+    assert one.equals(none)
+    with_and_without = []
+    for nearest, lexical in ((None, None), ("joy", True)):
+        line = {"layer": 0, "nearest": nearest, "stable": None, "lexical": lexical, "p_nearest": None}
+        store(tmp_path, "selectivity", [line])
+        with_and_without.append(pq.read_schema(tmp_path / "selectivity.parquet"))
+    assert with_and_without[0].equals(with_and_without[1])
+    assert "null" not in map(str, with_and_without[0].types)
+
+
 def test_values_may_be_missing_only_where_the_schema_says_so(tmp_path):
     lines = [{"layer": 0, "nearest": None, "stable": None, "lexical": x, "p_nearest": None} for x in (None, True)]
     store(tmp_path, "selectivity", lines)

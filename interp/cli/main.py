@@ -25,6 +25,7 @@ from interp.cli.serving import serve
 from interp.cli.steering import certify, export, generate
 from interp.cli.streaming import stream
 from interp.cli.sweeping import sweep
+from interp.cli.tables import tables
 from interp.cli.tracking import log
 from interp.errors import InterpWarning, UserError, printable, quoted
 from interp.reporting import reporting, terminal_reporter
@@ -40,7 +41,7 @@ app = cyclopts.App(
 )
 for command in (
     *(run, trace, trees, steer, sweep, stream, plot, inspect, circuit, patch, compare, findings),
-    *(models, corpora, check, fetch, generate, export, certify, serve, log),
+    *(models, corpora, check, fetch, generate, export, certify, serve, log, tables),
 ):
     app.command(command)
 app.command(app_page, name="app")

@@ -136,8 +136,8 @@ def schema_of(name: str) -> FileSchema:
 def write(path: Path, value: Any) -> None:
     """Writes a file of a run, whole or not at all: a table (`.parquet`), arrays (`.npz`) or JSON.
 
-    A table's columns are put in the schema's order and carry their meaning and unit as Parquet metadata; one without a
-    row gets the schema's columns and types.
+    A table's columns are put in the schema's order, have its types, with or without rows and values, and carry their
+    meaning and unit as Parquet metadata.
 
     Raises:
         SchemaError: an unknown file, or a column, array or key that is unknown, missing or of another kind.
@@ -229,12 +229,17 @@ def _write_table(path: Path, schema: FileSchema, table: "pd.DataFrame") -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    stored = pa.Table.from_pandas(checked(schema, table), preserve_index=False)
-    columns = schema.sorted(dict.fromkeys(stored.column_names))
+    table = checked(schema, table)
+    types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
     fields = [
-        field.with_metadata({"meaning": column.meaning} | ({"unit": column.unit} if column.unit else {}))
-        for field, column in zip(stored.schema, columns.values(), strict=True)
+        pa.field(
+            name,
+            types[column.kind],
+            metadata={"meaning": column.meaning} | ({"unit": column.unit} if column.unit else {}),
+        )
+        for name, column in schema.sorted(dict.fromkeys(table.columns)).items()
     ]
-    described = pa.schema(fields, {**stored.schema.metadata, "holds": schema.holds})
+    # The types are the schema's, also of columns in which nothing stands: tables of all runs can be read as one.
+    stored = pa.Table.from_pandas(table, pa.schema(fields), preserve_index=False)
     with writing(path) as part:
-        pq.write_table(pa.Table.from_arrays(stored.columns, schema=described), part)
+        pq.write_table(stored.replace_schema_metadata({**stored.schema.metadata, "holds": schema.holds}), part)
