@@ -52,10 +52,10 @@ def test_what_cannot_be_converted_is_one_line(tmp_path):
 
 def test_a_damaged_table_is_told_of(tmp_path):
     (tmp_path / "scores.csv").write_text("a,b\n1,2\n1,2,3\n")
-    with pytest.raises(DamagedError, match="scores.csv"):
+    with pytest.raises(DamagedError, match=r"scores\.csv"):
         converted(tmp_path, tmp_path / "out", "parquet")
     (tmp_path / "scores.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DamagedError, match="scores.parquet"):
+    with pytest.raises(DamagedError, match=r"scores\.parquet"):
         converted(tmp_path, tmp_path / "out", "csv")
 
 
