@@ -136,8 +136,8 @@ def schema_of(name: str) -> FileSchema:
 def write(path: Path, value: Any) -> None:
     """Writes a file of a run, whole or not at all: a table (`.parquet`), arrays (`.npz`) or JSON.
 
-    A table's columns are put in the schema's order and carry their meaning and unit as Parquet metadata; one without a
-    row gets the schema's columns and types.
+    A table's columns are put in the order and types of the schema, whatever its rows hold, and carry their meaning and
+    unit as Parquet metadata; one without a row gets the columns of the schema.
 
     Raises:
         SchemaError: an unknown file, or a column, array or key that is unknown, missing or of another kind.
@@ -229,12 +229,13 @@ def _write_table(path: Path, schema: FileSchema, table: "pd.DataFrame") -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    stored = pa.Table.from_pandas(checked(schema, table), preserve_index=False)
-    columns = schema.sorted(dict.fromkeys(stored.column_names))
+    rows = checked(schema, table)
+    types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "str": pa.string()}
     fields = [
-        field.with_metadata({"meaning": column.meaning} | ({"unit": column.unit} if column.unit else {}))
-        for field, column in zip(stored.schema, columns.values(), strict=True)
+        pa.field(name, types[c.kind], metadata={"meaning": c.meaning} | ({"unit": c.unit} if c.unit else {}))
+        for name, c in schema.sorted(rows).items()
     ]
+    stored = pa.Table.from_pandas(rows, schema=pa.schema(fields), preserve_index=False)
     described = pa.schema(fields, {**stored.schema.metadata, "holds": schema.holds})
     with writing(path) as part:
         pq.write_table(pa.Table.from_arrays(stored.columns, schema=described), part)
