@@ -41,6 +41,24 @@ def test_a_table_is_written_in_the_order_and_types_of_its_schema_with_meanings(j
     assert field.metadata == {b"meaning": b"mean fall of the gold answer's log-probability", b"unit": b"nats"}
 
 
+@pytest.mark.parametrize("name", [name for name in tables.FILES if name.endswith(".parquet")])
+def test_a_table_has_the_same_types_with_and_without_values(name, tmp_path):
+    columns = [c for c in tables.FILES[name].columns if c.name.islower()]
+    some = {"int": 1, "float": 0.5, "bool": True, "str": "joy"}
+    row = {c.name: some[c.kind] for c in columns}
+    gaps = row | {c.name: None for c in columns if c.missing}
+    rest = {c.name: some[c.kind] for c in tables.FILES[name].columns if not c.name.islower()}
+    written = []
+    for i, rows in enumerate([[row], [gaps], [row, gaps], []]):
+        (tmp_path / str(i)).mkdir()
+        path = tmp_path / str(i) / name
+        tables.write(path, pd.DataFrame([r | rest for r in rows]))
+        schema = pq.read_schema(path)
+        written.append({c.name: schema.field(c.name).type for c in columns})
+    assert "null" not in map(str, written[0].values())
+    assert all(types == written[0] for types in written)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
