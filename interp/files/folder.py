@@ -98,11 +98,17 @@ def write_table(path: Path, table: "pd.DataFrame") -> None:
 
 
 def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
-    """A compressed `.npz`, the same bytes for the same arrays."""
+    """A compressed `.npz`, the same bytes for the same arrays.
+
+    Raises:
+        ValueError: an array of Python objects.
+    """
     import numpy as np
 
+    if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise ValueError(f"Arrays of Python objects are not written: {objects}.")
     with writing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
 
 
 def write_rows(
