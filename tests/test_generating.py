@@ -58,7 +58,10 @@ def squeezed(text: str) -> str:
             ["A run folder.", "Text to go on from", "Push towards this emotion: its", "How many"],
         ),
         ("generate", ["0: always the likeliest token.", "Of the draws", "chat template; default: as the run did."]),
-        ("export", ["A run folder.", "hf or transformer_lens: a folder", "Where the result goes;", "See interp generate."]),
+        (
+            "export",
+            ["A run folder.", "hf or transformer_lens: a folder", "Where the result goes;", "See interp generate."],
+        ),
     ],
 )
 def test_every_parameter_is_described_in_the_help(capsys, name, words):
