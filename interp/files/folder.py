@@ -107,8 +107,9 @@ def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
 
     if objects := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise ValueError(f"Arrays of Python objects are not written: {objects}.")
+    by_name: Mapping[str, Any] = arrays  # newer numpy has an option among the names
     with writing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **by_name)
 
 
 def write_rows(
