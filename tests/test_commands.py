@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +175,52 @@ def test_the_completion_completes_fields_names_and_words(tmp_path):
     assert {"goemotions", "local"} <= offered("run", "--corpora.discover.name", "")
     assert {"tiny", "smollm2-135m-instruct"} <= offered("run", "--model", "")
     assert {"circuit", "check"} <= offered("c")
+
+
+ASK_ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell "stty cols 200; autoload -U compinit; fpath=($PWD \$fpath); compinit -u -D; $1; print rea''dy"
+zpty -r shell said '*ready*'
+zpty -w -n shell "interp run --tracing.posi"$'\t'
+zpty -r shell said '*--tracing.position*' && print -r -- "$said"
+zpty -d shell
+"""
+"""Does $1 in an interactive zsh, types the beginning of a field and a Tab, and prints what is shown."""
+
+
+@pytest.mark.parametrize(
+    ("name", "load"), [("_interp", ":"), ("_cyclopts_interp", ":"), ("interp.zsh", ". ./interp.zsh")]
+)
+def test_zsh_completes_whatever_the_script_is_called_and_however_it_is_loaded(name, load, tmp_path):
+    done = shell("--install-completion", "--shell", "zsh", "--output", name, cwd=tmp_path, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    script = (tmp_path / name).read_text()
+    assert script.startswith("#compdef interp\n")
+    for call in ('_cyclopts_interp "$@"', "compdef _cyclopts_interp interp", "_cyclopts_interp() {"):
+        assert call in script
+    if not shutil.which("zsh"):
+        pytest.skip("no zsh: nothing is completed in it")
+    (tmp_path / "ask.zsh").write_text(ASK_ZSH)
+    asked, plain = ["zsh", "-f", "ask.zsh", load], os.environ | {"TERM": "dumb"}
+    shown = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=30, env=plain)
+    assert "--tracing.position" in shown.stdout, shown.stderr
+
+
+def test_fish_completes_fields_and_words(tmp_path):
+    done = shell("--install-completion", "--shell", "fish", "--output", "interp.fish", cwd=tmp_path, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "-l tracing.position -x -a 'answer all'" in (tmp_path / "interp.fish").read_text()
+    if not shutil.which("fish"):
+        pytest.skip("no fish: nothing is completed in it")
+
+    def offered(line: str) -> set[str]:
+        code = f"source interp.fish; complete -C '{line}'"
+        said = subprocess.run(["fish", "-N", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+        return {words.split("\t")[0] for words in said.stdout.splitlines()}
+
+    assert "--tracing.position" in offered("interp run --tracing.posi")
+    assert {"answer", "all"} == offered("interp run --tracing.position ")
 
 
 def test_help_lists_every_field_with_its_type_and_default(tmp_path):

@@ -15,6 +15,14 @@ from interp.run.fields import ConfigField, config_fields
 
 PLACES = ("discover", "fit", "test.0", "anchors.0")
 Shell = Literal["bash", "zsh", "fish"]
+ZSH_LOADS = """
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  _cyclopts_{name} "$@"
+else
+  compdef _cyclopts_{name} {name}
+fi
+"""
+"""End of a script for zsh: found by compinit under any name, it completes at the first Tab; sourced, from then on."""
 
 
 def completed(app: cyclopts.App, takes_config: Sequence[Callable[..., None]]) -> cyclopts.App:
@@ -49,8 +57,12 @@ def install(app: cyclopts.App, shell: Shell | None, output: Path | None) -> str:
     if output is None:
         path = app.install_completion(shell=shell, add_to_startup=True)
         return f"{path} completes commands and fields; begin a new shell."
+    script = app.generate_completion(shell=shell)
+    if shell == "zsh":
+        # As generated it defines a function, which zsh calls only where the file has the function's own name.
+        script += ZSH_LOADS.format(name=app.name[0])
     with writing(output) as part:
-        part.write_text(app.generate_completion(shell=shell), encoding="utf-8")
+        part.write_text(script, encoding="utf-8")
     return f"{output} completes commands and fields once your shell loads it; nothing else was changed."
 
 
