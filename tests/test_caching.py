@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import nn
 
-from interp.models.caching import NAMES, cache_name, given_cache, left_cache
+from interp.models.caching import NAMES, cache_in, cache_name
 
 
 def test_every_family_names_what_it_takes(any_model):
@@ -17,16 +17,16 @@ def test_every_family_names_what_it_takes(any_model):
 def test_what_is_given_and_what_is_left_is_found(any_model):
     ids, seen = torch.tensor([[5, 6, 7]]), []
     hook = any_model.backbone.register_forward_pre_hook(
-        lambda module, args, options: seen.append(given_cache(options)), with_kwargs=True
+        lambda module, args, options: seen.append(cache_in(options)), with_kwargs=True
     )
     try:
         first = any_model.hf(ids, use_cache=True)
-        second = any_model.hf(ids, use_cache=True, **{cache_name(any_model.hf): left_cache(first)})
+        second = any_model.hf(ids, use_cache=True, **{cache_name(any_model.hf): cache_in(first)})
     finally:
         hook.remove()
     assert seen[0] is None
-    assert seen[1] is left_cache(first)
-    assert left_cache(second).get_seq_length() == 6
+    assert seen[1] is cache_in(first)
+    assert cache_in(second).get_seq_length() == 6
 
 
 def test_the_newer_name_goes_first():
@@ -40,6 +40,6 @@ def test_the_newer_name_goes_first():
         def forward(self, *args, **options): ...
 
     assert [cache_name(kind()) for kind in (Older, Newer, Anything)] == ["past_key_values", "cache", "past_key_values"]
-    assert given_cache({"past_key_values": 1}) == 1
-    assert given_cache({"cache": 2, "past_key_values": None}) == 2
-    assert given_cache({}) is None
+    assert cache_in({"past_key_values": 1}) == 1
+    assert cache_in({"cache": 2, "past_key_values": None}) == 2
+    assert cache_in({}) is None

@@ -31,32 +31,40 @@ def test_every_digit_and_word_survives_the_way_there_and_back(tmp_path):
 
 
 def test_of_two_formats_the_one_with_types_is_taken_and_hidden_files_are_not(tmp_path):
-    TABLE.to_parquet(tmp_path / "sweep.parquet")
-    (tmp_path / "sweep.csv").write_text("a\n1\n")
-    (tmp_path / ".shared").mkdir()
-    TABLE.to_parquet(tmp_path / ".shared/kept.parquet")
-    assert tables_in(tmp_path) == [tmp_path / "sweep.parquet"]
-    (same,) = converted(tmp_path, tmp_path / "out", "parquet")
-    assert same.read_bytes() == (tmp_path / "sweep.parquet").read_bytes()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    TABLE.to_parquet(folder / "sweep.parquet")
+    (folder / "sweep.csv").write_text("a\n1\n")
+    (folder / ".shared").mkdir()
+    TABLE.to_parquet(folder / ".shared/kept.parquet")
+    assert tables_in(folder) == [folder / "sweep.parquet"]
+    (same,) = converted(folder, tmp_path / "out", "parquet")
+    assert same.read_bytes() == (folder / "sweep.parquet").read_bytes()
 
 
 def test_what_cannot_be_converted_is_one_line(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
     with pytest.raises(UserError, match="holds no table"):
-        converted(tmp_path, tmp_path / "out", "csv")
+        converted(folder, tmp_path / "out", "csv")
     with pytest.raises(UserError, match="No folder"):
         converted(tmp_path / "absent", tmp_path / "out", "csv")
-    TABLE.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="choose another --out"):
-        converted(tmp_path, tmp_path, "csv")
+    TABLE.to_parquet(folder / "a.parquet")
+    for place in (folder, folder / "csv"):
+        with pytest.raises(UserError, match="choose another --out"):
+            converted(folder, place, "csv")
+    assert [path.name for path in folder.rglob("*")] == ["a.parquet"]
 
 
 def test_a_damaged_table_is_told_of(tmp_path):
-    (tmp_path / "scores.csv").write_text("a,b\n1,2\n1,2,3\n")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "scores.csv").write_text("a,b\n1,2\n1,2,3\n")
     with pytest.raises(DamagedError, match=r"scores\.csv"):
-        converted(tmp_path, tmp_path / "out", "parquet")
-    (tmp_path / "scores.parquet").write_bytes(b"PAR1")
+        converted(folder, tmp_path / "out", "parquet")
+    (folder / "scores.parquet").write_bytes(b"PAR1")
     with pytest.raises(DamagedError, match=r"scores\.parquet"):
-        converted(tmp_path, tmp_path / "out", "csv")
+        converted(folder, tmp_path / "out", "csv")
 
 
 def test_a_run_whose_tables_are_all_of_them_csv(finished, tmp_path):

@@ -5,7 +5,7 @@ import torch
 from steerings import additive_steering, mixed_steering
 from tiny_models import FAMILIES
 
-from interp.models.caching import cache_name, left_cache
+from interp.models.caching import cache_in, cache_name
 from interp.steering import Steering
 from interp.steering.rolling import RollingBatch, RowSteering
 
@@ -32,7 +32,7 @@ def alone(model, text, steering, stack):
     with steering.applied(model, stack), model.prompted(len(text.ids)), torch.no_grad():
         for token in [*text.written, None]:
             passed = model.hf(input_ids=step, use_cache=True, **{cache_name(model.hf): past})
-            past = left_cache(passed)
+            past = cache_in(passed)
             out.append(passed.logits[0, -1].float())
             step = torch.tensor([[token or 0]])
     return torch.stack(out)

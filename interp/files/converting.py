@@ -41,10 +41,10 @@ def converted(folder: Path, out: Path, to: Format) -> list[Path]:
     look of them.
 
     Raises:
-        UserError: `tables_in`, or the place is the folder itself.
+        UserError: `tables_in`, or the place is the folder itself or in it.
         DamagedError: a file is no table.
     """
-    if out.resolve() == folder.resolve():
+    if out.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"The tables of {folder} would lie among themselves; choose another --out.")
     written = []
     for path in tables_in(folder):

@@ -22,11 +22,6 @@ def cache_name(module: nn.Module) -> str:
     return _known[kind]
 
 
-def given_cache(options: Mapping[str, Any]) -> Any:
-    """The keys and values among the arguments of a pass; None where it begins anew."""
-    return next((options[name] for name in NAMES if options.get(name) is not None), None)
-
-
-def left_cache(output: Any) -> Any:
-    """The keys and values that a pass leaves behind."""
-    return given_cache(output)
+def cache_in(named: Mapping[str, Any]) -> Any:
+    """The keys and values among the arguments of a pass, or in its output; None where there are none."""
+    return next((named[name] for name in NAMES if named.get(name) is not None), None)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import nn
 
 from interp.errors import UserError
-from interp.models.caching import given_cache
+from interp.models.caching import cache_in
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Placing:
         given = options.get("inputs_embeds")
         if given is None:
             given = options["input_ids"] if options.get("input_ids") is not None else args[0]
-        past = given_cache(options)
+        past = cache_in(options)
         start = 0 if past is None else int(past.get_seq_length())
         stop = start + given.shape[1]
         whole = stop if start == 0 else None  # with nothing before it, and unless told otherwise, a pass is a prompt

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import UserError
-from interp.models.caching import cache_name, left_cache
+from interp.models.caching import cache_in, cache_name
 from interp.models.language_model import LanguageModel
 from interp.saes.stack import SaeStack
 from interp.steering.steering import Steering
@@ -78,7 +78,7 @@ def written_ids(
     for _ in range(tokens):
         with model.prompted(len(ids)), model.edited(hooks):
             out = model.hf(input_ids=step, use_cache=True, **{cache_name(model.hf): past})
-        past, logits = left_cache(out), out.logits[0, -1].float().cpu()
+        past, logits = cache_in(out), out.logits[0, -1].float().cpu()
         token = drawn(logits, temperature, generator)
         if token in ends:
             return

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from interp.engine.row_caches import joined, keep_rows
 from interp.engine.suffix import ResidualEdit
-from interp.models.caching import cache_name, left_cache
+from interp.models.caching import cache_in, cache_name
 from interp.models.language_model import Edit, Encoded, LanguageModel, Tokens
 from interp.saes.stack import SaeStack
 from interp.steering.positions import Positions
@@ -132,7 +132,7 @@ class RollingBatch(Generic[W]):
                 logits_to_keep=1,
                 **{cache_name(model.hf): cache},
             )
-        return left_cache(out), out.logits[:, -1].float().cpu()
+        return cache_in(out), out.logits[:, -1].float().cpu()
 
 
 def _hooks(steerings: Sequence[RowSteering], prompts: bool) -> dict[int, Edit]:
