@@ -61,9 +61,12 @@ def stream(
     next(iter(texts.texts()), None)  # refused before a model is loaded
     out = folder_path(out or RUNS / f"{made.name}-stream")
     options = TallyOptions(made.prompt.template, made.corpora.discover.mapping, limit, kept, seed=made.seed)
+
+    def tell(n: int) -> None:
+        reporter().advance("texts", n, limit or 0, "text")
+
     with TemporaryDirectory() as folder, hushed(quiet or json):
         session = Session(made, RunFolder(Path(folder)))
-        tell = lambda n: reporter().advance("texts", n, limit or 0, "text")  # noqa: E731
         found = stream_features(
             session.model, session.saes, texts.texts, made.labels, out, options=options, advance=tell
         )
