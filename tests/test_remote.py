@@ -16,7 +16,8 @@ import yaml
 from worlds import contents, shell
 
 from interp import UserError
-from interp.files.remote import Remote, fetch, is_url
+from interp.files.folder import claimed
+from interp.files.remote import Remote, RemoteRunFolder, fetch, is_url
 from interp.report.opened import open_run
 from interp.run import pipeline
 from interp.run.config import load_config
@@ -93,6 +94,18 @@ def test_a_file_damaged_at_the_url_is_made_again_and_put_there(memory, world, fi
     done = pipeline.run(load_config(world / "small.yaml", {"out": copy}))
     assert set(done.mended) == {"features", "phases"}
     assert visible(downloaded(f"{copy}/small", tmp_path / "there")) == visible(finished)
+
+
+def test_a_lost_file_is_put_again_though_the_record_says_the_same_as_before(tmp_path):
+    """Where a stage takes as long as the first time, to the hundredth of a second, its entry is the same."""
+    remote = Remote("memory://lost/run")
+    for copy in ("first", "second"):
+        with claimed(tmp_path / copy, "run"):
+            folder = RemoteRunFolder.fetched(tmp_path / copy, "run", remote)
+            (folder.path / "phases.json").write_text("{}", encoding="utf-8")
+            folder.finish("phases", "as it was", 0.01, ["phases.json"])
+        assert remote.read("phases.json") == b"{}"
+        remote.remove(["phases.json"])
 
 
 def test_what_another_machine_changed_is_fetched_and_what_was_removed_goes(memory, tmp_path):

@@ -162,7 +162,8 @@ class RemoteRunFolder(RunFolder):
         """
         mine = (self.path / RECORD).read_bytes()
         theirs = self.remote.read(RECORD)
-        if theirs == mine:
+        again = {name for name in self._lost if (self.path / name).exists()}
+        if theirs == mine and not again:
             _saw(self.path, mine)
             return
         if theirs is not None and not _is_seen(self.path, theirs):
@@ -171,7 +172,6 @@ class RemoteRunFolder(RunFolder):
                 " write there, and give the same command again: it goes on from what is there."
             )
         known, now = _recorded(theirs), recorded(json.loads(mine))
-        again = {name for name in self._lost if (self.path / name).exists()}
         self.remote.put(self.path, [n for n, file in now.items() if known.get(n) != file or n in again])
         self._lost -= again
         self.remote.write(RECORD, mine)
