@@ -1,7 +1,8 @@
 """`python -m benchmarks sweep`: eight runs of a sweep against the same eight runs, each in a process of its own.
 
-Two sweeps: four ways of steering at two seeds, and eight seeds. Every file of a run in the sweep is compared with that
-of the run alone. `python -m benchmarks.sweep --model smollm2-135m-instruct` measures another model, with its SAEs.
+Three sweeps: four ways of steering at two seeds, on all texts and on such as each seed draws, and eight seeds. Every
+file of a run in the sweep is compared with that of the run alone. Another model, with its SAEs:
+`python -m benchmarks.sweep --model smollm2-135m-instruct`.
 """
 
 import argparse
@@ -24,12 +25,13 @@ from interp.run.sweep import Sweep, load_sweep
 
 MODEL = "tiny"
 LIMITS = {"discover": 120, "fit": 96, "test": 96}
+STEERING = {"seed": [0, 1], "steering.method": ["best", "coupled", "amplify", "targeted"]}
+DRAWN = "steering x seed, texts drawn"
 SWEEPS: dict[str, dict[str, list[Any]]] = {
-    "steering x seed": {"seed": [0, 1], "steering.method": ["best", "coupled", "amplify", "targeted"]},
+    "steering x seed": STEERING,
+    DRAWN: STEERING,
     "seed": {"seed": list(range(8))},
 }
-WITHOUT = {"seed": ("limit",)}
-"""Another seed draws other texts where there is a limit."""
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def run(model: str = MODEL, names: list[str] | None = None) -> None:
 
 def measure(model: str, name: str) -> dict[str, Any]:
     """Wall seconds of both ways, and in how many files they differ."""
-    limits: Mapping[str, int | None] = dict.fromkeys(LIMITS) if "limit" in WITHOUT.get(name, ()) else LIMITS
+    limits: Mapping[str, int | None] = LIMITS if name == DRAWN else dict.fromkeys(LIMITS)
     corpora: dict[str, Any] = {role: {"name": "vignettes", "split": role, "limit": n} for role, n in limits.items()}
     base = {
         "name": "run",
@@ -121,10 +123,10 @@ def _report(rows: list[dict[str, Any]]) -> None:
     lines = [
         "# Eight runs of a sweep against eight runs alone\n\nWall seconds, loading and reports included; the machine"
         " was shared with other work. Files: all that the stages of the eight runs wrote, and how many are not to"
-        " the last byte those of the run alone.\n\nsteering x seed: four ways of steering at two seeds, with"
-        f" {LIMITS['discover']} / {LIMITS['fit']} / {LIMITS['test']} vignettes, which another seed draws anew, so that"
-        " only the four runs of a seed have stages in common. seed: eight seeds on all vignettes. 16 candidates, 4,000"
-        " tokens of plain text; each measured once.\n",
+        " the last byte those of the run alone.\n\nsteering x seed: four ways of steering at two seeds on all"
+        f" vignettes. Texts drawn: the same with {LIMITS['discover']} / {LIMITS['fit']} / {LIMITS['test']} of them,"
+        " which another seed draws anew, so that only the four runs of a seed share captures. seed: eight seeds on all"
+        " vignettes. 16 candidates, 4,000 tokens of plain text; each measured once.\n",
         "| model | sweep | together | alone, in all | ratio | stages taken over | files | that differ |",
         "|---|---|---|---|---|---|---|---|",
         *(

@@ -146,7 +146,7 @@ def make_run(
     spans = [{"phase": 1, "first": 0, "last": layers - 1}]
     phases = {"n_phases": 1, "phases": spans, "boundaries": [], "intervals": [], "verdict": "1 phase fits best."}
     (folder / "phases.json").write_text(json.dumps(phases))
-    measured = {"phase": 1, "role": "discover", "n": 10, "n_active": 5, "ci_low": 0.01, "ci_high": 1.0}
+    measured = {"phase": "1", "role": "discover", "n": 10, "n_active": 5, "ci_low": 0.01, "ci_high": 1.0}
     lines = [
         {"layer": k % layers, "feature": k, "emotion": label, **measured, "flip_rate": 0.1, "attribution": 0.1}
         | {"effect": 1.0 / (k + 1), "control": k > traced - 3, "causal": causal and k < 2}

@@ -1,8 +1,6 @@
 """EXPRESS scores against hand-computed numbers, and every refusal of the scoring side."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 from express_files import command, write_answers, write_lexicon
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worlds import shell
 
 from interp import UserError
 from interp.statistics import Bootstrap
@@ -422,10 +421,6 @@ def test_json_lines_are_read_too(tmp_path, lexicon):
     assert len(answers.problems) == 2
 
 
-def shell(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "interp.cli", *arguments], capture_output=True, text=True, check=False)
-
-
 def test_score_command(tmp_path, capsys):
     answers, lexicon = write_answers(tmp_path / "answers.csv"), write_lexicon(tmp_path / "lexicon.csv")
     out, _ = command(capsys, "express", "score", answers, "--lexicon", lexicon, "--json")
@@ -433,7 +428,7 @@ def test_score_command(tmp_path, capsys):
     out, _ = command(capsys, "express", "score", answers, "--lexicon", lexicon)
     assert "0.3571" in out
     assert "1 marked INVALID OUTPUT" in out
-    refused = shell("express", "score", str(answers), "--lexicon", str(answers))
+    refused = shell("express", "score", str(answers), "--lexicon", str(answers), cwd=tmp_path)
     assert refused.returncode == 2
     assert "no column 'word'" in refused.stderr
     assert "Traceback" not in refused.stderr

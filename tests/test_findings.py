@@ -184,7 +184,7 @@ def planted_run(folder, effects_of, answers=None, firing=None, name="demo", mode
             {"layer": 0, "feature": f, "emotion": emotion, "effect": 0.0, "control": True, "causal": False}
             for f in CONTROLS
         ]
-    shared = {"phase": 1, "role": "discover", "n": EACH, "n_active": EACH, "ci_low": 0.01, "ci_high": 1.0}
+    shared = {"phase": "1", "role": "discover", "n": EACH, "n_active": EACH, "ci_low": 0.01, "ci_high": 1.0}
     effects = pd.DataFrame(lines).assign(**shared, flip_rate=0.0, attribution=0.1)
     effects.to_parquet(folder / "effects.parquet")
     concentration(effects, list(EMOTIONS)).to_parquet(folder / "concentration.parquet")

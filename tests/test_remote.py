@@ -1,14 +1,11 @@
 """Run folders behind a URL: the same bytes, what a lost machine leaves to go on from, and what is refused."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
+import commands_here
 import fsspec
 import pandas as pd
 import pytest
@@ -133,15 +130,8 @@ def test_what_another_machine_changed_is_fetched_and_what_was_removed_goes(memor
 
 def test_a_killed_run_goes_on_from_its_url_on_a_machine_that_has_nothing(world, finished, tmp_path, cache):
     out = tmp_path / "bucket"
-    words = ["run", str(world / "small.yaml"), "--out", f"file://{out}", "--quiet"]
-    command = [sys.executable, "-m", "interp.cli", *words]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while not (out / "small/effects.parquet").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert process.poll() is None, "it ended before the stage that was waited for"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    words = ("run", str(world / "small.yaml"), "--out", f"file://{out}", "--quiet")
+    commands_here.killed(words, tmp_path, out / "small/effects.parquet")
     shutil.rmtree(cache)
     seen: list[str] = []
     done = pipeline.run(load_config(world / "small.yaml", {"out": f"file://{out}"}), say=seen.append)

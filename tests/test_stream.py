@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.stats import kstest
@@ -86,6 +87,7 @@ def test_a_stream_counts_what_all_texts_at_once_give(streamed):
     for label, i in (("anger", 0), ("joy", 2), ("", -1)):
         assert [cells[label, name] for name in LABELS] == np.bincount(predicted[gold == i], minlength=3).tolist()
     assert pd.read_parquet(folder / "features.parquet").equals(found.features)
+    assert pq.read_schema(folder / "features.parquet").field("rate_joy").metadata[b"unit"] == b"share"
 
 
 @pytest.mark.parametrize("stopped_after", [1, 33, 64])

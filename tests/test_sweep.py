@@ -1,13 +1,9 @@
 """Sweeps: which runs there are, what is refused, what they share; the same bytes as runs alone."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import commands_here
 import pandas as pd
 import pytest
 import yaml
@@ -316,16 +312,9 @@ def test_every_stage_declares_the_fields_it_reads(world, tmp_path):
 def test_a_killed_sweep_goes_on_and_ends_with_the_same_bytes(swept, world, tmp_path):
     sweep, _ = swept
     path = write(tmp_path, base=str(world / "small.yaml"), grid={**GRID, "seed": [0]}, name="{steering.method}-{seed}")
-    command = [sys.executable, "-m", "interp.cli", "sweep", str(path), "--quiet"]
     out = tmp_path / "out"
     for wanted in ("best-0/phases.json", "prior-0/trials.parquet"):
-        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 200
-        while not (out / wanted).exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert process.poll() is None, f"it ended before {wanted}"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        commands_here.killed(("sweep", str(path), "--quiet"), tmp_path, out / wanted)
     half = out / ".shared/stages/4a/.4aed.e7f9.part.part"  # as a kill in the middle of a record leaves it
     half.parent.mkdir(parents=True, exist_ok=True)
     half.write_text("{")

@@ -41,20 +41,21 @@ def test_a_table_is_written_in_the_order_and_types_of_its_schema_with_meanings(j
     assert field.metadata == {b"meaning": b"mean fall of the gold answer's log-probability", b"unit": b"nats"}
 
 
-@pytest.mark.parametrize("name", [name for name in tables.FILES if name.endswith(".parquet")])
+@pytest.mark.parametrize("name", [n for n in (*tables.FILES, *tables.BESIDE) if n.endswith(".parquet")])
 def test_a_table_has_the_same_types_with_and_without_values(name, tmp_path):
-    columns = [c for c in tables.FILES[name].columns if c.name.islower()]
-    some = {"int": 1, "float": 0.5, "bool": True, "str": "joy"}
+    schema = tables.schema_of(name)
+    columns = [c for c in schema.columns if c.name.islower()]
+    some = {"int": 1, "float": 0.5, "bool": True, "str": "joy", "any": [0]}
     row = {c.name: some[c.kind] for c in columns}
     gaps = row | {c.name: None for c in columns if c.missing}
-    rest = {c.name: some[c.kind] for c in tables.FILES[name].columns if not c.name.islower()}
+    rest = {c.name: some[c.kind] for c in schema.columns if not c.name.islower()}
     written = []
     for i, rows in enumerate([[row], [gaps], [row, gaps], []]):
         (tmp_path / str(i)).mkdir()
         path = tmp_path / str(i) / name
         tables.write(path, pd.DataFrame([r | rest for r in rows]))
-        schema = pq.read_schema(path)
-        written.append({c.name: schema.field(c.name).type for c in columns})
+        stored = pq.read_schema(path)
+        written.append({c.name: stored.field(c.name).type for c in columns})
     assert "null" not in map(str, written[0].values())
     assert all(types == written[0] for types in written)
 
@@ -140,14 +141,14 @@ def test_every_stage_writes_the_files_of_the_schema_and_no_others():
 
 
 def test_names_are_unique_kinds_are_known_and_meanings_are_there():
-    for file in tables.FILES.values():
+    for file in (*tables.FILES.values(), *tables.BESIDE.values()):
         names = [c.name for c in file.columns]
         assert len(names) == len(set(names))
         assert file.holds
         assert file.needed
         assert bool(file.rows) == (file.name.endswith(".parquet") or file.name == "cards.json"), file.name
         for column in file.columns:
-            assert column.kind in tables.OF_JSON.values() and column.meaning, (file.name, column)
+            assert column.kind in {*tables.OF_JSON.values(), "any"} and column.meaning, (file.name, column)
             if file.name.endswith(".parquet"):
                 assert column.kind in tables.DTYPES, (file.name, column)
 
@@ -185,7 +186,7 @@ def test_the_page_about_run_folders_has_every_file_and_column():
 
 @pytest.fixture
 def earlier(tmp_path) -> Path:
-    """A run of layout 2, as the version before wrote it: `split` in effects, no meanings in the tables."""
+    """A run of layout 2, as a version before wrote it: `split` and numbered phases in effects, no meanings."""
     return in_layout_2(make_run(tmp_path / "earlier"))
 
 
@@ -193,7 +194,7 @@ def in_layout_2(folder: Path) -> Path:
     for path in folder.glob("*.parquet"):
         table = pd.read_parquet(path)
         if path.name == "effects.parquet":
-            table = table.rename(columns={"role": "split"})
+            table = table.rename(columns={"role": "split"}).astype({"phase": int})
         table.to_parquet(path, index=False)
     record = json.loads((folder / "run.json").read_text())
     source = {"name": "mine", "split": "discover", "path": None}

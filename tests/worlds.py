@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands_here
 import numpy as np
 import pandas as pd
 import transformers as tf
@@ -76,11 +75,4 @@ def contents(folder: Path) -> dict[str, str]:
 
 def shell(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "interp.cli", *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        timeout=300,
-    )
+    return commands_here.run(words, cwd, environment)

@@ -103,11 +103,11 @@ def choose_candidates(
 
 
 def candidate_table(candidates: Sequence[Candidate], labels: Sequence[str]) -> pd.DataFrame:
-    """Columns layer, phase, feature, emotion (a label), attribution, control."""
+    """Columns layer, phase (a number as text), feature, emotion (a label), attribution, control."""
     names = ("layer", "phase", "feature", "emotion", "attribution", "control")
     kinds = list(zip(names, (int, int, int, int, float, bool), strict=True))
     table = pd.DataFrame(np.array([astuple(c) for c in candidates], dtype=kinds))
-    return table.assign(emotion=np.asarray(labels, dtype=object)[table["emotion"]])
+    return table.assign(phase=table["phase"].astype(str), emotion=np.asarray(labels, dtype=object)[table["emotion"]])
 
 
 def matched(traits: Float[Array, "feature trait"], active: Array, proposed: Array, rng: np.random.Generator) -> Array:

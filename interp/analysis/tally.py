@@ -108,8 +108,8 @@ class FeatureTally:
         return cls(**{one.name: torch.from_numpy(arrays[one.name]) for one in fields(cls)})
 
     def features(self, labels: Sequence[str]) -> pd.DataFrame:
-        """A row for each feature that fired, with columns feature, n, fired, mean, sd, max, and for each label
-        `rate_LABEL` (share of its texts on which the feature fires) and `mean_LABEL` (mean activation on them)."""
+        """A row for each feature that fired, with columns feature, n, fired, mean, sd, max, and for every label
+        `rate_LABEL` (share of its texts on which the feature fires), then `mean_LABEL` (mean activation on them)."""
         fired, n = self.fired.sum(0), int(self.n.sum())
         mean = self.total.sum(0) / max(n, 1)
         variance = (self.squares / max(n, 1) - mean.square()).clamp_min(0)
@@ -121,10 +121,9 @@ class FeatureTally:
             "sd": variance.sqrt().numpy(),
             "max": self.top_value[0].double().numpy(),
         }
-        for i, label in enumerate(labels):
-            of_label = int(self.n[i]) or np.nan
-            found[f"rate_{label}"] = self.fired[i].numpy() / of_label
-            found[f"mean_{label}"] = self.total[i].numpy() / of_label
+        of_label = [int(n) or np.nan for n in self.n]
+        found |= {f"rate_{label}": self.fired[i].numpy() / of_label[i] for i, label in enumerate(labels)}
+        found |= {f"mean_{label}": self.total[i].numpy() / of_label[i] for i, label in enumerate(labels)}
         return pd.DataFrame(found)[fired.numpy() > 0].reset_index(drop=True)
 
     def texts(self) -> pd.DataFrame:

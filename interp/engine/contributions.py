@@ -8,6 +8,7 @@ the contribution is that of its other neurons.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 import torch
@@ -55,7 +56,7 @@ class Nodes:
             return not self.parallel
         return WITHIN[a.kind] < WITHIN[b.kind]
 
-    @property
+    @cached_property
     def edges(self) -> list[tuple[int, int]]:
         """All pairs (source, target) of which one can be read by the other; the answer is the last target."""
         n = len(self)

@@ -336,9 +336,10 @@ def nodes_table(table: pd.DataFrame) -> PageTable:
     ordered = table.assign(size=table["effect"].abs(), causes=np.where(table["causal"].astype(bool), "yes", "no"))
     ordered = ordered.sort_values(["causal", "size"], ascending=False, kind="stable")
     shown = ordered.groupby("emotion", sort=False).head(MOST_NODES)
+    features = " and the run's causal features" if (table["kind"] == "feature").any() else ""
     note = (
-        "Every head and MLP, neurons that attribution proposed and the run's causal features, each set to its mean over"
-        f" the discover texts, everything above recomputed; the {MOST_NODES} strongest of each emotion. Causal:"
+        f"Every head and MLP, neurons that attribution proposed{features}, each set to its mean over the"
+        f" discover texts, everything above recomputed; the {MOST_NODES} strongest of each emotion. Causal:"
         " interval above zero, and the emotion's answer falls more in its own texts than in others (rank test, q < 0.05"
         " over all components of the kind), by itself and not because another answer rises."
     )

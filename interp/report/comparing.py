@@ -41,7 +41,7 @@ class Compared(NamedTuple):
 
 
 def compare(folders: Sequence[Path], out: Path, *, match: bool = True) -> Compared:
-    """Writes `compare.html` and the tables of `interp/run/comparison.toml` into `out`; layers are aligned by relative
+    """Writes `compare.html` and the tables of `interp/run/beside.toml` into `out`; layers are aligned by relative
     depth, features matched on the texts that two runs have in common.
 
     Args:

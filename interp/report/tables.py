@@ -254,7 +254,7 @@ def emotions_compared(why: pd.DataFrame, keys: list[str]) -> PageTable:
 
 EFFECTS: Columns = {
     ("layer", "feature"): PageColumn("layer, feature", "feature"),
-    "phase": PageColumn("phase", "number", 0),
+    "phase": PageColumn("phase"),
     "emotion": PageColumn("emotion"),
     "role": PageColumn("role"),
     ("effect", "ci_low", "ci_high"): PageColumn("effect (nats)", "interval"),

@@ -13,8 +13,9 @@ import torch
 from interp.analysis.tally import FeatureTally
 from interp.engine.capture import capture
 from interp.errors import UserError
-from interp.files.folder import claimed, fingerprint, read_json, write_arrays, write_json, write_table
+from interp.files.folder import claimed, fingerprint, read_json, write_arrays, write_json
 from interp.models.language_model import LanguageModel
+from interp.run import tables
 from interp.saes.stack import SaeStack
 from interp.texts.examples import LabelNames
 from interp.texts.prompts import build_prompts
@@ -194,7 +195,7 @@ class _Stream:
             }
         )
         for name, table in ((FEATURES, features), (TEXTS, texts), (ANSWERS, answers)):
-            write_table(self.folder / name, table)
+            tables.write(self.folder / name, table)
         return Streamed(int(self.answers.sum()), features, texts, answers)
 
 

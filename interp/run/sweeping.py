@@ -14,7 +14,7 @@ from interp.files.folder import RunFolder, fingerprint, remove_parts, write_json
 from interp.files.remote import Remote
 from interp.files.stored import files_below
 from interp.reporting import Progress, silent
-from interp.run import pipeline
+from interp.run import pipeline, tables
 from interp.run.engines import LOCAL, check_engine
 from interp.run.inputs import Inputs
 from interp.run.places import known_folder
@@ -235,8 +235,7 @@ def _check(sweep: Sweep) -> None:
 def sweep_table(sweep: Sweep) -> "pd.DataFrame":
     """A row for each run and test corpus: what was varied, recognition as it is and steered, features, time.
 
-    Columns: run, one per axis, model, corpus, n, accuracy, macro_f1, steered, macro_f1_steered, gain, gain_low,
-    gain_high, perplexity_ratio, causal_features, phases, seconds, stages_taken.
+    Columns: run, one per axis, then those of `sweep.parquet` (`beside.toml`); missing where a run has no such value.
     """
     import pandas as pd
 
@@ -254,7 +253,8 @@ def sweep_table(sweep: Sweep) -> "pd.DataFrame":
             "stages_taken": taken,
         }
         lines += [about | scores | found for scores in _scores(files)]
-    return pd.DataFrame(lines)
+    name, _, *others = (column.name for column in tables.BESIDE[f"{TABLE}.parquet"].columns)
+    return pd.DataFrame(lines, columns=[name, *(axis for axis in sweep.axes if axis not in others), *others])
 
 
 def _scores(files: RunFiles) -> list[dict[str, Any]]:
@@ -291,8 +291,7 @@ def _scores(files: RunFiles) -> list[dict[str, Any]]:
 
 
 def _write(out: Path, table: "pd.DataFrame") -> None:
-    with writing(out / f"{TABLE}.parquet") as part:
-        table.to_parquet(part, index=False)
+    tables.write(out / f"{TABLE}.parquet", table)
     with writing(out / f"{TABLE}.csv") as part:
         table.to_csv(part, index=False)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-DTYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str"}
+DTYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str", "any": "object"}
 """Kinds of columns, with the type of one without a row."""
 OF_PANDAS = {"integer": "int", "floating": "float", "boolean": "bool", "string": "str", "empty": "nothing"}
 OF_NUMPY = {"i": "int", "u": "int", "f": "float", "b": "bool", "U": "str"}
@@ -37,7 +37,7 @@ class ColumnSchema:
 
     Attributes:
         name: capitals in it stand for what differs (`logp_LABEL`).
-        kind: `int`, `float`, `bool` or `str`, in JSON also `list` and `object`.
+        kind: `int`, `float`, `bool` or `str`, in JSON also `list` and `object`; `any` where users choose it.
         missing: whether values may be missing.
         needed: whether readers cannot do without.
         was: its name in runs of an earlier layout.
@@ -117,8 +117,8 @@ def _read_schema(name: str) -> dict[str, FileSchema]:
 
 FILES: Mapping[str, FileSchema] = _read_schema("tables.toml")
 """By name, in the order in which they are made."""
-COMPARISON: Mapping[str, FileSchema] = _read_schema("comparison.toml")
-"""Files that lie in no run folder: what `interp compare` writes."""
+BESIDE: Mapping[str, FileSchema] = _read_schema("beside.toml")
+"""Tables that lie in no run folder: of comparisons, sweeps and streams."""
 
 
 def schema_of(name: str) -> FileSchema:
@@ -127,7 +127,7 @@ def schema_of(name: str) -> FileSchema:
     Raises:
         SchemaError: no stage is known to make it.
     """
-    for file in (*FILES.values(), *COMPARISON.values()):
+    for file in (*FILES.values(), *BESIDE.values()):
         if re.fullmatch(re.sub("[A-Z]+", "[^/]+", re.escape(file.name)), name):
             return file
     raise SchemaError(f"{name}: no stage is known to make it.")
@@ -156,11 +156,15 @@ def write(path: Path, value: Any) -> None:
 def read(path: Path) -> "pd.DataFrame":
     """A table of a run, its columns by their present names whatever they were called when it was written.
 
+    Whole numbers in a column of words (phases, once) are words.
+
     Raises:
         DamagedError: it is no table.
     """
-    table = read_table(path)
-    return table.rename(columns={c.was: c.name for c in schema_of(path.name).columns if c.was and c.name not in table})
+    table, columns = read_table(path), schema_of(path.name).columns
+    table = table.rename(columns={c.was: c.name for c in columns if c.was and c.name not in table})
+    numbers = [c.name for c in columns if c.kind == "str" and c.name in table and table[c.name].dtype.kind == "i"]
+    return table.astype(dict.fromkeys(numbers, str))
 
 
 def empty(name: str) -> "pd.DataFrame":
@@ -183,6 +187,9 @@ def checked(schema: FileSchema, table: "pd.DataFrame") -> "pd.DataFrame":
     if not len(table):
         kinds = {n: object if c.missing and c.kind != "float" else DTYPES[c.kind] for n, c in columns.items()}
         return pd.DataFrame({n: pd.Series(dtype=kind) for n, kind in kinds.items()})
+    nothing = [n for n, c in columns.items() if c.kind != "float" and table[n].isna().all()]
+    table = table.astype(dict.fromkeys(nothing, object))  # what pandas makes of a column without a value are floats
+    table[nothing] = None
     for name, column in columns.items():
         kind = infer_dtype(table[name], skipna=True)
         _check(schema, name, column, OF_PANDAS.get(kind, kind), lacking=bool(table[name].isna().any()))
@@ -217,6 +224,8 @@ def check_json(schema: FileSchema, value: Any) -> None:
 
 def _check(schema: FileSchema, name: str, column: ColumnSchema, kind: str, lacking: bool = False) -> None:
     """Refuses values of another kind, and missing ones where none may be; a float may be NaN or a whole number."""
+    if column.kind == "any":
+        return
     missing = column.missing or column.kind == "float"
     fits = {column.kind} | ({"nothing"} if missing else set())
     fits |= {"float": {"int"}, "int": {"float"} if missing else set()}.get(column.kind, set())
@@ -234,7 +243,7 @@ def _write_table(path: Path, schema: FileSchema, table: "pd.DataFrame") -> None:
     fields = [
         pa.field(
             name,
-            types[column.kind],
+            types.get(column.kind) or pa.array(table[name], from_pandas=True).type,
             metadata={"meaning": column.meaning} | ({"unit": column.unit} if column.unit else {}),
         )
         for name, column in schema.sorted(dict.fromkeys(table.columns)).items()
