@@ -1,8 +1,8 @@
 """`python -m benchmarks sweep`: eight runs of a sweep against the same eight runs, each in a process of its own.
 
-Three sweeps: four ways of steering at two seeds, on all texts and on such as each seed draws, and eight seeds. Every
-file of a run in the sweep is compared with that of the run alone. Another model, with its SAEs:
-`python -m benchmarks.sweep --model smollm2-135m-instruct`.
+Three sweeps: four ways of steering at two seeds, on the same texts and on such as each seed draws, and eight seeds.
+Every file of a run in the sweep is compared with that of the run alone. `--model smollm2-135m-instruct`: of another
+model, with its SAEs.
 """
 
 import argparse
@@ -12,14 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 import yaml
 
 from benchmarks.results import FOLDER, hardware, write
+from interp import load_corpus
 from interp.files.stored import recorded
 from interp.run.sweep import Sweep, load_sweep
 
@@ -56,8 +57,12 @@ def run(model: str = MODEL, names: list[str] | None = None) -> None:
 
 def measure(model: str, name: str) -> dict[str, Any]:
     """Wall seconds of both ways, and in how many files they differ."""
-    limits: Mapping[str, int | None] = LIMITS if name == DRAWN else dict.fromkeys(LIMITS)
-    corpora: dict[str, Any] = {role: {"name": "vignettes", "split": role, "limit": n} for role, n in limits.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        return _measured(model, name, Path(folder))
+
+
+def _measured(model: str, name: str, here: Path) -> dict[str, Any]:
+    corpora = {role: _drawn(role, n) if name == DRAWN else _first(role, n, here) for role, n in LIMITS.items()}
     base = {
         "name": "run",
         "model": model,
@@ -66,33 +71,44 @@ def measure(model: str, name: str) -> dict[str, Any]:
         "tracing": {"candidates": 16},
         "fluency": {"limit": 4000},
     }
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        (here / "base.yaml").write_text(yaml.safe_dump(base))
-        tree = {"base": "base.yaml", "grid": SWEEPS[name], "out": str(here / "together")}
-        (here / "sweep.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-        sweep = load_sweep(here / "sweep.yaml")
-        together = _seconds("sweep", str(here / "sweep.yaml"), "--quiet")
-        print(f"{name}: sweep {together:.0f} s", flush=True)
-        alone = []
-        for one in sweep.runs:
-            fields = {"seed": one.point["seed"], "name": one.name, "out": str(here / "alone")}
-            fields |= {"steering.method": one.config.steering.method}
-            flags = [word for field, value in fields.items() for word in (f"--{field}", value)]
-            alone.append(_seconds("run", str(here / "base.yaml"), *flags, "--quiet"))
-            print(f"{name}: {one.name} alone {alone[-1]:.0f} s", flush=True)
-        return {
-            "model": model,
-            "sweep": name,
-            "hardware": hardware(),
-            "runs": len(sweep.runs),
-            "together_seconds": round(together, 1),
-            "alone_seconds": [round(seconds, 1) for seconds in alone],
-            "ratio": round(together / sum(alone), 3),
-            "stages_taken": _taken(sweep),
-            "files": sum(len(_hashes(one.folder)) for one in sweep.runs),
-            "files_that_differ": sum(_differing(one.folder, here / "alone" / one.name) for one in sweep.runs),
-        }
+    (here / "base.yaml").write_text(yaml.safe_dump(base))
+    tree = {"base": "base.yaml", "grid": SWEEPS[name], "out": str(here / "together")}
+    (here / "sweep.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    sweep = load_sweep(here / "sweep.yaml")
+    together = _seconds("sweep", str(here / "sweep.yaml"), "--quiet")
+    print(f"{name}: sweep {together:.0f} s", flush=True)
+    alone = []
+    for one in sweep.runs:
+        fields = {"seed": one.point["seed"], "name": one.name, "out": str(here / "alone")}
+        fields |= {"steering.method": one.config.steering.method}
+        flags = [word for field, value in fields.items() for word in (f"--{field}", value)]
+        alone.append(_seconds("run", str(here / "base.yaml"), *flags, "--quiet"))
+        print(f"{name}: {one.name} alone {alone[-1]:.0f} s", flush=True)
+    return {
+        "model": model,
+        "sweep": name,
+        "hardware": hardware(),
+        "runs": len(sweep.runs),
+        "together_seconds": round(together, 1),
+        "alone_seconds": [round(seconds, 1) for seconds in alone],
+        "ratio": round(together / sum(alone), 3),
+        "stages_taken": _taken(sweep),
+        "files": sum(len(_hashes(one.folder)) for one in sweep.runs),
+        "files_that_differ": sum(_differing(one.folder, here / "alone" / one.name) for one in sweep.runs),
+    }
+
+
+def _drawn(role: str, n: int) -> dict[str, Any]:
+    """A corpus of which each seed draws so many texts."""
+    return {"name": "vignettes", "split": role, "limit": n}
+
+
+def _first(role: str, n: int, folder: Path) -> dict[str, Any]:
+    """A corpus of so many texts, whatever the seed."""
+    texts = pd.DataFrame([{"text": e.text, "label": e.gold} for e in load_corpus("vignettes", split=role)])
+    path = folder / f"{role}.csv"
+    texts.groupby("label").head(n // texts["label"].nunique()).to_csv(path, index=False)
+    return {"name": "local", "path": str(path), "split": "all"}
 
 
 def _seconds(*words: str) -> float:
@@ -123,10 +139,10 @@ def _report(rows: list[dict[str, Any]]) -> None:
     lines = [
         "# Eight runs of a sweep against eight runs alone\n\nWall seconds, loading and reports included; the machine"
         " was shared with other work. Files: all that the stages of the eight runs wrote, and how many are not to"
-        " the last byte those of the run alone.\n\nsteering x seed: four ways of steering at two seeds on all"
-        f" vignettes. Texts drawn: the same with {LIMITS['discover']} / {LIMITS['fit']} / {LIMITS['test']} of them,"
-        " which another seed draws anew, so that only the four runs of a seed share captures. seed: eight seeds on all"
-        " vignettes. 16 candidates, 4,000 tokens of plain text; each measured once.\n",
+        " the last byte those of the run alone.\n\nsteering x seed: four ways of steering at two seeds, on"
+        f" {' / '.join(map(str, LIMITS.values()))} vignettes. Texts drawn: each seed draws its own, so that only the"
+        " four runs of a seed share captures. seed: eight seeds on the same vignettes. 16 candidates, 4,000 tokens of"
+        " plain text; each measured once.\n",
         "| model | sweep | together | alone, in all | ratio | stages taken over | files | that differ |",
         "|---|---|---|---|---|---|---|---|",
         *(
