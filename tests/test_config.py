@@ -1,6 +1,7 @@
 """Settings: flags and YAML mean the same text, and paths are found from wherever a run is read."""
 
 import pytest
+import yaml
 
 from interp import UserError
 from interp.files.folder import write_json
@@ -85,3 +86,12 @@ def test_texts_with_several_emotions_are_for_tests_alone(part):
     flags = {"labels": "[joy, love + hate]", "corpora.test.0.name": "xed", "corpora.test.0.several": "true"}
     with pytest.raises(UserError, match=r"labels must not hold ' \+ ' where texts may have several"):
         load_config(None, flags)
+
+
+def test_a_corpus_without_a_split_is_that_of_its_part(tmp_path):
+    own = {"name": "local", "path": "own.csv"}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"corpora": {"discover": own, "fit": own, "test": [own]}}))
+    corpora = load_config(tmp_path / "c.yaml").corpora
+    assert (corpora.discover.split, corpora.fit.split, corpora.test[0].split) == ("discover", "fit", "test")
+    corpora = load_config(tmp_path / "c.yaml", {"corpora.fit.split": "all"}).corpora
+    assert (corpora.discover.split, corpora.fit.split) == ("discover", "all")

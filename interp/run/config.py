@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, field, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -145,7 +145,7 @@ class CorpusConfig:
     name: Line
     """A known corpus, `local` for a table of your own, or `hub:OWNER/NAME` for any data set of the hub."""
     split: Line = "test"
-    """discover, fit, test, all, or one that its authors released."""
+    """discover, fit, test, all, or one that its authors released; if none is given, that of its part."""
     path: PathText | None = None
     """Its released file or folder; without it the corpus comes from the Hugging Face hub."""
     limit: Count | None = None
@@ -184,12 +184,21 @@ class RatingsConfig:
     """The corpus' own labels (words or numbers) to the run's labels."""
 
 
+def _part(split: str, value: Any) -> Any:
+    """A corpus whose split is not given is looked at in the split of that name, and never in that of the tests."""
+    return {"split": split, **value} if isinstance(value, Mapping) else value
+
+
 @dataclass(frozen=True, config=_strict)
 class CorporaConfig:
     """What each part of a run sees: features are found on `discover`, steering is chosen on `fit`, scored on `test`."""
 
-    discover: CorpusConfig = field(default_factory=lambda: CorpusConfig("vignettes", "discover"))
-    fit: CorpusConfig = field(default_factory=lambda: CorpusConfig("vignettes", "fit"))
+    discover: Annotated[CorpusConfig, BeforeValidator(partial(_part, "discover"))] = field(
+        default_factory=lambda: CorpusConfig("vignettes", "discover")
+    )
+    fit: Annotated[CorpusConfig, BeforeValidator(partial(_part, "fit"))] = field(
+        default_factory=lambda: CorpusConfig("vignettes", "fit")
+    )
     test: list[CorpusConfig] = field(default_factory=lambda: [CorpusConfig("vignettes", "test")])
     anchors: list[CorpusConfig] = field(default_factory=list)
     """Texts whose answers steering should leave alone; their labels are not used. Gated steering needs some."""
