@@ -1,5 +1,6 @@
 """Engines of a run: the same files whichever computes them, whatever is lost on the way; and what is refused."""
 
+import json
 import os
 import pickle
 import signal
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from worlds import contents, start
+from worlds import contents, shell, start
 
 from interp import UserError
 from interp.engine import removal
@@ -29,6 +30,7 @@ from interp.run.sweep import load_sweep
 from interp.run.sweeping import run_sweep
 
 TWO = {"engine": "auto", "resources.cpus": "1", "resources.workers": "2"}
+ON_TWO = {**TWO, "engine": "ray"}
 unchecked = pytest.mark.skipif(
     bool(os.environ.get("INTERP_CHECK_SHAPES")),
     reason="functions whose shapes are checked cannot be sent: make test-ray",
@@ -362,6 +364,20 @@ def test_a_sweep_keeps_its_workers_and_writes_what_one_process_writes(world, tmp
     assert kept[3] == second[3] != third[3]
     assert list((tmp_path / "on ray/.shared/store").glob("*/*.safetensors")), "no capture is kept for other runs"
     assert not list((tmp_path / "on ray").rglob("scratch_*"))
+
+
+def test_the_command_of_a_sweep_has_a_cluster_of_its_own(world, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'interp[ray]'")
+    tree = {"base": str(world / "small.yaml"), "grid": {"seed": [0, 1]}, "name": "{seed}", "command": "trace"}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "alone")}))
+    alone = run_sweep(load_sweep(tmp_path / "sweep.yaml"))
+    words = ("sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "on ray"), "--json")
+    done = shell(*words, *(word for key, value in ON_TWO.items() for word in (f"--{key}", value)), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "ray: 2 workers on 1 nodes" in done.stderr
+    assert [run["run"] for run in json.loads(done.stdout)["runs"]] == ["0", "1"]
+    for name, one in alone.outcomes.items():
+        assert contents(tmp_path / "on ray" / name) == contents(one.folder), name
 
 
 @unchecked
