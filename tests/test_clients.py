@@ -107,7 +107,7 @@ dataset_kwargs:
 test_split: test
 output_type: multiple_choice
 doc_to_text: "{{{{text}}}}"
-doc_to_choice: [" cat", " dog", " rain"]
+doc_to_choice: [cat, dog, rain]
 doc_to_target: "{{{{label}}}}"
 metric_list:
   - metric: acc
@@ -131,7 +131,7 @@ def test_the_harness_answers_as_the_steered_model_does(tokenizer, stack, tmp_pat
     (tmp_path / "task" / "colours.yaml").write_text(TASK.format(data=data))
     found = simple_evaluate(
         model="steered",
-        model_args=f"pretrained={tmp_path / 'model'},steer_path={path},add_bos_token=False,dtype=float32",
+        model_args=f"pretrained={tmp_path / 'model'},steer_path={path},add_bos_token=True,dtype=float32",
         tasks=["colours"],
         task_manager=TaskManager(include_path=str(tmp_path / "task"), include_defaults=False),
         device="cpu",
