@@ -27,7 +27,18 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 ENDS = ("lowest", "newest")
-TOOLS = ("beartype", "fastapi", "httpx", "hypothesis", "ipykernel", "nbmake", "pytest", "pytest-xdist", "uvicorn")
+TOOLS = (
+    "beartype",
+    "fastapi",
+    "httpx",
+    "hypothesis",
+    "ipykernel",
+    "nbmake",
+    "playwright",
+    "pytest",
+    "pytest-xdist",
+    "uvicorn",
+)
 """Of the extra `dev`, what `make quick` runs with."""
 LAST = re.compile(r"^=* ?(\d+ .*(passed|failed|error).*?) ?=*$", re.MULTILINE)
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+)$", re.MULTILINE)
