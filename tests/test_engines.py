@@ -1,6 +1,5 @@
 """Engines of a run: the same files whichever computes them, whatever is lost on the way; and what is refused."""
 
-import json
 import os
 import pickle
 import signal
@@ -371,11 +370,15 @@ def test_the_command_of_a_sweep_has_a_cluster_of_its_own(world, tmp_path):
     tree = {"base": str(world / "small.yaml"), "grid": {"seed": [0, 1]}, "name": "{seed}", "command": "trace"}
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "alone")}))
     alone = run_sweep(load_sweep(tmp_path / "sweep.yaml"))
-    words = ("sweep", str(tmp_path / "sweep.yaml"), "--out", str(tmp_path / "on ray"), "--json")
-    done = shell(*words, *(word for key, value in ON_TWO.items() for word in (f"--{key}", value)), cwd=tmp_path)
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**tree, "out": str(tmp_path / "on ray")}))
+    done = shell(
+        "sweep",
+        str(tmp_path / "sweep.yaml"),
+        *(word for key, value in ON_TWO.items() for word in (f"--{key}", value)),
+        cwd=Path.cwd(),
+    )
     assert done.returncode == 0, done.stderr
     assert "ray: 2 workers on 1 nodes" in done.stderr
-    assert [run["run"] for run in json.loads(done.stdout)["runs"]] == ["0", "1"]
     for name, one in alone.outcomes.items():
         assert contents(tmp_path / "on ray" / name) == contents(one.folder), name
 
