@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 DTYPES = {"int": "int64", "float": "float64", "bool": "bool", "str": "str", "any": "object"}
 """Kinds of columns, with the type of one without a row."""
-OF_PANDAS = {"integer": "int", "floating": "float", "boolean": "bool", "string": "str", "empty": "nothing"}
+OF_PANDAS = {
+    "integer": "int",
+    "floating": "float",
+    "mixed-integer-float": "float",  # whole and other numbers beside missing ones, as pandas 2 has them
+    "boolean": "bool",
+    "string": "str",
+    "empty": "nothing",
+}
 OF_NUMPY = {"i": "int", "u": "int", "f": "float", "b": "bool", "U": "str"}
 OF_JSON = {int: "int", float: "float", bool: "bool", str: "str", list: "list", tuple: "list", dict: "object"}
 """What the kinds are called elsewhere."""
