@@ -99,8 +99,7 @@ def paired(
     columns = ["rating", "emotion", *known.values()]
     beside = human.rename(columns=known)[columns] if len(human) else pd.DataFrame(columns=columns)
     found = pd.concat(parts, ignore_index=True).merge(beside, on=["rating", "emotion"], how="left")
-    floats = ["human", "human_low", "human_high"]
-    found[floats] = found[floats].astype(float)
+    found = found.astype(dict.fromkeys(known.values(), float))
     return found.assign(human_n=found["human_n"].fillna(0).astype(int))
 
 

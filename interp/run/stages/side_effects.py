@@ -52,7 +52,7 @@ def run(session: Session) -> None:
         about = {"corpus": "plain text", "strength": strength}
         lines += [{**about, "method": metric, **e.row()} for metric, e in quality.items()]
     tables.write(session.folder / "dose.parquet", pd.DataFrame(lines, columns=COLUMNS))
-    items, free = load_cloze(), rows[table["keyword_free"].fillna(False).to_numpy(dtype=bool)]
+    items, free = load_cloze(), rows[table["keyword_free"].to_numpy(dtype=bool, na_value=False)]
     measured = behaviours(session, steerings, items, rows, free, units)
 
     def bootstrap_of(metric: str, n: int) -> Bootstrap:
