@@ -59,8 +59,8 @@ def _started(words: tuple[str, ...], cwd: Path, out: Path, err: Path, environmen
 
 
 def _told_when_loaded(environment: dict[str, str]) -> dict[str, str]:
-    """What libraries may look at when they are loaded; some set KMP_ themselves."""
-    return {k: v for k, v in environment.items() if not k.startswith(("INTERP_", "PYTEST_", "KMP_"))}
+    """What libraries may look at when they are loaded; some set KMP_ and TORCHINDUCTOR_ themselves."""
+    return {k: v for k, v in environment.items() if not k.startswith(("INTERP_", "PYTEST_", "KMP_", "TORCHINDUCTOR_"))}
 
 
 @contextmanager
